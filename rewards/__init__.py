@@ -1,0 +1,1 @@
+"""Reward functions that ship with r1rl, one file each; copy one to start your own."""

@@ -1,0 +1,80 @@
+"""Where problems come from, and how a prompt is written."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+from pydantic import Field
+
+from r1rl.config.base import Section
+
+
+class PromptConfig(Section):
+    """How a question becomes the text that the policy continues."""
+
+    template: str = "r1_zero"
+    """A registered template: r1_zero (plain text), chat (the tokenizer's own), raw (the question as it is)."""
+    system: str | None = None
+    """System message of the chat template."""
+    prefill: str | None = None
+    """Text already written for the assistant, for example ``<think>\\n``. None takes what the template itself adds."""
+    instruction: str | None = None
+    """Text appended to every question, for example where to put the answer."""
+    max_tokens: int = Field(512, ge=1)
+    """Longest prompt, in tokens."""
+    too_long: Literal["error", "skip"] = "error"
+    """What to do with a longer one: stop, or leave it out and count it."""
+
+
+class DatasetConfig(Section):
+    """One source of problems."""
+
+    path: str
+    """A Hugging Face dataset name, a local .jsonl / .json / .parquet file, or ``generated:NAME``."""
+    subset: str | None = None
+    """Configuration name on the hub, for example ``main``."""
+    split: str = "train"
+    """Split to read; local files have one, called train."""
+    revision: str | None = None
+    question: str = "question"
+    """Column that holds the question (text, or a list of messages)."""
+    answer: str | None = "answer"
+    """Column that holds the gold answer; it reaches reward functions as ``answer``. None where there is none."""
+    answer_pattern: str | None = None
+    """Regular expression whose first group is the gold answer inside that column, for example ``#### (.+)``."""
+    weight: float = Field(1.0, gt=0)
+    """Share of the prompts drawn from this source, relative to the others."""
+    limit: int | None = Field(None, ge=1)
+    """Use only the first so many rows."""
+    skip: int = Field(0, ge=0)
+    """Leave out the first so many rows."""
+    rewards: list[str] | None = None
+    """Names of the rewards that apply to this source; None applies all."""
+    prompt: PromptConfig | None = None
+    """Prompt settings of this source alone; None takes the run's."""
+    args: dict[str, Any] = Field(default_factory=dict)
+    """Arguments of a generated source, for example ``size`` and ``seed``."""
+    on_bad_row: Literal["error", "skip"] = "error"
+    """What to do with a row that cannot be read: stop and name it, or leave it out and count it."""
+
+
+class DifficultyConfig(Section):
+    """Keep problems that the starting policy solves sometimes: bounds on its pass rate."""
+
+    min_pass_rate: float = Field(0.0, ge=0, le=1)
+    max_pass_rate: float = Field(1.0, ge=0, le=1)
+    samples: int = Field(8, ge=1)
+    """Completions a problem used to measure the pass rate."""
+
+
+class DataConfig(Section):
+    """Training and evaluation problems."""
+
+    train: dict[str, DatasetConfig] = Field(default_factory=dict)
+    """Training sources by name; their weights set the mixture."""
+    eval: dict[str, DatasetConfig] = Field(default_factory=dict)
+    """Evaluation sources by name; proven disjoint from the training ones before the run starts."""
+    prompt: PromptConfig = Field(default_factory=PromptConfig)
+    difficulty: DifficultyConfig | None = None
+    on_overlap: Literal["error", "drop"] = "error"
+    """A training question that is also an evaluation question: stop, or drop it from training and count it."""

@@ -1,0 +1,25 @@
+"""How a policy is measured."""
+
+from __future__ import annotations
+
+from pydantic import Field
+
+from r1rl.config.base import Section
+
+
+class EvaluateConfig(Section):
+    """pass@1 over k samples, pass@k and majority vote (paper: T 0.6, top-p 0.95, k 16 to 64)."""
+
+    samples: int = Field(8, ge=1)
+    """Completions a problem, k."""
+    temperature: float = Field(0.6, ge=0)
+    top_p: float = Field(0.95, gt=0, le=1)
+    top_k: int = Field(0, ge=0)
+    max_new_tokens: int | None = Field(None, ge=1)
+    """None takes the rollout's."""
+    reward: str = "accuracy"
+    """Reward that decides whether a completion is correct: above 0.5."""
+    batch: int = Field(256, ge=1)
+    """Sequences decoded at once."""
+    show: int = Field(3, ge=0)
+    """Completions printed at the end, before and after."""

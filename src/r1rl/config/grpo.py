@@ -1,0 +1,105 @@
+"""The learner: algorithm, optimizer, batching, guards."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+from pydantic import Field, model_validator
+
+from r1rl.config.base import Section
+
+Algorithm = Literal["r1", "dr_grpo", "dapo", "gspo", "cispo"]
+
+# One dial sets the fine ones. Sources: DeepSeek-R1 arXiv 2501.12948; Dr. GRPO 2503.20783; DAPO 2503.14476;
+# GSPO 2507.18071; CISPO (MiniMax-M1) 2506.13585.
+PRESETS: dict[str, dict[str, Any]] = {
+    "r1": {"loss": "grpo", "scale": "group", "clip_low": 0.2, "clip_high": 0.2, "beta": 0.001},
+    "dr_grpo": {"loss": "dr_grpo", "scale": "none", "clip_low": 0.2, "clip_high": 0.2, "beta": 0.0},
+    "dapo": {
+        "loss": "dapo",
+        "scale": "group",
+        "clip_low": 0.2,
+        "clip_high": 0.28,
+        "beta": 0.0,
+        "dynamic_sampling": True,
+    },
+    "gspo": {"loss": "gspo", "scale": "group", "clip_low": 3e-4, "clip_high": 4e-4, "beta": 0.0},
+    "cispo": {"loss": "cispo", "scale": "group", "clip_low": 1.0, "clip_high": 5.0, "beta": 0.0},
+}
+
+
+class GuardConfig(Section):
+    """What to do when a quantity leaves its bounds; each bound None is off."""
+
+    non_finite: Literal["stop", "skip"] = "stop"
+    """A loss or gradient that is not finite: stop the run, or skip the update and count it."""
+    action: Literal["stop", "warn"] = "warn"
+    """What the other guards do."""
+    max_kl: float | None = None
+    """Mean k3 divergence from the reference, nats a token."""
+    min_entropy: float | None = None
+    """Mean entropy of the policy, nats a token."""
+    min_length: float | None = None
+    """Mean completion length, tokens."""
+
+
+class GRPOConfig(Section):
+    """Group relative policy optimization (DeepSeekMath, arXiv 2402.03300; DeepSeek-R1, arXiv 2501.12948)."""
+
+    algorithm: Algorithm = "r1"
+    """Sets the defaults of loss, scale, clip_low, clip_high, beta and dynamic_sampling; each can still be given."""
+    steps: int = Field(1000, ge=1)
+    """Rollouts of the run; each brings minibatches × epochs updates."""
+    minibatches: int = Field(1, ge=1)
+    """Updates one pass over a rollout is cut into (paper: 16)."""
+    epochs: int = Field(1, ge=1)
+    """Passes over each rollout (paper: 1)."""
+    loss: Literal["grpo", "bnpo", "dr_grpo", "dapo", "gspo", "cispo"] = "grpo"
+    scale: Literal["group", "batch", "none"] = "group"
+    """What advantages are divided by: the group's standard deviation, the batch's, or nothing."""
+    clip_low: float = Field(0.2, ge=0)
+    """ε below: the ratio is clipped at 1 − clip_low."""
+    clip_high: float = Field(0.2, ge=0)
+    """ε above: the ratio is clipped at 1 + clip_high (paper's R1 stage: 10). For cispo the cap itself is 1 + clip_high."""
+    beta: float = Field(0.001, ge=0)
+    """Weight of the k3 KL term; 0 needs no reference policy."""
+    ref_update_every: int = Field(0, ge=0)
+    """Replace the reference by the policy every so many updates (paper: 400); 0 never does."""
+    dynamic_sampling: bool = False
+    """Resample groups whose rewards are all equal; bounds under rollout.dynamic_sampling."""
+    mask_truncated: bool = False
+    """Leave completions cut at the length limit out of the loss; they still count in its denominator."""
+    overlong_buffer: int = Field(0, ge=0)
+    """Soft length penalty: 0 until max_new_tokens − buffer, then linear to −1 (DAPO, eq. 13); 0 is off."""
+    importance_cap: float = Field(2.0, ge=0)
+    """Truncated importance sampling for engine mismatch: weight min(π_old / π_engine, cap); 0 switches it off."""
+    lr: float = Field(3e-6, gt=0)
+    lr_schedule: Literal["constant", "linear", "cosine"] = "constant"
+    lr_min_ratio: float = Field(0.0, ge=0, le=1)
+    """Where a decaying schedule ends, as a share of lr."""
+    warmup_updates: int = Field(0, ge=0)
+    weight_decay: float = Field(0.0, ge=0)
+    adam_betas: tuple[float, float] = (0.9, 0.95)
+    max_grad_norm: float = Field(1.0, gt=0)
+    tokens_per_microbatch: int = Field(16384, ge=16)
+    """Token budget of a packed micro-batch, prompts included."""
+    logprob_chunk: int = Field(4096, ge=1)
+    """Tokens whose logits exist at once."""
+    entropy_every: int = Field(1, ge=0)
+    """Log the policy's entropy every so many updates; 0 never."""
+    guards: GuardConfig = Field(default_factory=GuardConfig)
+    checkpoint_every: int = Field(100, ge=0)
+    """Steps between checkpoints; 0 only at the end."""
+    keep_checkpoints: int = Field(2, ge=1)
+    eval_every: int = Field(0, ge=0)
+    """Steps between evaluations during training; 0 never."""
+    deadline_s: float = Field(1800.0, gt=0)
+    """Longest wait for a collective or an engine before the run ends with an error."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _preset(cls, value: Any) -> Any:
+        if isinstance(value, dict):
+            preset = PRESETS.get(value.get("algorithm", "r1"), {})
+            return {**preset, **value}
+        return value

@@ -1,0 +1,76 @@
+"""The whole configuration of a run."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+from pydantic import Field
+
+from r1rl.config.base import Section
+from r1rl.config.data import DataConfig
+from r1rl.config.evaluate import EvaluateConfig
+from r1rl.config.grpo import GRPOConfig
+from r1rl.config.model import ModelConfig, TinyModelConfig
+from r1rl.config.rewards import RewardConfig, ScoringConfig
+from r1rl.config.rollout import RolloutConfig
+from r1rl.config.tracking import TrackingConfig
+
+
+class PretrainConfig(Section):
+    """Builds a tokenizer and a small base model on a generated corpus, so that a run needs no download."""
+
+    model: TinyModelConfig = Field(default_factory=TinyModelConfig)
+    corpus: str = "arithmetic"
+    """A registered generated corpus."""
+    tokens: int = Field(4_000_000, ge=1000)
+    """Tokens of training."""
+    batch_tokens: int = Field(8192, ge=64)
+    lr: float = Field(3e-3, gt=0)
+    warmup_ratio: float = Field(0.02, ge=0, le=1)
+    weight_decay: float = Field(0.1, ge=0)
+    corpus_args: dict[str, Any] = Field(default_factory=dict)
+
+
+class StageConfig(Section):
+    """One stage of the recipe. Any section given here overrides the run's for this stage alone."""
+
+    kind: Literal["pretrain", "grpo", "evaluate"]
+    model: str | dict[str, Any] | None = None
+    """Name of an earlier stage, a path, or a model section."""
+    data: dict[str, Any] | None = None
+    rollout: dict[str, Any] | None = None
+    rewards: dict[str, Any] | None = None
+    grpo: dict[str, Any] | None = None
+    pretrain: dict[str, Any] | None = None
+    evaluate: dict[str, Any] | None = None
+
+
+class HubConfig(Section):
+    """Push the final model to the Hugging Face hub."""
+
+    repo: str
+    private: bool = True
+
+
+class RunConfig(Section):
+    """Everything a run needs; written back with every default filled in as RUN/config.yaml."""
+
+    name: str = "run"
+    output_dir: str = "runs"
+    """The run folder is output_dir/name."""
+    seed: int = 0
+    threads: int | None = Field(None, ge=1)
+    """CPU threads of torch; fixed for results that repeat bit for bit. None leaves torch's choice."""
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    model: ModelConfig = Field(default_factory=ModelConfig)
+    data: DataConfig = Field(default_factory=DataConfig)
+    rollout: RolloutConfig = Field(default_factory=RolloutConfig)
+    rewards: dict[str, RewardConfig] = Field(default_factory=dict)
+    scoring: ScoringConfig = Field(default_factory=ScoringConfig)
+    grpo: GRPOConfig = Field(default_factory=GRPOConfig)
+    pretrain: PretrainConfig = Field(default_factory=PretrainConfig)
+    evaluate: EvaluateConfig = Field(default_factory=EvaluateConfig)
+    tracking: TrackingConfig = Field(default_factory=TrackingConfig)
+    hub: HubConfig | None = None
+    stages: dict[str, StageConfig] = Field(default_factory=dict)
+    """Stages in order; empty means one grpo stage called grpo followed by an evaluation."""

@@ -1,0 +1,24 @@
+"""Where metrics go."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import Field
+
+from r1rl.config.base import Section
+
+Tracker = Literal["wandb", "trackio", "tensorboard"]
+
+
+class TrackingConfig(Section):
+    """metrics.jsonl and samples.jsonl are always written; the rest by name."""
+
+    report_to: list[Tracker] = Field(default_factory=list)
+    project: str = "r1rl"
+    run_name: str | None = None
+    """None takes the run folder's name."""
+    samples_per_step: int = Field(4, ge=0)
+    """Completions kept in samples.jsonl each step."""
+    console: bool = True
+    """The live view; plain lines where the output is not a terminal."""

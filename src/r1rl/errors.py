@@ -1,0 +1,27 @@
+"""Errors meant for the person at the terminal: what happened, where, what to change."""
+
+from __future__ import annotations
+
+
+class R1Error(Exception):
+    """Base of every error r1rl raises on purpose; the command line prints its message alone, in one line."""
+
+
+class ConfigError(R1Error):
+    """A key, a value or a combination in the configuration that cannot work."""
+
+
+class DataError(R1Error):
+    """A dataset that is missing, empty, malformed or without a needed column."""
+
+
+class RewardError(R1Error):
+    """A reward function that cannot be found or that broke its contract."""
+
+
+class ModelError(R1Error):
+    """A model folder or checkpoint that cannot be used."""
+
+
+class TrainingError(R1Error):
+    """A guard stopped the run: a non-finite or collapsed quantity."""

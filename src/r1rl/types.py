@@ -1,0 +1,93 @@
+"""The typed objects that flow through a run, one a step.
+
+Problem → Group (problem, G completions) → ScoredGroup → advantages → packed micro-batches → update.
+Rooms pass these to each other and nothing else. No torch in this module: the reward workers import it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+import numpy as np
+
+Message = dict[str, str]
+FinishReason = Literal["stop", "length", "abort"]
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """One prompt to learn from, ready for the engine and for the reward functions."""
+
+    id: str
+    """Stable over runs and processes: the source's name and a hash of the row."""
+    prompt_ids: tuple[int, ...]
+    """The rendered prompt as token ids; what the engine continues."""
+    prompt: str | list[Message]
+    """What reward functions see: plain text, or the messages of a conversational prompt."""
+    columns: Mapping[str, Any] = field(default_factory=dict)
+    """The other columns of the dataset, by name (for example ``answer``)."""
+    source: str = ""
+    """Name of the dataset in the configuration; chooses the rewards that apply."""
+    prefill: str = ""
+    """Text that the prompt template already wrote for the assistant (for example ``<think>\\n``)."""
+
+
+@dataclass(slots=True)
+class Completion:
+    """One sampled continuation of a problem's prompt."""
+
+    token_ids: np.ndarray
+    """[T] int64, the stop token included when one was sampled."""
+    logps: np.ndarray
+    """[T] float32, natural log-probability of each token under the distribution it was sampled from."""
+    text: str
+    """Decoded without the end-of-sequence token; does not repeat the template's pre-filled text."""
+    finish: FinishReason
+    version: int = 0
+    """Policy version (number of weight syncs) that sampled the first token."""
+    versions: np.ndarray | None = None
+    """[T] int32 policy version of each token where weights changed in flight; None where all are ``version``."""
+
+    def __len__(self) -> int:
+        return len(self.token_ids)
+
+
+@dataclass(slots=True)
+class Group:
+    """A problem with its G completions; whole until its advantages are computed."""
+
+    problem: Problem
+    completions: list[Completion]
+
+    def __len__(self) -> int:
+        return len(self.completions)
+
+
+@dataclass(slots=True)
+class ScoredGroup:
+    """A group with its rewards.
+
+    ``rewards`` is the weighted sum per completion, [G] float64, never NaN: a function that did not apply
+    (None) adds nothing. ``by_reward`` holds each function's own values, [G] float64, NaN where it returned None.
+    """
+
+    group: Group
+    rewards: np.ndarray
+    by_reward: dict[str, np.ndarray]
+
+    def __post_init__(self) -> None:
+        if self.rewards.shape != (len(self.group),):
+            raise ValueError(f"expected {len(self.group)} rewards for a group, got shape {self.rewards.shape}")
+
+
+@dataclass(frozen=True, slots=True)
+class SamplingParams:
+    """How one request is sampled. ``temperature`` 0 is greedy; ``top_p`` 1 and ``top_k`` 0 switch the filters off."""
+
+    max_new_tokens: int
+    temperature: float = 1.0
+    top_p: float = 1.0
+    top_k: int = 0
+    stop: Sequence[str] = ()
