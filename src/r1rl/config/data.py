@@ -15,11 +15,11 @@ class PromptConfig(Section):
     template: str = "r1_zero"
     """A registered template: r1_zero (plain text), chat (the tokenizer's own), raw (the question as it is)."""
     system: str | None = None
-    """System message of the chat template."""
+    """System message of the chat template; in r1_zero it replaces the opening paragraph."""
     prefill: str | None = None
-    """Text already written for the assistant, for example ``<think>\\n``. None takes what the template itself adds."""
+    """Text already written for the assistant, for example ``<think>\\n``, besides what a chat template itself adds."""
     instruction: str | None = None
-    """Text appended to every question, for example where to put the answer."""
+    """Line added under every question, for example where to put the answer."""
     max_tokens: int = Field(512, ge=1)
     """Longest prompt, in tokens."""
     too_long: Literal["error", "skip"] = "error"
@@ -38,6 +38,8 @@ class DatasetConfig(Section):
     revision: str | None = None
     question: str = "question"
     """Column that holds the question (text, or a list of messages)."""
+    question_from: str | None = None
+    """Writes the question of a dataset that has none: text in which ``{column}`` stands for that column's value."""
     answer: str | None = "answer"
     """Column that holds the gold answer; it reaches reward functions as ``answer``. None where there is none."""
     answer_pattern: str | None = None

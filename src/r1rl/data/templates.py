@@ -1,0 +1,253 @@
+"""How a question becomes the text that the policy continues: a table of prompt templates, one function each.
+
+A template is built once for a tokenizer and its settings, so that what can be wrong is found before any row is read;
+it then writes one question at a time. Tokenizing is done for many prompts at once. Nothing here depends on a tag such
+as ``<think>`` being one token: tags are text, and the tokenizer splits them as it likes.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, TypeAlias
+
+from r1rl.config.data import PromptConfig
+from r1rl.errors import ConfigError, DataError, ModelError
+from r1rl.types import Message
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+Question: TypeAlias = str | list[Message]
+
+
+@dataclass(frozen=True, slots=True)
+class Written:
+    """A prompt as text. A plain ``prompt`` followed by ``prefill`` is exactly ``text``."""
+
+    text: str
+    prompt: str | list[Message]
+    """What reward functions see: plain text, or the messages of a conversational prompt; never the prefill."""
+    prefill: str
+    """What is already written for the assistant; a completion continues it and does not repeat it."""
+    complete: bool = False
+    """The text holds all its special tokens (a chat template decides that); otherwise the tokenizer begins it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Rendered:
+    """A prompt as token ids, with what reward functions see of it."""
+
+    prompt_ids: tuple[int, ...]
+    prompt: str | list[Message]
+    prefill: str
+
+
+Writer: TypeAlias = Callable[[Question], Written]
+Template: TypeAlias = "Callable[[PreTrainedTokenizerBase, PromptConfig], Writer]"
+
+TEMPLATES: dict[str, Template] = {}
+"""The registered templates by the name that ``prompt.template`` gives."""
+
+
+def register_template(name: str) -> Callable[[Template], Template]:
+    """Enter a template in the table: a function ``(tokenizer, PromptConfig) -> (question -> Written)``."""
+
+    def register(template: Template) -> Template:
+        TEMPLATES[name] = template
+        return template
+
+    return register
+
+
+def render(question: Question, tokenizer: PreTrainedTokenizerBase, config: PromptConfig) -> Rendered:
+    """One question as a prompt; ``render_all`` does many at once.
+
+    Raises ConfigError for an unknown template or a setting it has no use for, ModelError where the tokenizer lacks
+    what the template needs, DataError for a question that the template cannot write.
+    """
+    return render_all([question], tokenizer, config)[0]
+
+
+def render_all(
+    questions: Sequence[Question], tokenizer: PreTrainedTokenizerBase, config: PromptConfig
+) -> list[Rendered]:
+    """Questions as prompts, in order; the tokenizer sees them all at once. Errors as in ``render``."""
+    write = writer(tokenizer, config)
+    written = [write(question) for question in questions]
+    ids = encode(written, tokenizer)
+    return [Rendered(tuple(row), each.prompt, each.prefill) for row, each in zip(ids, written, strict=True)]
+
+
+def writer(tokenizer: PreTrainedTokenizerBase, config: PromptConfig) -> Writer:
+    """The configured template, ready to write questions. Raises ConfigError or ModelError, never on a question."""
+    template = TEMPLATES.get(config.template)
+    if template is None:
+        raise ConfigError(f"prompt.template {config.template!r} is unknown; the templates are {', '.join(TEMPLATES)}")
+    return template(tokenizer, config)
+
+
+def encode(prompts: Sequence[Written], tokenizer: PreTrainedTokenizerBase) -> list[list[int]]:
+    """Token ids of whole prompts, begun as the tokenizer begins a sequence, and open at the end.
+
+    A beginning-of-sequence token that the text already holds is not added again; an end-of-sequence token that the
+    tokenizer would append is left off, because the policy goes on from there.
+    """
+    if not prompts:
+        return []
+    lead = _leading_special_ids(tokenizer)
+    encoded = tokenizer([each.text for each in prompts], add_special_tokens=False)["input_ids"]
+    return [
+        ids if each.complete or ids[: len(lead)] == lead else lead + ids
+        for each, ids in zip(prompts, encoded, strict=True)
+    ]
+
+
+def _leading_special_ids(tokenizer: PreTrainedTokenizerBase) -> list[int]:
+    """The special tokens that the tokenizer puts before a sequence, found by asking it."""
+    probe = "a"
+    plain = tokenizer(probe, add_special_tokens=False)["input_ids"]
+    wrapped = tokenizer(probe, add_special_tokens=True)["input_ids"]
+    for start in range(len(wrapped) - len(plain) + 1):
+        if wrapped[start : start + len(plain)] == plain:
+            return list(wrapped[:start])
+    return []
+
+
+# ---------------------------------------------------------------------------------------------------- plain text
+
+R1_ZERO_OPENING = (
+    "This is a conversation between a User and an Assistant. The User poses a problem and the Assistant solves it. "
+    "The Assistant first reasons through the problem in its own words, and only then states the final answer. "
+    "The reasoning stands between <think> and </think>, the final answer between <answer> and </answer>, like this: "
+    "<think> the reasoning </think> <answer> the final answer </answer>."
+)
+
+
+@register_template("r1_zero")
+def r1_zero(tokenizer: PreTrainedTokenizerBase, config: PromptConfig) -> Writer:
+    """Plain text for a base model, after DeepSeek-R1 (arXiv 2501.12948, table 1), in words of our own.
+
+    ``prompt.system`` replaces the opening paragraph; ``prompt.prefill`` follows ``Assistant:`` as it is.
+    """
+    opening = R1_ZERO_OPENING if config.system is None else config.system
+    head = f"{opening}\n" if opening else ""
+
+    def write(question: Question) -> Written:
+        return _plain(f"{head}User: {_as_text(question, config)}\nAssistant:", config)
+
+    return write
+
+
+@register_template("raw")
+def raw(tokenizer: PreTrainedTokenizerBase, config: PromptConfig) -> Writer:
+    """The question as it is, with nothing around it but ``prompt.instruction`` and ``prompt.prefill``."""
+    if config.system is not None:
+        raise ConfigError("prompt.system has no place in the raw template; remove it, or use template: chat or r1_zero")
+
+    def write(question: Question) -> Written:
+        return _plain(_as_text(question, config), config)
+
+    return write
+
+
+def _plain(prompt: str, config: PromptConfig) -> Written:
+    prefill = config.prefill or ""
+    return Written(prompt + prefill, prompt, prefill)
+
+
+def _as_text(question: Question, config: PromptConfig) -> str:
+    if not isinstance(question, str):
+        if len(question) != 1 or question[0]["role"] != "user":
+            raise DataError(
+                f"template {config.template} writes a single question, and this one is a conversation of "
+                f"{len(question)} messages; use template: chat"
+            )
+        question = question[0]["content"]
+    return _instructed(question, config.instruction)
+
+
+def _instructed(text: str, instruction: str | None) -> str:
+    return f"{text}\n{instruction}" if instruction else text
+
+
+# ----------------------------------------------------------------------------------------------------------- chat
+
+
+@register_template("chat")
+def chat(tokenizer: PreTrainedTokenizerBase, config: PromptConfig) -> Writer:
+    """The tokenizer's own chat template, with ``prompt.system`` where the row has no system message of its own.
+
+    What the template itself writes for the assistant (many reasoning models open ``<think>``) is found and reported
+    as prefill; ``prompt.prefill`` is added after it, unless the template already wrote just that.
+    """
+    if not getattr(tokenizer, "chat_template", None):
+        raise ModelError(
+            f"the tokenizer of {tokenizer.name_or_path or 'this model'} has no chat template (base models often "
+            "have none); set prompt.template to r1_zero, or give the tokenizer a chat_template"
+        )
+    own = template_prefill(tokenizer, config.system)
+
+    def write(question: Question) -> Written:
+        messages = _as_messages(question, config.system, config.instruction)
+        text = _apply(tokenizer, messages, generation=True)
+        prefill = own if text.endswith(own) else ""
+        if config.prefill and not prefill.endswith(config.prefill):
+            text, prefill = text + config.prefill, prefill + config.prefill
+        return Written(text, messages, prefill, complete=True)
+
+    return write
+
+
+_SENTINEL = "r1rlAssistantTurn"
+_THINK_TAG_AT_END = re.compile(r"<(think|thinking|thought|reasoning)>\s*(</\1>\s*)?\Z")
+
+
+def template_prefill(tokenizer: PreTrainedTokenizerBase, system: str | None = None) -> str:
+    """What the chat template writes for the assistant after its turn has begun, for example ``<think>\\n``; or ``""``.
+
+    The turn that it opens for generation is compared with a past assistant turn of the same conversation: what both
+    have is the header, what only the first has is prefill. A template that shows past turns with their thoughts hides
+    it there, so a thinking tag at the very end counts too.
+    """
+    asked = _as_messages("question", system, None)
+    opened = _apply(tokenizer, asked, generation=True)
+    tag = _THINK_TAG_AT_END.search(opened)
+    start = tag.start() if tag else len(opened)
+    later: list[Message] = [{"role": "assistant", "content": _SENTINEL}, {"role": "user", "content": "question"}]
+    past = _apply(tokenizer, asked + later, generation=False)
+    turn_start = len(_apply(tokenizer, asked, generation=False))
+    if _SENTINEL in past:
+        shared = _shared_length(opened, past[: past.index(_SENTINEL)])
+        if shared > turn_start:
+            start = min(start, shared)
+    return opened[start:]
+
+
+def _shared_length(a: str, b: str) -> int:
+    """Number of characters at the start that both texts have."""
+    return next((i for i, (x, y) in enumerate(zip(a, b, strict=False)) if x != y), min(len(a), len(b)))
+
+
+def _as_messages(question: Question, system: str | None, instruction: str | None) -> list[Message]:
+    messages = [{"role": "user", "content": question}] if isinstance(question, str) else [dict(m) for m in question]
+    if messages[-1]["role"] != "user":
+        raise DataError(f"a conversation must end with a user message, and this one ends with {messages[-1]['role']!r}")
+    messages[-1]["content"] = _instructed(messages[-1]["content"], instruction)
+    if system is not None and messages[0]["role"] != "system":
+        messages.insert(0, {"role": "system", "content": system})
+    return messages
+
+
+def _apply(tokenizer: PreTrainedTokenizerBase, messages: list[Message], *, generation: bool) -> str:
+    from jinja2 import TemplateError
+
+    try:
+        text = tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=generation)
+    except TemplateError as error:
+        raise ModelError(
+            f"the chat template of {tokenizer.name_or_path or 'this model'} refuses the messages "
+            f"{[m['role'] for m in messages]}: {error}; change prompt.system or the template"
+        ) from error
+    return str(text)
