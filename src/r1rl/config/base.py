@@ -2,10 +2,55 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from pydantic import BaseModel, ConfigDict
 
 
 class Section(BaseModel):
     """A part of the configuration: unknown keys are errors, values are checked on assignment too."""
 
-    model_config = ConfigDict(extra="forbid", validate_assignment=True, use_attribute_docstrings=True)
+    model_config = ConfigDict(
+        extra="forbid", validate_assignment=True, use_attribute_docstrings=True, allow_inf_nan=False
+    )
+
+
+class Origins(dict[tuple[str, ...], str]):
+    """Where each key was written: its path to ``file:line`` or to the override it came from.
+
+    The empty path is the file itself. Two configurations with equal values are equal wherever they were written.
+    """
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Origins)
+
+    __hash__ = None  # type: ignore[assignment]
+
+    def find(self, path: tuple[str, ...]) -> str:
+        """Where the key stands, or the nearest section around it that was written; empty if nothing was."""
+        for end in range(len(path), -1, -1):
+            if path[:end] in self:
+                return self[path[:end]]
+        return ""
+
+
+def explicit(section: BaseModel) -> dict[str, Any]:
+    """The keys that somebody set, as plain nested dictionaries: no defaults and no preset values.
+
+    Validating the result again gives an equal section, which is what lets stages merge over a run.
+    """
+    given: dict[str, Any] = {}
+    for name in type(section).model_fields:
+        value = getattr(section, name)
+        inner = _plain(value)
+        if name in section.model_fields_set or (isinstance(value, BaseModel | dict) and inner):
+            given[name] = inner
+    return given
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, BaseModel):
+        return explicit(value)
+    if isinstance(value, dict):
+        return {key: _plain(inner) for key, inner in value.items()}
+    return value

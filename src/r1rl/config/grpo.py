@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
 from pydantic import Field, model_validator
 
@@ -27,6 +27,8 @@ PRESETS: dict[str, dict[str, Any]] = {
     "cispo": {"loss": "cispo", "scale": "group", "clip_low": 1.0, "clip_high": 5.0, "beta": 0.0},
 }
 
+PRESET_KEYS = frozenset(name for preset in PRESETS.values() for name in preset)
+
 
 class GuardConfig(Section):
     """What to do when a quantity leaves its bounds; each bound None is off."""
@@ -47,7 +49,7 @@ class GRPOConfig(Section):
     """Group relative policy optimization (DeepSeekMath, arXiv 2402.03300; DeepSeek-R1, arXiv 2501.12948)."""
 
     algorithm: Algorithm = "r1"
-    """Sets the defaults of loss, scale, clip_low, clip_high, beta and dynamic_sampling; each can still be given."""
+    """Sets the defaults of loss, scale, clip_low, clip_high, beta and dynamic_sampling; a key that is given wins."""
     steps: int = Field(1000, ge=1)
     """Rollouts of the run; each brings minibatches × epochs updates."""
     minibatches: int = Field(1, ge=1)
@@ -60,7 +62,7 @@ class GRPOConfig(Section):
     clip_low: float = Field(0.2, ge=0)
     """ε below: the ratio is clipped at 1 − clip_low."""
     clip_high: float = Field(0.2, ge=0)
-    """ε above: the ratio is clipped at 1 + clip_high (paper's R1 stage: 10). For cispo the cap itself is 1 + clip_high."""
+    """ε above: the ratio is clipped at 1 + clip_high (paper's R1 stage: 10). For cispo the cap is 1 + clip_high."""
     beta: float = Field(0.001, ge=0)
     """Weight of the k3 KL term; 0 needs no reference policy."""
     ref_update_every: int = Field(0, ge=0)
@@ -96,10 +98,10 @@ class GRPOConfig(Section):
     deadline_s: float = Field(1800.0, gt=0)
     """Longest wait for a collective or an engine before the run ends with an error."""
 
-    @model_validator(mode="before")
-    @classmethod
-    def _preset(cls, value: Any) -> Any:
-        if isinstance(value, dict):
-            preset = PRESETS.get(value.get("algorithm", "r1"), {})
-            return {**preset, **value}
-        return value
+    @model_validator(mode="after")
+    def _preset(self) -> Self:
+        preset = PRESETS[self.algorithm]
+        for name in PRESET_KEYS - self.model_fields_set:
+            default = type(self).model_fields[name].default
+            self.__dict__[name] = preset.get(name, default)  # not by assignment: a preset value is not a given one
+        return self

@@ -45,5 +45,3 @@ class TinyModelConfig(Section):
     intermediate_size: int = Field(512, ge=8)
     max_positions: int = Field(1024, ge=16)
     tie_embeddings: bool = True
-
-

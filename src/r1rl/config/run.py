@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Any, Literal
 
-from pydantic import Field
+from pydantic import Field, PrivateAttr
 
-from r1rl.config.base import Section
+from r1rl.config.base import Origins, Section
 from r1rl.config.data import DataConfig
 from r1rl.config.evaluate import EvaluateConfig
 from r1rl.config.grpo import GRPOConfig
@@ -74,3 +74,14 @@ class RunConfig(Section):
     hub: HubConfig | None = None
     stages: dict[str, StageConfig] = Field(default_factory=dict)
     """Stages in order; empty means one grpo stage called grpo followed by an evaluation."""
+    _origins: Origins = PrivateAttr(default_factory=Origins)
+
+
+def stages_of(run: RunConfig) -> dict[str, StageConfig]:
+    """The stages in order; where none are written, one grpo stage and, if there is evaluation data, its evaluation."""
+    if run.stages:
+        return run.stages
+    stages = {"grpo": StageConfig(kind="grpo")}
+    if run.data.eval:
+        stages["evaluate"] = StageConfig(kind="evaluate", model="grpo")
+    return stages

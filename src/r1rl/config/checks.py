@@ -1,0 +1,148 @@
+"""Values that are each valid but cannot work together: found before anything is downloaded or trained."""
+
+from __future__ import annotations
+
+import difflib
+import re
+from collections.abc import Callable, Iterator
+
+from r1rl.config.run import RunConfig, stages_of
+
+Problem = tuple[tuple[str, ...], str]
+"""The key to change and what is wrong with it."""
+
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]*")
+_MAKES_NO_MODEL = frozenset({"evaluate"})
+
+
+def check_names(run: RunConfig) -> Iterator[Problem]:
+    """Names that become folders."""
+    if run.name in ("", ".", "..") or "/" in run.name or "\\" in run.name:
+        yield ("name",), f"the run folder is output_dir/name, so name cannot be {run.name!r}"
+    for stage in run.stages:
+        if not _NAME.fullmatch(stage):
+            yield ("stages", stage), "a stage's name is a folder's: letters, digits, - and _ only"
+
+
+def check_stage(run: RunConfig, stage: str, resolved: RunConfig) -> Iterator[Problem]:
+    """Everything wrong with one stage; ``resolved`` is the run as the stage sees it."""
+    kind = stages_of(run)[stage].kind
+    for check in CHECKS.get(kind, ()):
+        yield from check(resolved)
+    if kind != "pretrain":
+        yield from _start(run, stage, resolved)
+
+
+def _start(run: RunConfig, stage: str, resolved: RunConfig) -> Iterator[Problem]:
+    key, path, plan = ("model", "path"), resolved.model.path, stages_of(run)
+    names = list(plan)
+    earlier = [name for name in names[: names.index(stage)] if plan[name].kind not in _MAKES_NO_MODEL]
+    if not path:
+        choices = f", or an earlier stage: {', '.join(earlier)}" if earlier else ""
+        yield key, f"stage {stage} has no model to start from; name a Hugging Face model, a local folder{choices}"
+    elif path in names and path not in earlier:
+        why = "makes no model" if plan[path].kind in _MAKES_NO_MODEL else "does not come before it"
+        yield key, f"stage {stage} starts from stage {path}, which {why}"
+
+
+def _groups(run: RunConfig) -> Iterator[Problem]:
+    rollout, grpo = run.rollout, run.grpo
+    if rollout.group_size < 2:
+        yield (
+            ("rollout", "group_size"),
+            "advantages compare completions of one question, so with 1 they are all zero; use at least 2 (paper: 16)",
+        )
+    completions = rollout.prompts * rollout.group_size
+    if completions % grpo.minibatches:
+        yield (
+            ("grpo", "minibatches"),
+            f"{rollout.prompts} prompts × {rollout.group_size} completions = {completions} do not divide into "
+            f"{grpo.minibatches} minibatches",
+        )
+
+
+def _sampling(run: RunConfig) -> Iterator[Problem]:
+    rollout = run.rollout
+    for name, off in (("top_p", 1.0), ("top_k", 0)):
+        value = getattr(rollout, name)
+        if value != off:
+            yield (
+                ("rollout", name),
+                f"{value} cuts tokens off the sampled distribution but not off the learner's, so the ratios of the "
+                f"loss would be wrong; train with {name}: {off:g} (evaluate.{name} is free)",
+            )
+    if rollout.max_staleness and rollout.engine == "torch":
+        yield (
+            ("rollout", "max_staleness"),
+            "engine torch samples with the learner's own weights, so samples are never stale; use 0, or engine: vllm",
+        )
+
+
+def _lengths(run: RunConfig) -> Iterator[Problem]:
+    if run.grpo.overlong_buffer >= run.rollout.max_new_tokens:
+        yield (
+            ("grpo", "overlong_buffer"),
+            f"the penalty would reach completions of every length; must be below rollout.max_new_tokens "
+            f"({run.rollout.max_new_tokens})",
+        )
+
+
+def _guards(run: RunConfig) -> Iterator[Problem]:
+    guards, grpo = run.grpo.guards, run.grpo
+    if guards.max_kl is not None and grpo.beta == 0:
+        yield ("grpo", "guards", "max_kl"), "nothing to guard: with grpo.beta 0 no reference is kept and no KL measured"
+    if guards.min_entropy is not None and grpo.entropy_every == 0:
+        yield ("grpo", "guards", "min_entropy"), "nothing to guard: grpo.entropy_every 0 never measures the entropy"
+
+
+def _training_data(run: RunConfig) -> Iterator[Problem]:
+    if not run.data.train:
+        yield ("data", "train"), "no training data; add data.train.NAME.path"
+    difficulty = run.data.difficulty
+    if difficulty and difficulty.min_pass_rate > difficulty.max_pass_rate:
+        yield ("data", "difficulty", "min_pass_rate"), "above max_pass_rate: keeps nothing"
+
+
+def _rewards(run: RunConfig) -> Iterator[Problem]:
+    if not run.rewards:
+        yield ("rewards",), "no reward to learn from; add for example rewards: {accuracy: 1.0}"
+    elif all(reward.weight == 0 for reward in run.rewards.values()):
+        yield ("rewards",), "every weight is 0, so there is nothing to learn from"
+    for source, dataset in run.data.train.items():
+        for name in dataset.rewards or ():
+            if name not in run.rewards:
+                near = difflib.get_close_matches(name, run.rewards, n=1) or sorted(run.rewards)
+                yield (
+                    ("data", "train", source, "rewards"),
+                    f"no reward is called {name}; configured: {', '.join(near)}",
+                )
+
+
+def _evaluation_data(run: RunConfig) -> Iterator[Problem]:
+    if not run.data.eval:
+        yield ("data", "eval"), "no evaluation data; add data.eval.NAME.path"
+
+
+def _periodic_evaluation(run: RunConfig) -> Iterator[Problem]:
+    if run.grpo.eval_every and not run.data.eval:
+        yield ("grpo", "eval_every"), "no evaluation data; add data.eval.NAME.path, or use 0"
+
+
+def _architecture(run: RunConfig) -> Iterator[Problem]:
+    model = run.pretrain.model
+    key = ("pretrain", "model")
+    if model.hidden_size % model.heads:
+        yield (*key, "heads"), f"hidden_size {model.hidden_size} does not divide into {model.heads} heads"
+    elif model.hidden_size // model.heads % 2:
+        yield (*key, "heads"), f"rotary positions need an even head size, not {model.hidden_size // model.heads}"
+    if model.heads % model.kv_heads:
+        yield (*key, "kv_heads"), f"{model.heads} heads do not divide into {model.kv_heads} key-value heads"
+
+
+Check = Callable[[RunConfig], Iterator[Problem]]
+
+CHECKS: dict[str, tuple[Check, ...]] = {
+    "pretrain": (_architecture,),
+    "grpo": (_groups, _sampling, _lengths, _guards, _training_data, _rewards, _periodic_evaluation),
+    "evaluate": (_evaluation_data,),
+}

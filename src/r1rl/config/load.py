@@ -1,0 +1,145 @@
+"""A file and overrides in, a checked ``RunConfig`` out; one stage's view of it; the resolved YAML back."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import yaml
+from pydantic import ValidationError
+
+from r1rl.config.base import Origins, explicit
+from r1rl.config.checks import Problem, check_names, check_stage
+from r1rl.config.explain import Locate, explain
+from r1rl.config.merge import expand, overlay, read_layers, read_overrides, without_removed
+from r1rl.config.run import RunConfig, StageConfig, stages_of
+from r1rl.errors import ConfigError
+
+SECTIONS = tuple(name for name in StageConfig.model_fields if name != "kind")
+"""Sections that a stage may override."""
+_ANY_KIND = ("model", "data", "rollout", "rewards")
+
+
+def load_config(path: str | os.PathLike[str], overrides: Sequence[str] = ()) -> RunConfig:
+    """Reads a YAML file, lays ``key.sub=value`` overrides over it, and checks every stage of the result.
+
+    A file may name another to build on with ``extends: other.yaml``. A null removes a reward or a data source that
+    came from there. An algorithm preset fills only keys that nobody gave.
+
+    Raises:
+        ConfigError: one line with everything found wrong: the key, its file and line (or override), what to write.
+    """
+    raw, origins = read_layers(Path(path))
+    given, given_origins = read_overrides(overrides)
+    origins.update(given_origins)
+    raw = without_removed(overlay(raw, given))
+
+    def locate(key: tuple[str, ...]) -> tuple[str, str]:
+        return ".".join(key), origins.find(key)
+
+    run = _validate(raw, origins, locate)
+    _raise_found(check_names(run), locate)
+    for name in stages_of(run):
+        stage_config(run, name)
+    _reject_idle(run, given_origins)
+    return run
+
+
+def stage_config(run: RunConfig, stage: str) -> RunConfig:
+    """The run as one stage sees it: the stage's sections laid over the run's, checked, with that stage alone left.
+
+    ``model: NAME`` in a stage is short for ``model: {path: NAME}``. Presets are applied after merging, so a stage
+    that changes ``grpo.algorithm`` gets the new one's values for every key that neither it nor the run gives.
+
+    Raises:
+        ConfigError: no such stage, or its keys do not fit; they are named ``stages.NAME.…`` where it wrote them.
+    """
+    plan = stages_of(run)
+    if stage not in plan:
+        raise ConfigError(f"no stage {stage}; the run has {', '.join(plan)}")
+    own = expand(_stage_sections(plan[stage]))
+    merged = without_removed(overlay(explicit(run), own))
+    merged["stages"] = {stage: {"kind": plan[stage].kind}}
+    origins = run._origins
+
+    def locate(key: tuple[str, ...]) -> tuple[str, str]:
+        inside = ("stages", stage, *key)
+        if key[0] == "stages":
+            return ".".join(key), origins.find(key)
+        if _reaches(own, key):
+            return ".".join(inside), origins.find(inside)
+        return ".".join(key), origins.find(key)
+
+    resolved = _validate(merged, origins, locate)
+    _raise_found(check_stage(run, stage, resolved), locate)
+    return resolved
+
+
+def dump_config(run: RunConfig, path: str | os.PathLike[str]) -> None:
+    """Writes the resolved YAML, every default filled in, in one atomic step; loading it gives the same stages."""
+    resolved = run.model_dump(mode="json")
+    for name, stage in run.stages.items():
+        full = stage_config(run, name).model_dump(mode="json")
+        sections = {section: full[section] for section in _stage_sections(stage)}
+        _mark_removed(resolved, sections)
+        resolved["stages"][name] = {"kind": stage.kind, **sections}
+    target = Path(path)
+    target.parent.mkdir(parents=True, exist_ok=True)
+    partial = target.with_name(f".{target.name}.{os.getpid()}")
+    partial.write_text(yaml.safe_dump(resolved, sort_keys=False, allow_unicode=True, width=100), encoding="utf-8")
+    partial.replace(target)
+
+
+def _validate(raw: Mapping[str, Any], origins: Origins, locate: Locate) -> RunConfig:
+    try:
+        run = RunConfig.model_validate(raw)
+    except ValidationError as error:
+        raise ConfigError(explain(error, raw, locate)) from error
+    run._origins = origins
+    return run
+
+
+def _raise_found(problems: Iterable[Problem], locate: Locate) -> None:
+    lines = []
+    for key, message in problems:
+        name, where = locate(key)
+        lines.append(f"{where}: {name}: {message}" if where else f"{name}: {message}")
+    if lines:
+        raise ConfigError("; ".join(lines))
+
+
+def _stage_sections(stage: StageConfig) -> dict[str, Any]:
+    return {name: value for name in SECTIONS if (value := getattr(stage, name)) is not None}
+
+
+def _reaches(sections: Mapping[str, Any], key: tuple[str, ...]) -> bool:
+    """Whether a stage itself wrote the key, or the section that should hold it."""
+    value: Any = sections
+    for part in key[:-1]:
+        if not isinstance(value, Mapping) or part not in value:
+            return False
+        value = value[part]
+    return isinstance(value, Mapping) and key[-1] in value
+
+
+def _mark_removed(run: Mapping[str, Any], sections: dict[str, Any]) -> None:
+    """A stage without one of the run's rewards or sources must say so, or loading would bring it back."""
+    pairs = [(run["rewards"], sections.get("rewards"))]
+    pairs += [(run["data"][kind], sections["data"][kind]) for kind in ("train", "eval") if "data" in sections]
+    for whole, part in pairs:
+        if part is not None:
+            part.update({name: None for name in whole if name not in part})
+
+
+def _reject_idle(run: RunConfig, given: Origins) -> None:
+    """An override of a run's key that every stage sets for itself would change nothing: say so."""
+    for key, where in given.items():
+        if key[0] not in SECTIONS or len(key) < 2:
+            continue
+        using = [name for name, stage in run.stages.items() if key[0] in (*_ANY_KIND, stage.kind)]
+        shadowing = [name for name in using if _reaches(expand(_stage_sections(run.stages[name])), key)]
+        if using and shadowing == using:
+            instead = " or ".join(f"stages.{name}.{'.'.join(key)}" for name in using)
+            raise ConfigError(f"{where}: changes nothing, the stages set this key themselves; override {instead}")

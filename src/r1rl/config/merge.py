@@ -1,0 +1,121 @@
+"""Lays one set of keys over another: files that extend files, overrides over files, stages over the run."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from r1rl.config.base import Origins
+from r1rl.config.run import RunConfig
+from r1rl.config.source import parse_value, read_yaml
+from r1rl.errors import ConfigError
+
+# Maps from a name to a section: a null under them takes the name out again.
+_NAMED = (("rewards",), ("data", "train"), ("data", "eval"))
+
+# Sections that always exist: written with nothing under them, they are as if not written.
+_SECTIONS = {name for name, field in RunConfig.model_fields.items() if field.default_factory is not None}
+
+
+def deep_merge(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
+    """``base`` with ``over`` laid over it: mappings merge key by key, anything else is replaced."""
+    merged = dict(base)
+    for key, value in over.items():
+        below = merged.get(key)
+        merged[key] = deep_merge(below, value) if isinstance(below, Mapping) and isinstance(value, Mapping) else value
+    return merged
+
+
+def overlay(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
+    """``deep_merge`` of two configurations; a new ``model.path`` does not inherit the revision of the old one."""
+    merged = deep_merge(base, over)
+    model = over.get("model")
+    if isinstance(model, Mapping) and "path" in model and "revision" not in model:
+        merged["model"].pop("revision", None)
+    return merged
+
+
+def expand(layer: Mapping[str, Any]) -> dict[str, Any]:
+    """Short forms written out, so that layers merge: ``model: NAME``, ``rewards: {NAME: WEIGHT}``, empty sections."""
+    out = {key: value for key, value in layer.items() if value is not None or key not in _SECTIONS}
+    if isinstance(out.get("model"), str):
+        out["model"] = {"path": out["model"]}
+    if isinstance(out.get("rewards"), Mapping):
+        out["rewards"] = {name: _reward(value) for name, value in out["rewards"].items()}
+    if isinstance(out.get("stages"), Mapping):
+        out["stages"] = {
+            name: expand(stage) if isinstance(stage, Mapping) else stage for name, stage in out["stages"].items()
+        }
+    return out
+
+
+def _reward(value: Any) -> Any:
+    is_number = isinstance(value, int | float) and not isinstance(value, bool)
+    return {"weight": value} if is_number else value
+
+
+def without_removed(raw: Mapping[str, Any]) -> dict[str, Any]:
+    """Drops the rewards and data sources that a later layer set to null."""
+    out = dict(raw)
+    for first, *rest in _NAMED:
+        section = out.get(first)
+        if not isinstance(section, Mapping):
+            continue
+        if not rest:
+            out[first] = {name: value for name, value in section.items() if value is not None}
+        elif isinstance(section.get(rest[0]), Mapping):
+            kept = {name: value for name, value in section[rest[0]].items() if value is not None}
+            out[first] = {**section, rest[0]: kept}
+    return out
+
+
+def read_layers(path: Path, seen: tuple[Path, ...] = ()) -> tuple[dict[str, Any], Origins]:
+    """A YAML file laid over the one its ``extends`` names (relative to it), and so on down.
+
+    Raises:
+        ConfigError: a file cannot be read, or extends itself.
+    """
+    raw, origins = read_yaml(path)
+    base_name = raw.pop("extends", None)
+    raw = expand(raw)
+    if base_name is None:
+        return raw, origins
+    where = origins[("extends",)]
+    if not isinstance(base_name, str):
+        raise ConfigError(f"{where}: extends takes one file name, got {base_name!r}")
+    base_path = path.parent / base_name
+    if base_path.resolve() in (path.resolve(), *(other.resolve() for other in seen)):
+        raise ConfigError(f"{where}: {path} extends itself through {base_name}")
+    if not base_path.is_file():
+        raise ConfigError(f"{where}: extends {base_name}, but {base_path} does not exist")
+    base, base_origins = read_layers(base_path, (*seen, path))
+    return overlay(base, raw), Origins({**base_origins, **origins})
+
+
+def read_overrides(overrides: Sequence[str]) -> tuple[dict[str, Any], Origins]:
+    """``a.b.c=VALUE`` strings as one layer; later ones win.
+
+    Raises:
+        ConfigError: an override without ``=`` or with an empty key.
+    """
+    layer: dict[str, Any] = {}
+    origins = Origins()
+    for text in overrides:
+        name, equals, value = text.partition("=")
+        path = tuple(name.strip().removeprefix("--").split("."))
+        if not equals or not all(path):
+            raise ConfigError(f"override {text!r}: expected key=value, for example grpo.lr=1e-4")
+        nested: Any = parse_value(value)
+        origins.update(dict.fromkeys(_paths(path, nested), f"override {text}"))
+        for key in reversed(path):
+            nested = {key: nested}
+        layer = deep_merge(layer, expand(nested))
+    return layer, origins
+
+
+def _paths(path: tuple[str, ...], value: Any) -> Iterator[tuple[str, ...]]:
+    yield path
+    if isinstance(value, Mapping):
+        for key, inner in value.items():
+            yield from _paths((*path, str(key)), inner)
