@@ -38,5 +38,5 @@ class RolloutConfig(Section):
     """Sequences the embedded engine decodes at once."""
     max_staleness: int = Field(0, ge=0)
     """Oldest policy, in updates, whose samples may still be trained on; 0 is strictly on-policy."""
-    dynamic_sampling: DynamicSamplingConfig | None = None
-    """None leaves zero-variance groups in (algorithm: dapo switches it on)."""
+    dynamic_sampling: DynamicSamplingConfig = Field(default_factory=DynamicSamplingConfig)
+    """Bounds of dynamic sampling; grpo.dynamic_sampling switches it on."""

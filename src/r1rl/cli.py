@@ -1,0 +1,123 @@
+"""The command line: parse, validate, call. Nothing heavy is imported before a command needs it."""
+
+from __future__ import annotations
+
+import importlib
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+import r1rl
+from r1rl.config.run import stages_of
+from r1rl.errors import R1Error
+
+app = typer.Typer(
+    name="r1rl",
+    help="The whole DeepSeek-R1 recipe in one command.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+
+ConfigPath = Annotated[Path, typer.Argument(metavar="CONFIG", help="A YAML file.", show_default=False)]
+Overrides = Annotated[
+    list[str] | None,
+    typer.Argument(metavar="KEY=VALUE", help="Keys to change, for example grpo.lr=1e-4.", show_default=False),
+]
+FORWARD = {"allow_extra_args": True, "ignore_unknown_options": True}
+
+
+def main(args: list[str] | None = None) -> None:
+    """Entry point of the command ``r1rl``; ends the process.
+
+    Exit code 0 on success, 2 for an error that a person can correct (one line on stderr), 130 when interrupted;
+    anything else keeps its traceback and gives 1.
+    """
+    try:
+        app(args=args, prog_name="r1rl")
+    except R1Error as error:
+        print(f"r1rl: error: {' '.join(str(error).split())}", file=sys.stderr)
+        sys.exit(2)
+    except KeyboardInterrupt:
+        print("r1rl: interrupted", file=sys.stderr)
+        sys.exit(130)
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        print(f"r1rl {r1rl.__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _root(
+    version: Annotated[bool, typer.Option("--version", callback=_version, is_eager=True, help="Print it.")] = False,
+) -> None:
+    del version
+
+
+@app.command()
+def check(config: ConfigPath, overrides: Overrides = None) -> None:
+    """Validate a configuration and print the sizes that follow from it; starts nothing."""
+    from r1rl.config.derived import derive, notes
+    from r1rl.tracking.console import Console
+
+    loaded, console = r1rl.load_config(config, overrides or ()), Console()
+    stages = {name: r1rl.stage_config(loaded, name) for name in stages_of(loaded)}
+    kinds = {name: view.stages[name].kind for name, view in stages.items()}
+    rows = [(name, kinds[name], "" if kinds[name] == "pretrain" else view.model.path) for name, view in stages.items()]
+    console.table(f"{config} is valid; stages", ["stage", "kind", "starts from"], rows)
+    training = {name: view for name, view in stages.items() if kinds[name] == "grpo"}
+    if training:
+        sizes = [list(derive(view).rows()) for view in training.values()]
+        table = [[row[0][0], *(size for _, size in row)] for row in zip(*sizes, strict=True)]
+        console.table("sizes, over all processes", ["", *training], table)
+    for name, view in training.items():
+        for note in notes(view):
+            console.say(f"note: stage {name}: {note}")
+
+
+@app.command()
+def run(
+    config: ConfigPath,
+    overrides: Overrides = None,
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Show nothing but errors.")] = False,
+) -> None:
+    """Run every stage of a configuration; the same command again resumes it."""
+    loaded = r1rl.load_config(config, overrides or ())
+    if quiet:
+        loaded.tracking.console = False
+    recipe = importlib.import_module("r1rl.recipe.run")
+    folder = recipe.run_recipe(loaded)
+    if loaded.tracking.console:
+        print(f"run folder: {folder}")
+
+
+@app.command(context_settings=FORWARD, add_help_option=False)
+def grade(context: typer.Context) -> None:
+    """Decide whether an answer is right, as the accuracy reward does."""
+    _forward("r1rl.scoring.commands:grade", context)
+
+
+@app.command(context_settings=FORWARD, add_help_option=False)
+def reward(context: typer.Context) -> None:
+    """Run reward functions on a file of completions, or list them."""
+    _forward("r1rl.scoring.commands:reward", context)
+
+
+@app.command("config-docs", hidden=True)
+def config_docs() -> None:
+    """Print the reference of every configuration key, in Markdown."""
+    from r1rl.config.docs import reference
+
+    print(reference(), end="")
+
+
+def _forward(target: str, context: typer.Context) -> None:
+    """Hands the arguments to a command that lives in another room, imported only now."""
+    module, _, name = target.partition(":")
+    sub = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
+    sub.command()(getattr(importlib.import_module(module), name))
+    sub(args=context.args, prog_name=f"r1rl {context.info_name}")

@@ -1,0 +1,263 @@
+"""What a person sees while a run goes on: one live view on a terminal, plain lines elsewhere, or nothing.
+
+The object is passed to whatever reports progress. Text that a model wrote is shown with its control characters
+made visible, so it cannot move the cursor, change colours or imitate the view.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+import unicodedata
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from types import TracebackType
+from typing import Any, Self, TextIO
+
+from rich import box
+from rich.console import Console as RichConsole
+from rich.console import RenderableType
+from rich.padding import Padding
+from rich.progress import BarColumn, MofNCompleteColumn, ProgressColumn, SpinnerColumn, Task, TextColumn
+from rich.progress import Progress as RichProgress
+from rich.table import Table
+from rich.text import Text
+
+Value = float | int | str
+CLIP = 1200
+"""Characters of one text shown by ``samples``."""
+
+
+class Console:
+    """Progress, tables and remarks, on the stream given (standard output by default).
+
+    Args:
+        quiet: show nothing at all.
+        stream: where to write; a live view is drawn only if it is a terminal.
+        clock: seconds, for rates and remaining time.
+        interval: least seconds between two plain lines of one progress; the first and the last always appear.
+    """
+
+    def __init__(
+        self,
+        quiet: bool = False,
+        stream: TextIO | None = None,
+        clock: Callable[[], float] = time.monotonic,
+        interval: float = 5.0,
+    ) -> None:
+        stream = sys.stdout if stream is None else stream
+        self.quiet = quiet
+        self.live = not quiet and stream.isatty() and os.environ.get("TERM") != "dumb"
+        self.clock = clock
+        self.interval = interval
+        width = None if self.live else int(os.environ.get("COLUMNS") or 120)
+        self._rich = RichConsole(
+            file=stream, quiet=quiet, width=width, force_terminal=self.live, highlight=False, markup=False, emoji=False
+        )
+        self._view: _View | None = None
+
+    def say(self, text: str) -> None:
+        """One remark, above the live view if there is one."""
+        self._rich.print(Text(visible(text)), soft_wrap=True)
+
+    def table(self, title: str, columns: Sequence[str], rows: Iterable[Sequence[Value | None]]) -> None:
+        """A table; numbers are right-aligned and shown with four significant digits."""
+        cells = [list(row) for row in rows]
+        view = Table(title=visible(title), title_justify="left", title_style="bold", box=box.SIMPLE_HEAD)
+        for index, name in enumerate(columns):
+            numeric = any(isinstance(row[index], int | float) for row in cells)
+            view.add_column(visible(name), justify="right" if numeric else "left", overflow="fold")
+        for row in cells:
+            view.add_row(*(Text("" if cell is None else shown(cell)) for cell in row))
+        self._rich.print(view)
+
+    def samples(self, title: str, rows: Iterable[Mapping[str, Any]]) -> None:
+        """Some prompts and completions: the numbers of each row on one line, its texts below, clipped."""
+        self._rich.print(Text(visible(title), style="bold"))
+        for row in rows:
+            numbers, texts = _split(row)
+            if numbers:
+                self._rich.print(Text("  " + _joined(numbers), style="cyan"))
+            for name, text in texts.items():
+                clipped = text if len(text) <= CLIP else f"{text[:CLIP]} … ({len(text) - CLIP} more characters)"
+                self._rich.print(Padding(Text.assemble((f"{visible(name)}: ", "dim"), visible(clipped)), (0, 0, 0, 4)))
+            self._rich.print()
+
+    def progress(self, title: str, total: int | None = None, done: int = 0, unit: str = "step") -> Progress:
+        """A long task, used as a context manager; one inside another is shown under it.
+
+        Args:
+            total: how many units it has; None if unknown.
+            done: units finished before it started (a resumed run), left out of the rate.
+        """
+        return Progress(self, title, total, done, unit)
+
+    def _enter(self) -> _View:
+        if self._view is None:
+            self._view = _View(self._rich)
+            self._view.start()
+        self._view.users += 1
+        return self._view
+
+    def _leave(self) -> None:
+        if self._view is not None:
+            self._view.users -= 1
+            if self._view.users == 0:
+                self._view.stop()
+                self._view = None
+
+
+class Progress:
+    """One long task: how far, how fast, how long yet, and a few values. Made by ``Console.progress``."""
+
+    def __init__(self, console: Console, title: str, total: int | None, done: int, unit: str) -> None:
+        self._console, self.title, self.total, self.done, self.unit = console, visible(title), total, done, unit
+        self.values: dict[str, Value] = {}
+        self._first = done
+        self._start = self._printed = console.clock()
+        self._printed_done: int | None = None
+        self._view: _View | None = None
+        self._nested = False
+        self._task: Any = None
+
+    def __enter__(self) -> Self:
+        self._start = self._console.clock()
+        self._printed = -float("inf")
+        if self._console.live:
+            self._view = self._console._enter()
+            self._nested = self._view.users > 1
+            self._task = self._view.add_task(self.title, total=self.total, completed=self.done, owner=self)
+        return self
+
+    def update(self, done: int | None = None, **values: Value) -> None:
+        """``done`` units are finished in all (None: as before); ``values`` replace those shown under these names."""
+        self.done = self.done if done is None else done
+        self.values.update(values)
+        if self._view is not None:
+            self._view.update(self._task, completed=self.done)
+        elif not self._console.quiet and self._console.clock() - self._printed >= self._console.interval:
+            self._print()
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._view is not None:
+            if self._nested:
+                self._view.remove_task(self._task)
+            self._console._leave()
+            self._view = None
+        elif not self._console.quiet and kind is None and self._printed_done != self.done:
+            self._print()
+
+    @property
+    def elapsed(self) -> float:
+        """Seconds since it was entered."""
+        return self._console.clock() - self._start
+
+    @property
+    def rate(self) -> float | None:
+        """Units a second since it was entered; None before the first."""
+        finished = self.done - self._first
+        return finished / self.elapsed if finished > 0 and self.elapsed > 0 else None
+
+    @property
+    def remaining(self) -> float | None:
+        """Seconds yet, at the rate so far; None where unknown."""
+        if self.total is None or self.rate is None:
+            return None
+        return max(self.total - self.done, 0) / self.rate
+
+    def _print(self) -> None:
+        self._printed, self._printed_done = self._console.clock(), self.done
+        count = f"{self.done}/{self.total}" if self.total is not None else f"{self.done}"
+        parts = [f"{self.title} {count}", pace(self.rate, self.unit), f"{duration(self.elapsed)} elapsed"]
+        if self.remaining is not None:
+            parts.append(f"{duration(self.remaining)} left")
+        if self.values:
+            parts.append(_joined(self.values))
+        self._console._rich.print(Text("  ".join(part for part in parts if part)), soft_wrap=True)
+
+
+class _Measured(ProgressColumn):
+    """Rate, elapsed and remaining time as ``Progress`` measures them."""
+
+    def render(self, task: Task) -> Text:
+        owner: Progress = task.fields["owner"]
+        left = "" if owner.remaining is None else f"{duration(owner.remaining)} left"
+        parts = [pace(owner.rate, owner.unit), duration(owner.elapsed), left]
+        return Text("  ".join(part for part in parts if part), style="dim")
+
+
+class _View(RichProgress):
+    """The bars of the tasks now running, each with its values on the line below."""
+
+    def __init__(self, console: RichConsole) -> None:
+        self.users = 0
+        columns = (
+            SpinnerColumn(finished_text="✓"),
+            TextColumn("{task.description}", markup=False),
+            BarColumn(bar_width=28),
+            MofNCompleteColumn(),
+            _Measured(),
+        )
+        super().__init__(*columns, console=console, refresh_per_second=4)
+
+    def get_renderables(self) -> Iterable[RenderableType]:
+        yield self.make_tasks_table(self.tasks)
+        for task in self.tasks:
+            owner: Progress = task.fields["owner"]
+            if owner.values:
+                yield Text("  " + _joined(owner.values), style="cyan", overflow="ellipsis")
+
+
+def visible(text: str) -> str:
+    """The text with every control, format and unassigned character written out, line breaks and tabs kept."""
+    return "".join(
+        char if char.isprintable() or char in "\n\t" or unicodedata.category(char) == "Zs" else ascii(char)[1:-1]
+        for char in text
+    )
+
+
+def shown(value: Value) -> str:
+    """A value for people: four significant digits, thousands apart."""
+    if isinstance(value, bool | str):
+        return visible(str(value))
+    if isinstance(value, int):
+        return f"{value:,}"
+    return f"{value:,.0f}" if 1e4 <= abs(value) < 1e15 else f"{value:.4g}"
+
+
+def pace(rate: float | None, unit: str) -> str:
+    """Units a second, or seconds a unit where that is the larger number."""
+    if not rate:
+        return ""
+    return f"{rate:.3g} {unit}/s" if rate >= 1 else f"{1 / rate:.3g} s/{unit}"
+
+
+def duration(seconds: float) -> str:
+    """``4:07``, ``1:02:33`` or ``3d 04:05:06``."""
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    days, hours = divmod(hours, 24)
+    if days:
+        return f"{days}d {hours:02}:{minutes:02}:{rest:02}"
+    return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
+
+
+def _joined(values: Mapping[str, Value]) -> str:
+    return " · ".join(f"{visible(name)} {shown(value)}" for name, value in values.items())
+
+
+def _split(row: Mapping[str, Any]) -> tuple[dict[str, Value], dict[str, str]]:
+    numbers: dict[str, Value] = {}
+    texts: dict[str, str] = {}
+    for name, value in row.items():
+        if isinstance(value, Mapping):
+            numbers.update({key: inner for key, inner in value.items() if isinstance(inner, int | float)})
+        elif isinstance(value, int | float):
+            numbers[name] = value
+        elif isinstance(value, list):  # the messages of a conversation
+            texts[name] = "\n".join(f"[{m.get('role')}] {m.get('content')}" for m in value if isinstance(m, Mapping))
+        elif value is not None:
+            texts[name] = str(value)
+    return numbers, texts
