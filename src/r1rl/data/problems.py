@@ -1,0 +1,258 @@
+"""Rows become problems: rendered prompts with the gold answer at hand, in sets that are proven disjoint."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+import re
+import unicodedata
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Literal
+
+from r1rl.config.data import DatasetConfig, DifficultyConfig, PromptConfig
+from r1rl.data.sources import Row, Rows, read_rows
+from r1rl.data.templates import Question, Rendered, render_all
+from r1rl.errors import DataError
+from r1rl.types import Problem
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(slots=True)
+class ProblemSets:
+    """Problems by the name of their source, and the rows left out, by source and reason.
+
+    The reasons: ``corrupt`` (unreadable line), ``bad_row`` (no question or no gold answer), ``too_long``, ``overlap``
+    (also an evaluation question).
+    """
+
+    by_source: dict[str, list[Problem]] = field(default_factory=dict)
+    skipped: dict[str, Counter[str]] = field(default_factory=dict)
+
+    def __len__(self) -> int:
+        return sum(map(len, self.by_source.values()))
+
+    @property
+    def problems(self) -> list[Problem]:
+        """All of them, source after source."""
+        return [problem for source in self.by_source.values() for problem in source]
+
+    def metrics(self) -> dict[str, int]:
+        """``data/SOURCE/problems`` and ``data/SOURCE/skipped_REASON``."""
+        counts = {f"data/{name}/problems": len(problems) for name, problems in self.by_source.items()}
+        for name, reasons in self.skipped.items():
+            counts |= {f"data/{name}/skipped_{reason}": count for reason, count in reasons.items()}
+        return counts
+
+
+def load_problems(
+    sources: Mapping[str, DatasetConfig], prompt: PromptConfig, tokenizer: PreTrainedTokenizerBase
+) -> ProblemSets:
+    """Reads every source and writes its prompts; a source's own ``prompt`` comes before the run's.
+
+    A problem's ``columns`` are the row's, and always ``question`` (as the dataset has it) and, where the source has
+    one, ``answer``: the gold answer, text if it was text or a number. Rows left out are counted and logged.
+
+    Raises DataError for what ``read_rows`` cannot read, a missing column, an ``answer_pattern`` that is no regular
+    expression with a group, a row without question or gold answer (unless ``on_bad_row: skip``), a prompt longer than
+    ``prompt.max_tokens`` (unless ``too_long: skip``), and a source of which nothing is left.
+    """
+    sets = ProblemSets()
+    for name, config in sources.items():
+        rows = read_rows(config)
+        problems = _Source(name, config, config.prompt or prompt).problems(rows, tokenizer)
+        if rows.skipped:
+            reasons = ", ".join(f"{count} {reason}" for reason, count in rows.skipped.items())
+            logger.warning("data source %s: %d problems; left out: %s", name, len(problems), reasons)
+            if not problems:
+                raise DataError(f"data source {name} ({config.path}) has no usable row left; left out: {reasons}")
+        sets.by_source[name] = problems
+        sets.skipped[name] = rows.skipped
+    return sets
+
+
+_PLACE = re.compile(r"\{(\w+)\}")
+
+
+class _BadRow(ValueError):
+    """A row without a usable question or gold answer."""
+
+
+class _Source:
+    """One source's way from rows to problems."""
+
+    def __init__(self, name: str, config: DatasetConfig, prompt: PromptConfig) -> None:
+        self.name, self.config, self.prompt = name, config, prompt
+        self.pattern = self._compiled(config.answer_pattern)
+        self.columns = _PLACE.findall(config.question_from) if config.question_from else [config.question]
+        if config.answer is not None:
+            self.columns.append(config.answer)
+
+    def problems(self, rows: Rows, tokenizer: PreTrainedTokenizerBase) -> list[Problem]:
+        self._require_columns(rows)
+        kept: list[tuple[Row, Question, dict[str, Any]]] = []
+        for row in rows.rows:
+            try:
+                question = self._question(row.values)
+                kept.append((row, question, {**row.values, "question": question, **self._gold(row.values)}))
+            except _BadRow as error:
+                if self.config.on_bad_row == "error":
+                    raise DataError(f"{self._at(row)}: {error}; mend it, or set on_bad_row: skip") from error
+                rows.skipped["bad_row"] += 1
+        rendered = render_all([question for _, question, _ in kept], tokenizer, self.prompt)
+        seen: Counter[str] = Counter()
+        problems = []
+        for (row, _, columns), prompt in zip(kept, rendered, strict=True):
+            if self._fits(prompt, row, rows.skipped):
+                problem_id = self._id(row, seen)
+                problems.append(
+                    Problem(problem_id, prompt.prompt_ids, prompt.prompt, columns, self.name, prompt.prefill)
+                )
+        return problems
+
+    def _at(self, row: Row) -> str:
+        return f"data source {self.name} ({self.config.path}) {row.place}"
+
+    def _compiled(self, pattern: str | None) -> re.Pattern[str] | None:
+        if pattern is None:
+            return None
+        try:
+            compiled = re.compile(pattern)
+        except re.error as error:
+            raise DataError(f"answer_pattern {pattern!r} of {self.name} is no regular expression: {error}") from error
+        if not compiled.groups:
+            raise DataError(f"answer_pattern {pattern!r} of {self.name} has no group; put ( ) around the gold answer")
+        return compiled
+
+    def _require_columns(self, rows: Rows) -> None:
+        """A column that no row has is a mistake in the configuration, not in the rows."""
+        there = dict.fromkeys(column for row in rows.rows for column in row.values)
+        for column in self.columns:
+            if column not in there:
+                raise DataError(
+                    f"data source {self.name} ({self.config.path}) has no column {column!r}; it has "
+                    f"{', '.join(there) or 'none'}; set question, question_from or answer to one of them"
+                )
+
+    def _question(self, values: Mapping[str, Any]) -> Question:
+        if self.config.question_from:
+            return _PLACE.sub(lambda place: str(self._present(values, place[1])), self.config.question_from)
+        question = self._present(values, self.config.question)
+        if isinstance(question, str) and question.strip():
+            return question
+        if isinstance(question, list) and question and all(map(_is_message, question)):
+            return question
+        raise _BadRow(f"column {self.config.question!r} holds neither text nor a list of messages")
+
+    def _gold(self, values: Mapping[str, Any]) -> dict[str, Any]:
+        """The ``answer`` column, where the source has a gold answer."""
+        if self.config.answer is None:
+            return {}
+        value = self._present(values, self.config.answer)
+        if isinstance(value, int | float) and not isinstance(value, bool):
+            value = str(value)
+        if self.pattern is not None:
+            match = self.pattern.search(value) if isinstance(value, str) else None
+            if match is None or match[1] is None:
+                raise _BadRow(f"answer_pattern {self.pattern.pattern!r} finds nothing in column {self.config.answer!r}")
+            value = match[1]
+        if isinstance(value, str):
+            value = value.strip()
+        if value in ("", [], {}):
+            raise _BadRow(f"the gold answer in column {self.config.answer!r} is empty")
+        return {"answer": value}
+
+    def _present(self, values: Mapping[str, Any], column: str) -> Any:
+        if values.get(column) is None:
+            raise _BadRow(f"column {column!r} is missing")
+        return values[column]
+
+    def _fits(self, prompt: Rendered, row: Row, skipped: Counter[str]) -> bool:
+        length, limit = len(prompt.prompt_ids), self.prompt.max_tokens
+        if length <= limit:
+            return True
+        if self.prompt.too_long == "error":
+            raise DataError(
+                f"{self._at(row)}: its prompt is {length} tokens, longer than prompt.max_tokens {limit}; "
+                "raise it, or set prompt.too_long: skip"
+            )
+        skipped["too_long"] += 1
+        return False
+
+    def _id(self, row: Row, seen: Counter[str]) -> str:
+        """The source's name and a hash of the row; equal rows are numbered."""
+        content = json.dumps(row.values, sort_keys=True, default=str).encode(errors="surrogatepass")
+        identity = f"{self.name}-{hashlib.blake2b(content, digest_size=8).hexdigest()}"
+        seen[identity] += 1
+        return identity if seen[identity] == 1 else f"{identity}-{seen[identity]}"
+
+
+def _is_message(value: Any) -> bool:
+    return isinstance(value, dict) and isinstance(value.get("role"), str) and isinstance(value.get("content"), str)
+
+
+def normalized_question(problem: Problem) -> str:
+    """The question without its template: Unicode-normalised (NFC), case folded, blanks collapsed."""
+    question = problem.columns.get("question", problem.prompt)
+    if not isinstance(question, str):
+        question = "\n".join(message["content"] for message in question)
+    return " ".join(unicodedata.normalize("NFC", question).casefold().split())
+
+
+def ensure_disjoint(train: ProblemSets, held_out: ProblemSets, on_overlap: Literal["error", "drop"]) -> ProblemSets:
+    """The training problems, none of whose questions is also in ``held_out`` (equal once normalised).
+
+    With ``drop`` the shared ones leave training and are counted as ``overlap``; with ``error`` they raise a DataError
+    with their number and an example. Near copies are not found: this proves that no question is the same, no more.
+    """
+    evaluated = {normalized_question(problem): problem for problem in held_out.problems}
+    kept = ProblemSets(skipped={name: Counter(reasons) for name, reasons in train.skipped.items()})
+    shared: list[Problem] = []
+    for name, problems in train.by_source.items():
+        overlap = [problem for problem in problems if normalized_question(problem) in evaluated]
+        dropped = {problem.id for problem in overlap}
+        kept.by_source[name] = [problem for problem in problems if problem.id not in dropped]
+        shared += overlap
+        if overlap:
+            kept.skipped.setdefault(name, Counter())["overlap"] += len(overlap)
+    if not shared:
+        return kept
+    counted = f"{len(shared)} of {len(train)} training questions are also evaluation questions"
+    if on_overlap == "error":
+        question = normalized_question(shared[0])
+        raise DataError(
+            f"{counted}, for example {question[:80]!r} ({shared[0].source} and {evaluated[question].source}); "
+            "change the splits, or set data.on_overlap: drop"
+        )
+    logger.warning("%s; dropped from training", counted)
+    empty = [name for name, problems in kept.by_source.items() if not problems]
+    if empty:
+        raise DataError(f"data source {empty[0]} has only evaluation questions; choose another split to train on")
+    return kept
+
+
+def filter_by_pass_rate(
+    problems: Sequence[Problem], pass_rates: Mapping[str, float], config: DifficultyConfig
+) -> list[Problem]:
+    """The problems whose pass rate (by id, share of correct samples in 0..1) lies within the bounds, both included.
+
+    Raises DataError for a problem without a pass rate, and where nothing is left.
+    """
+    unmeasured = [problem.id for problem in problems if problem.id not in pass_rates]
+    if unmeasured:
+        raise DataError(
+            f"{len(unmeasured)} problems have no pass rate, for example {unmeasured[0]}; measure them first"
+        )
+    low, high = config.min_pass_rate, config.max_pass_rate
+    kept = [problem for problem in problems if low <= pass_rates[problem.id] <= high]
+    if problems and not kept:
+        raise DataError(
+            f"none of {len(problems)} problems has a pass rate between {low} and {high}; widen data.difficulty"
+        )
+    return kept
