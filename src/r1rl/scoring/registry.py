@@ -1,0 +1,137 @@
+"""Reward functions by name: entry points, files, modules; and the arguments of the configuration bound to them."""
+
+from __future__ import annotations
+
+import difflib
+import functools
+import importlib
+import importlib.util
+import inspect
+import sys
+from collections.abc import Callable, Mapping
+from importlib.metadata import EntryPoint, entry_points
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+from r1rl.errors import RewardError
+
+GROUP = "r1rl.rewards"
+"""The entry-point group; r1rl's own rewards are registered in it like anyone else's."""
+
+
+def names() -> list[str]:
+    """Every registered name."""
+    return sorted(_registered())
+
+
+def load(use: str) -> Any:
+    """The object behind a registered name, ``path/to/file.py:function`` or ``package.module:function``.
+
+    Raises: RewardError when nothing is there, naming the nearest thing that is.
+    """
+    place, colon, attribute = use.rpartition(":")
+    if not colon:
+        return _from_entry_point(use)
+    module = _from_file(Path(place)) if place.endswith(".py") else _from_module(place, use)
+    if not hasattr(module, attribute):
+        near = _nearest(attribute, [name for name, value in vars(module).items() if callable(value)])
+        raise RewardError(f"reward {use!r}: {place} has no {attribute!r}{near}")
+    return getattr(module, attribute)
+
+
+def bind(name: str, found: Any, args: Mapping[str, Any]) -> Callable[..., Any]:
+    """A reward function from what was loaded: the function with ``args`` bound, or what a class or factory makes.
+
+    A class is instantiated with ``args``; a function that takes neither ``completions`` nor ``**kwargs`` is a factory
+    (open-r1 has several) and is called with them; a ``torch.nn.Module`` becomes a reward model.
+    """
+    if _is_torch_module(found):
+        return _reward_model(found, args)
+    if not callable(found):
+        raise RewardError(f"reward {name!r} is {type(found).__name__}, not a function; name a callable")
+    _check_args(name, found, args)
+    if inspect.isclass(found) or not _takes_completions(found):
+        made = _make(name, found, args)
+        return _reward_model(made, {}) if _is_torch_module(made) else made
+    return functools.partial(found, **args) if args else found
+
+
+def _registered() -> dict[str, EntryPoint]:
+    return {point.name: point for point in entry_points(group=GROUP)}
+
+
+def _from_entry_point(name: str) -> Any:
+    registered = _registered()
+    if name not in registered:
+        raise RewardError(
+            f"no reward is called {name!r}{_nearest(name, registered)}; registered: {', '.join(sorted(registered))}. "
+            "Your own function is named by path/to/file.py:function or package.module:function"
+        )
+    try:
+        return registered[name].load()
+    except (ImportError, AttributeError) as error:
+        raise RewardError(f"reward {name!r} ({registered[name].value}) does not load: {error}") from error
+
+
+def _from_file(path: Path) -> ModuleType:
+    if not path.is_file():
+        raise RewardError(f"reward file {str(path)!r} does not exist (looked in {Path.cwd()})")
+    spec = importlib.util.spec_from_file_location(f"r1rl_reward_{path.stem}", path.resolve())
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = module  # dataclasses and pickling look their module up there
+    try:
+        spec.loader.exec_module(module)
+    except Exception as error:
+        raise RewardError(f"reward file {str(path)!r} does not import: {type(error).__name__}: {error}") from error
+    return module
+
+
+def _from_module(place: str, use: str) -> ModuleType:
+    try:
+        return importlib.import_module(place)
+    except ImportError as error:
+        raise RewardError(f"reward {use!r}: module {place!r} does not import: {error}") from error
+
+
+def _nearest(name: str, candidates: Any) -> str:
+    close = difflib.get_close_matches(name, list(candidates), n=1, cutoff=0.4)
+    return f"; did you mean {close[0]!r}?" if close else ""
+
+
+def _check_args(name: str, found: Any, args: Mapping[str, Any]) -> None:
+    try:
+        parameters = inspect.signature(found).parameters
+    except (TypeError, ValueError):  # some builtins have no signature
+        return
+    if any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters.values()):
+        return
+    for argument in args:
+        if argument not in parameters:
+            raise RewardError(f"reward {name!r} takes no argument {argument!r}{_nearest(argument, parameters)}")
+
+
+def _takes_completions(found: Any) -> bool:
+    parameters = inspect.signature(found).parameters.values()
+    return any(p.name == "completions" or p.kind is p.VAR_KEYWORD for p in parameters)
+
+
+def _make(name: str, factory: Callable[..., Any], args: Mapping[str, Any]) -> Callable[..., Any]:
+    try:
+        made = factory(**args)
+    except TypeError as error:
+        raise RewardError(f"reward {name!r} cannot be made from args {dict(args)}: {error}") from error
+    if not callable(made):
+        raise RewardError(f"reward {name!r}: {factory!r} takes no completions and made no function but {made!r}")
+    return made
+
+
+def _is_torch_module(found: Any) -> bool:
+    torch = sys.modules.get("torch")  # an instance of its Module cannot exist before it was imported
+    return torch is not None and isinstance(found, torch.nn.Module)
+
+
+def _reward_model(module: Any, args: Mapping[str, Any]) -> Callable[..., Any]:
+    return load("reward_model")(model=module, **args)

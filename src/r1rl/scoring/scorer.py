@@ -1,0 +1,170 @@
+"""Scores finished groups with the configured reward functions, while other groups are still being generated."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import OrderedDict
+from collections.abc import Mapping
+from contextlib import AbstractContextManager
+from types import TracebackType
+from typing import Any, Self
+
+import numpy as np
+
+from r1rl.config.rewards import RewardConfig, ScoringConfig
+from r1rl.errors import RewardError
+from r1rl.scoring.background import Background, Call
+from r1rl.scoring.function import RewardFunction, TrainerState
+from r1rl.scoring.metrics import ScoringMetrics
+from r1rl.types import Group, ScoredGroup
+
+_MAX_WAITING = 10_000
+"""Submitted groups that are remembered until they are asked for; the oldest is forgotten first."""
+
+
+class _Pending:
+    """A group with the calls that score it."""
+
+    def __init__(self, group: Group) -> None:
+        self.group = group
+        self.calls: dict[str, Call] = {}
+        self.extras: dict[str, list[Any]] = {}
+
+
+class Scorer(AbstractContextManager["Scorer"]):
+    """The reward functions of a run, their threads and the worker processes that check answers.
+
+    ``applies`` maps a problem's ``source`` to the names of the rewards for it; None or a missing source means all.
+
+    Raises: RewardError for a reward that cannot be found, made or bound.
+    """
+
+    def __init__(
+        self,
+        rewards: Mapping[str, RewardConfig],
+        scoring: ScoringConfig,
+        *,
+        applies: Mapping[str, list[str] | None] | None = None,
+    ) -> None:
+        self._functions = [RewardFunction.from_config(name, config) for name, config in rewards.items()]
+        self._applies = dict(applies or {})
+        self._check_applies()
+        self._limit_s = scoring.function_timeout_s
+        self._metrics = ScoringMetrics([function.name for function in self._functions])
+        self._locks = {function.name: threading.Lock() for function in self._functions}
+        self._waiting: OrderedDict[int, _Pending] = OrderedDict()
+        self._waiting_lock = threading.Lock()
+        self._background = Background(threads=max(1, min(8, len(self._functions))))
+
+    def submit(self, group: Group) -> None:
+        """Start scoring a finished group in the background; returns at once, from any thread."""
+        pending = self._start(group)
+        with self._waiting_lock:
+            self._waiting[id(group)] = pending  # pending holds the group, so its id stays its own
+            if len(self._waiting) > _MAX_WAITING:
+                self._waiting.popitem(last=False)
+
+    def score(self, groups: list[Group], trainer_state: Mapping[str, Any] | None = None) -> list[ScoredGroup]:
+        """The groups with their rewards, in order; whatever was not submitted is scored now.
+
+        Raises: RewardError when a function raises, breaks its contract or runs past its time limit.
+        """
+        state = TrainerState(trainer_state or {})
+        started = [self._take(group) or self._start(group) for group in groups]
+        for pending in started:
+            self._start_stateful(pending, state)
+        return [self._finish(pending) for pending in started]
+
+    def drain_metrics(self) -> dict[str, float]:
+        """Means and counts since the last drain, by metric name (see docs/rewards.md)."""
+        return self._metrics.drain()
+
+    def close(self) -> None:
+        """End the threads and the worker processes."""
+        self._background.close()
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def _check_applies(self) -> None:
+        known = {function.name for function in self._functions}
+        for source, chosen in self._applies.items():
+            for name in chosen or ():
+                if name not in known:
+                    raise RewardError(
+                        f"source {source!r} lists the reward {name!r}, which the run does not configure; "
+                        f"configured: {', '.join(sorted(known)) or 'none'}"
+                    )
+
+    def _for(self, group: Group) -> list[RewardFunction]:
+        chosen = self._applies.get(group.problem.source)
+        return [function for function in self._functions if chosen is None or function.name in chosen]
+
+    def _take(self, group: Group) -> _Pending | None:
+        with self._waiting_lock:
+            return self._waiting.pop(id(group), None)
+
+    def _start(self, group: Group) -> _Pending:
+        pending = _Pending(group)
+        for function in self._for(group):
+            if not function.needs_state:
+                self._call(function, pending, {})
+        return pending
+
+    def _start_stateful(self, pending: _Pending, state: TrainerState) -> None:
+        for function in self._for(pending.group):
+            if function.needs_state:
+                self._call(function, pending, {"trainer_state": state})
+
+    def _call(self, function: RewardFunction, pending: _Pending, extras: dict[str, Any]) -> None:
+        arguments = function.arguments(
+            pending.group,
+            {**extras, "log_extra": pending.extras.__setitem__, "log_metric": self._metrics.log},
+        )
+        count = len(pending.group)
+
+        def run() -> np.ndarray:
+            with self._locks[function.name]:  # published functions do not expect to run beside themselves
+                began = time.perf_counter()
+                values = function.values(function.call(**arguments), count)
+                self._metrics.add_call(function.name, values, time.perf_counter() - began, {})
+            return values
+
+        async def run_async() -> np.ndarray:
+            began = time.perf_counter()
+            values = function.values(await function.call(**arguments), count)
+            self._metrics.add_call(function.name, values, time.perf_counter() - began, {})
+            return values
+
+        pending.calls[function.name] = (
+            self._background.run_async(function.name, run_async)
+            if function.is_async
+            else self._background.run(function.name, run)
+        )
+
+    def _finish(self, pending: _Pending) -> ScoredGroup:
+        by_reward = {f.name: self._result(f, pending.calls[f.name]) for f in self._for(pending.group)}
+        rewards = np.zeros(len(pending.group))
+        for function in self._for(pending.group):
+            rewards += function.weight * np.nan_to_num(by_reward[function.name], nan=0.0)
+        self._metrics.add_group(by_reward, len(pending.group))
+        return ScoredGroup(pending.group, rewards, by_reward)
+
+    def _result(self, function: RewardFunction, call: Call) -> np.ndarray:
+        try:
+            values: np.ndarray = self._background.wait(call, self._limit_s)
+        except TimeoutError as error:
+            hung = str(error) or function.name
+            raise RewardError(
+                f"reward {hung!r} ran for more than {self._limit_s:g} s on one group; make it faster or raise "
+                "scoring.function_timeout_s"
+            ) from error
+        except Exception as error:
+            raise function.failure(error) from error
+        return values

@@ -1,0 +1,154 @@
+r"""Where the final answer stands in a completion.
+
+The order, first match wins, looking only at what follows the last ``</think>``:
+
+1. the last ``\boxed{…}`` or ``\fbox{…}`` with balanced braces;
+2. the last ``<answer>…</answer>`` (a convention of 3 or 4 inside it is followed);
+3. the rest of the line after the last ``####`` (GSM8K);
+4. the last ``A: …``, ``Answer: …`` at the start of a line, or ``answer is …``;
+5. the whole text, where it is one bare expression;
+6. the last number, with the arithmetic it stands in (``1 - 1/e`` is not read as 1).
+
+Fenced code blocks are no place for an answer: a box inside one is not looked at. Text with an opened ``<think>`` that
+never closes has no answer. All scans are linear and bounded, so a hostile megabyte costs milliseconds.
+"""
+
+from __future__ import annotations
+
+import re
+
+MAX_ANSWER = 2_000
+"""Longest answer looked at, in characters; a longer one is none."""
+
+_TAIL = 20_000
+_BOX = re.compile(r"\\(?:boxed|fbox)\s*\{")
+_BRACE = re.compile(r"\\[\\{}]|[{}]")
+_FENCE = re.compile(r"^[ \t]*```", re.MULTILINE)
+_COLON = re.compile(
+    r"^[ \t>*_#-]*(?:final[ \t]+)?(?:answer|a)[ \t*_]*[::][ \t*_]*(\S.*)$", re.IGNORECASE | re.MULTILINE
+)
+_ANSWER_IS = re.compile(r"\banswer[ \t*_]+is[ \t*_]*[::]?[ \t*_]*(\S.*)$", re.I | re.M)
+_INLINE_MATH = re.compile(r"\$\$?([^$\n]{1,500})\$\$?|\\\(([^\n]{1,500}?)\\\)|\\\[([^\n]{1,500}?)\\\]")
+_SENTENCE_END = re.compile(r"[.!?](?=\s|$)(?<!\d\.(?=\d))")
+_WORD = re.compile(r"[^\W\d_]{2,}")
+_FUNCTION_WORDS = re.compile(r"sin|cos|tan|cot|sec|csc|log|ln|exp|sqrt|pi|infinity|[dt]?frac|cdot|times", re.IGNORECASE)
+
+_NUMBER = r"[0-9][0-9,]{0,400}(?:\.[0-9]{1,400})?"
+_ATOM = rf"(?:[$€£¥]\s?)?(?:\\?(?:sqrt|pi|ln|log|e)\b|{_NUMBER}|\.[0-9]{{1,400}}|\b[a-zA-Z]\b|[()])"
+_OPERAND = rf"(?:{_ATOM}){{1,8}}!?%?"
+_EXPRESSION = re.compile(rf"(?<![\w.,/])[-+−]?{_OPERAND}(?:[ \t]?[-+*/^×÷·−][ \t]?{_OPERAND}){{0,40}}")
+
+
+def extract_answer(text: str) -> str | None:
+    """The final answer of a completion by the order above, or None where there is none.
+
+    A template's pre-filled ``<think>`` is not part of a completion: put it in front to have an unclosed thought seen.
+    """
+    response = final_response(text)
+    if response is None:
+        return None
+    visible = without_fences(response)
+    for rule in (_last_box, _last_tag, _last_hashes, _last_stated, _bare, _last_expression):
+        answer = rule(visible)
+        if answer is not None:
+            return answer if len(answer) <= MAX_ANSWER else None
+    return None
+
+
+def final_response(text: str) -> str | None:
+    """What follows the last ``</think>``; all of a text without thought; None where a thought is still open."""
+    _, closed, response = text.rpartition("</think>")
+    if "<think>" in response:
+        return None
+    return response if closed else text
+
+
+def without_fences(text: str) -> str:
+    """The text without its closed ``` blocks."""
+    fences = [match.start() for match in _FENCE.finditer(text)]
+    kept, end = [], 0
+    for start, stop in zip(fences[0::2], fences[1::2], strict=False):
+        kept.append(text[end:start])
+        newline = text.find("\n", stop)
+        end = len(text) if newline < 0 else newline
+    return "".join(kept) + text[end:]
+
+
+def _last_box(text: str) -> str | None:
+    """The content of the last box that closes within MAX_ANSWER characters."""
+    stop = len(text)
+    for _ in range(64):
+        start = max(text.rfind("\\boxed", 0, stop), text.rfind("\\fbox", 0, stop))
+        if start < 0:
+            return None
+        opened = _BOX.match(text, start)
+        content = _balanced(text, opened.end()) if opened else None
+        if content is not None:
+            return content.strip()
+        stop = start
+    return None
+
+
+def _balanced(text: str, start: int) -> str | None:
+    """What stands between the brace before ``start`` and the one that closes it."""
+    depth = 1
+    for match in _BRACE.finditer(text, start, start + MAX_ANSWER + 1):
+        if match.group() == "{":
+            depth += 1
+        elif match.group() == "}":
+            depth -= 1
+            if depth == 0:
+                return text[start : match.start()]
+    return None
+
+
+def _last_tag(text: str) -> str | None:
+    stop = text.rfind("</answer>")
+    start = text.rfind("<answer>", 0, stop) if stop >= 0 else -1
+    if start < 0:
+        return None
+    content = text[start + len("<answer>") : stop].strip()
+    return _last_hashes(content) or _last_stated(content) or content
+
+
+def _last_hashes(text: str) -> str | None:
+    _, hashes, rest = text.rpartition("####")
+    line = rest.strip().partition("\n")[0].strip()
+    return line or None if hashes else None
+
+
+def _last_stated(text: str) -> str | None:
+    """The last ``A: …`` or ``answer is …``."""
+    tail = text[-_TAIL:]
+    found = [*_COLON.finditer(tail), *_ANSWER_IS.finditer(tail)]
+    if not found:
+        return None
+    sentence = max(found, key=lambda match: match.start(1)).group(1)[:MAX_ANSWER]
+    math = _INLINE_MATH.search(sentence)
+    if math:
+        return next(group for group in math.groups() if group is not None).strip()
+    end = _SENTENCE_END.search(sentence)
+    sentence = (sentence[: end.start()] if end else sentence).strip(" \t*_`.")
+    if _words(sentence) > 5:
+        return _last_expression(sentence) or sentence
+    return sentence or None
+
+
+def _bare(text: str) -> str | None:
+    """The whole text where it is one short line without prose."""
+    line = text.strip()
+    if not line or len(line) > 200 or "\n" in line or _words(line):
+        return None
+    return line
+
+
+def _words(text: str) -> int:
+    return sum(not _FUNCTION_WORDS.fullmatch(word) for word in _WORD.findall(text))
+
+
+def _last_expression(text: str) -> str | None:
+    last = None
+    for match in _EXPRESSION.finditer(text[-MAX_ANSWER:]):
+        if any(character.isdigit() for character in match.group()):
+            last = match.group()
+    return last.strip(" \t,") if last else None
