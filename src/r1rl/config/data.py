@@ -34,7 +34,7 @@ class DatasetConfig(Section):
     subset: str | None = None
     """Configuration name on the hub, for example ``main``."""
     split: str = "train"
-    """Split to read; local files have one, called train."""
+    """Split to read on the hub or in a folder. A single local file is one split, whatever this says."""
     revision: str | None = None
     question: str = "question"
     """Column that holds the question (text, or a list of messages)."""

@@ -1,0 +1,1 @@
+"""Where problems come from: datasets and generators, prompt templates, disjoint sets, a deterministic stream."""

@@ -83,11 +83,6 @@ def _open(config: DatasetConfig, skipped: Counter[str]) -> Iterator[Row]:
     path = Path(config.path).expanduser()
     if not path.is_file():
         raise DataError(f"dataset file {path} does not exist (looked from {Path.cwd()}); correct data.*.path")
-    if config.split != "train":
-        raise DataError(
-            f"dataset file {path} has one split, called train, not {config.split!r}; name another file, "
-            "or cut this one with skip and limit"
-        )
     return reader(path, config, skipped)
 
 
