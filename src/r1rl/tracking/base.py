@@ -1,0 +1,122 @@
+"""The tracker protocol: where the loop sends its numbers and samples, whatever stands behind it."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+from r1rl.tracking.jsonl import JsonLines
+
+Rows = Sequence[Mapping[str, Any]]
+FAILURES = "system/tracker_failures"
+
+
+class Tracker(Protocol):
+    """Receives metrics and samples, step by step; steps never go back."""
+
+    def log(self, step: int, metrics: Mapping[str, float]) -> None:
+        """Numbers of one step, by grouped name (``reward/mean``); a second call for the same step adds to it."""
+
+    def samples(self, step: int, rows: Rows) -> None:
+        """Some completions of one step: mappings of texts and numbers, all with the same keys."""
+
+    def close(self) -> None:
+        """Writes out what is buffered and ends the run; nothing may follow."""
+
+
+@dataclass(frozen=True, slots=True)
+class Start:
+    """What a tracker needs to begin or to continue a run."""
+
+    project: str
+    run_name: str
+    stage_dir: Path
+    config: Mapping[str, Any]
+    """Nested plain values, shown beside the run."""
+    run_id: str
+    """The same for every process that continues this run."""
+    resume_step: int | None
+    """Last step that counts; None starts anew."""
+
+    @property
+    def resumed(self) -> bool:
+        return self.resume_step is not None
+
+
+class NullTracker:
+    """Keeps nothing: for ranks that do not report, instead of a branch in the loop."""
+
+    def log(self, step: int, metrics: Mapping[str, float]) -> None:
+        pass
+
+    def samples(self, step: int, rows: Rows) -> None:
+        pass
+
+    def close(self) -> None:
+        pass
+
+
+class FileTracker:
+    """``metrics.jsonl`` and ``samples.jsonl`` in the stage's folder; always there, and what reports are made from."""
+
+    def __init__(self, stage_dir: Path, resume_step: int | None) -> None:
+        self._metrics = JsonLines(stage_dir / "metrics.jsonl", resume_step)
+        self._samples = JsonLines(stage_dir / "samples.jsonl", resume_step)
+        self.last_step = self._metrics.last_step_found
+        """Last step that the files held before they were cut back to ``resume_step``; −1 if none."""
+
+    def log(self, step: int, metrics: Mapping[str, float]) -> None:
+        self._metrics.merge(step, metrics)
+
+    def samples(self, step: int, rows: Rows) -> None:
+        for row in rows:
+            self._samples.append(step, row)
+
+    def close(self) -> None:
+        self._metrics.close()
+        self._samples.close()
+
+
+class CompositeTracker:
+    """The files first, then every other tracker.
+
+    A service that fails does not end a run of days: the failure is warned of once and counted in
+    ``system/tracker_failures``. After a resume, steps that the services saw before the interruption are written to
+    the files alone, so that every step appears once everywhere.
+    """
+
+    def __init__(self, files: FileTracker, others: Iterable[Tracker]) -> None:
+        self._files = files
+        self._others = list(others)
+        self._failures = 0
+        self._warned: set[str] = set()
+
+    def log(self, step: int, metrics: Mapping[str, float]) -> None:
+        if step > self._files.last_step:
+            for other in self._others:
+                self._guarded(other, "log", step, metrics)
+        self._files.log(step, {**metrics, FAILURES: self._failures} if self._failures else metrics)
+
+    def samples(self, step: int, rows: Rows) -> None:
+        if rows and step > self._files.last_step:
+            for other in self._others:
+                self._guarded(other, "samples", step, rows)
+        self._files.samples(step, rows)
+
+    def close(self) -> None:
+        for other in self._others:
+            self._guarded(other, "close")
+        self._files.close()
+
+    def _guarded(self, other: Tracker, method: str, *args: Any) -> None:
+        try:
+            getattr(other, method)(*args)
+        except Exception as error:
+            self._failures += 1
+            name = type(other).__name__
+            if name not in self._warned:
+                self._warned.add(name)
+                warnings.warn(f"{name} could not {method}: {error!r}; the run goes on", RuntimeWarning, stacklevel=3)

@@ -1,0 +1,133 @@
+"""Append-only files of one JSON object a line, each with its ``step``, that survive being cut off anywhere."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import IO, Any
+
+NON_FINITE = "/non_finite"
+
+
+def read_jsonl(path: Path) -> Iterator[dict[str, Any]]:
+    """The objects of a file, in order; lines that are not whole objects are left out."""
+    with path.open("rb") as file:
+        for line in file:
+            record = _parse(line)
+            if record is not None:
+                yield record
+
+
+class JsonLines:
+    """A file of records in order of steps, flushed after each.
+
+    Args:
+        resume_step: records of later steps, and lines that are not whole, are taken out first; None empties the file.
+
+    Raises:
+        ValueError: on writing, for a step before the last one.
+    """
+
+    def __init__(self, path: Path, resume_step: int | None) -> None:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        self.last_step_found = _keep(path, -1 if resume_step is None else resume_step)
+        """Last step in the file before anything was taken out; −1 if there was none."""
+        self._file: IO[bytes] = path.open("r+b")
+        self._last, self._last_start = _last_record(self._file)
+        self._file.seek(0, 2)
+
+    def append(self, step: int, record: Mapping[str, Any]) -> None:
+        """A line of its own; a step may have several."""
+        self._check(step)
+        self._write({"step": step, **record})
+
+    def merge(self, step: int, record: Mapping[str, Any]) -> None:
+        """Adds to the line of this step if it is the last one, or begins it."""
+        self._check(step)
+        if self._last.get("step") == step:
+            self._file.truncate(self._last_start)
+            self._file.seek(self._last_start)
+            self._write({**self._last, **record})
+        else:
+            self._write({"step": step, **record})
+
+    def close(self) -> None:
+        self._file.close()
+
+    def _check(self, step: int) -> None:
+        last = self._last.get("step", -1)
+        if step < last:
+            raise ValueError(f"step {step} comes after step {last} was written")
+
+    def _write(self, record: dict[str, Any]) -> None:
+        clean = plain(record)
+        text = json.dumps(clean, ensure_ascii=False, allow_nan=False)
+        self._last, self._last_start = clean, self._file.tell()
+        # A lone surrogate in a model's text becomes its JSON escape.
+        self._file.write(text.encode("utf-8", "backslashreplace") + b"\n")
+        self._file.flush()
+
+
+def plain(record: Mapping[str, Any]) -> dict[str, Any]:
+    """Values that JSON can hold. A number that is not finite becomes null, and ``NAME/non_finite`` 1 beside it."""
+    out: dict[str, Any] = {}
+    for name, value in record.items():
+        out[str(name)] = clean = _plain(value)
+        if clean is None and value is not None:
+            out[f"{name}{NON_FINITE}"] = 1
+    return out
+
+
+def _plain(value: Any) -> Any:
+    if value is None or isinstance(value, bool | int | str):
+        return value
+    if isinstance(value, float):
+        return float(value) if math.isfinite(value) else None
+    if isinstance(value, Mapping):
+        return plain(value)
+    if hasattr(value, "tolist"):  # numpy and torch, scalars and arrays
+        return _plain(value.tolist())
+    if isinstance(value, list | tuple | set):
+        return [_plain(item) for item in value]
+    return str(value)
+
+
+def _parse(line: bytes) -> dict[str, Any] | None:
+    if not line.endswith(b"\n"):
+        return None
+    try:
+        record = json.loads(line)
+    except ValueError:
+        return None
+    return record if isinstance(record, dict) and isinstance(record.get("step"), int) else None
+
+
+def _keep(path: Path, last: int) -> int:
+    """Leaves only whole records up to step ``last``, in one atomic replacement; returns the last step there was."""
+    found, dropped = -1, not path.exists()
+    partial = path.with_name(f".{path.name}.partial")
+    with partial.open("wb") as kept:
+        if not dropped:
+            with path.open("rb") as file:
+                for line in file:
+                    record = _parse(line)
+                    found = max(found, record["step"] if record else -1)
+                    if record is not None and record["step"] <= last:
+                        kept.write(line)
+                    else:
+                        dropped = True
+    if dropped:
+        partial.replace(path)
+    else:
+        partial.unlink()
+    return found
+
+
+def _last_record(file: IO[bytes]) -> tuple[dict[str, Any], int]:
+    start, record = 0, {}
+    offset = 0
+    for line in file:
+        start, record, offset = offset, json.loads(line), offset + len(line)
+    return record, start

@@ -1,0 +1,105 @@
+"""Every metric: its name, unit and meaning, in one table. ``python -m r1rl.tracking.names`` prints it as Markdown.
+
+``NAME`` stands for the name of a reward, ``SOURCE`` for that of a dataset.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from r1rl.tracking.jsonl import NON_FINITE
+
+GROUPS = {
+    "reward": "what completions were worth",
+    "rollout": "what was sampled",
+    "policy": "the update",
+    "time": "where a step's time went",
+    "system": "the machine and the run itself",
+    "eval": "held-out problems",
+    "data": "what was read",
+}
+"""The first part of every name."""
+
+
+@dataclass(frozen=True, slots=True)
+class Metric:
+    """What a number is counted in and what it says."""
+
+    unit: str
+    meaning: str
+
+
+METRICS: dict[str, Metric] = {
+    "reward/mean": Metric("reward", "mean of the weighted sum over the step's completions"),
+    "reward/std": Metric("reward", "its standard deviation over the step's completions"),
+    "reward/unscored": Metric("share", "completions that no reward function applied to"),
+    "reward/NAME/mean": Metric("reward", "mean of one reward function over the completions it applied to"),
+    "reward/NAME/std": Metric("reward", "its standard deviation"),
+    "reward/NAME/none": Metric("share", "completions it did not apply to (returned None)"),
+    "reward/NAME/timeouts": Metric("count", "checks stopped at their time or processor limit"),
+    "reward/NAME/errors": Metric("count", "checks that raised an error or lost their worker"),
+    "reward/NAME/p50_ms": Metric("ms", "median time of one call"),
+    "reward/NAME/p99_ms": Metric("ms", "time that 99 % of calls stay below"),
+    "rollout/zero_variance": Metric("share", "groups whose rewards are all equal: no gradient from them"),
+    "rollout/truncated": Metric("share", "completions cut at rollout.max_new_tokens"),
+    "rollout/length_mean": Metric("tokens", "mean length of a completion"),
+    "rollout/length_max": Metric("tokens", "longest completion"),
+    "policy/loss": Metric("loss", "the loss as its own denominator normalises it, mean over the step's updates"),
+    "policy/grad_norm": Metric("norm", "gradient norm before clipping"),
+    "policy/lr": Metric("1/update", "learning rate"),
+    "policy/kl": Metric("nats/token", "k3 divergence from the reference"),
+    "policy/entropy": Metric("nats/token", "entropy of the policy on the completions it trained on"),
+    "policy/clip_fraction": Metric("share", "tokens whose ratio was clipped"),
+    "policy/approx_kl": Metric("nats/token", "k3 divergence from the policy that the update started from"),
+    "policy/ratio_deviation": Metric("ratio", "mean |π/π_old − 1|; 0 in the first update of a rollout"),
+    "policy/engine_mismatch": Metric("nats/token", "mean |log π_learner − log π_engine| of the sampled tokens"),
+    "policy/forwarded_fraction": Metric(
+        "share", "completions that went through the model; the others have no gradient"
+    ),
+    "policy/micro_batches": Metric("count", "packed micro-batches of an update"),
+    "policy/updates_skipped": Metric("count", "updates left out since the start for a loss or gradient not finite"),
+    "time/step_s": Metric("s", "one whole step"),
+    "system/tracker_failures": Metric("count", "calls to a tracking service that failed since the start"),
+    "data/SOURCE/problems": Metric("count", "problems read from a dataset"),
+    "data/SOURCE/skipped_REASON": Metric("count", "rows left out, by reason"),
+}
+"""By name; upper-case words stand for any name. Rooms that measure something new add it here."""
+
+_PLACEHOLDER = re.compile(r"[A-Z]{2,}")
+
+
+def describe(name: str) -> Metric | None:
+    """What a logged metric means; None if the table does not say."""
+    name = name.removesuffix(NON_FINITE)
+    if name in METRICS:
+        return METRICS[name]
+    return next((metric for pattern, metric in METRICS.items() if _matches(pattern, name)), None)
+
+
+def undocumented(names: Iterable[str]) -> list[str]:
+    """Those of the names that the table does not know."""
+    return sorted(name for name in names if describe(name) is None)
+
+
+def markdown() -> str:
+    """The table as Markdown, grouped."""
+    lines = []
+    for group, title in GROUPS.items():
+        rows = [(name, metric) for name, metric in METRICS.items() if name.startswith(f"{group}/")]
+        if rows:
+            lines += [f"\n## {group}: {title}\n", "| Metric | Unit | Meaning |", "| --- | --- | --- |"]
+            lines += [f"| `{name}` | {m.unit} | {m.meaning.replace('|', chr(92) + '|')} |" for name, m in rows]
+    return "\n".join(lines).strip() + "\n"
+
+
+def _matches(pattern: str, name: str) -> bool:
+    if not _PLACEHOLDER.search(pattern):
+        return False
+    parts = _PLACEHOLDER.split(pattern)
+    return re.fullmatch(".+".join(map(re.escape, parts)), name) is not None
+
+
+if __name__ == "__main__":
+    print(markdown(), end="")

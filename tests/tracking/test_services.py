@@ -1,0 +1,198 @@
+"""Real runs of each service, read back; none of them may need the network."""
+
+from __future__ import annotations
+
+import json
+import math
+import struct
+import sys
+import types
+import warnings
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from r1rl.config import TrackingConfig
+from r1rl.errors import ConfigError
+from r1rl.tracking import NullTracker, Tracker, build_tracker, read_jsonl
+from r1rl.tracking import build as build_module
+
+CONFIG = {"grpo": {"lr": 1e-5}, "rewards": {"accuracy": {"weight": 1.0}}}
+ROWS = [
+    {"prompt": "1+1", "completion": "<b>2</b>", "accuracy": 1.0},
+    {"prompt": "2+2", "completion": "5", "accuracy": 0.0},
+]
+
+
+def start(folder: Path, *services: str, resume: int | None = None) -> Tracker:
+    return build_tracker(TrackingConfig(report_to=list(services), project="proj"), folder, "run/zero", CONFIG, resume)
+
+
+def interrupted(folder: Path, *services: str) -> None:
+    """Steps 1 to 4, then again from the checkpoint of step 2 to step 6."""
+    first = start(folder, *services)
+    for step in range(1, 5):
+        first.log(step, {"reward/mean": step / 10, "policy/loss": math.nan if step == 2 else 1.0})
+    first.samples(4, ROWS)
+    first.close()
+    second = start(folder, *services, resume=2)
+    for step in range(3, 7):
+        second.log(step, {"reward/mean": step / 10, "policy/loss": 1.0})
+        second.samples(step, ROWS)
+    second.close()
+
+
+def test_files(tmp_path: Path) -> None:
+    interrupted(tmp_path)
+    records = list(read_jsonl(tmp_path / "metrics.jsonl"))
+    assert [record["step"] for record in records] == [1, 2, 3, 4, 5, 6]
+    assert records[1] == {"step": 2, "reward/mean": 0.2, "policy/loss": None, "policy/loss/non_finite": 1}
+    samples = list(read_jsonl(tmp_path / "samples.jsonl"))
+    assert [sample["step"] for sample in samples] == [3, 3, 4, 4, 5, 5, 6, 6]
+    assert samples[0] == {"step": 3, **ROWS[0]}
+
+
+def test_a_rank_that_does_not_report(tmp_path: Path) -> None:
+    tracker = build_tracker(TrackingConfig(), tmp_path / "x", "r", {}, is_main=False)
+    assert isinstance(tracker, NullTracker)
+    tracker.log(0, {"a": 1.0})
+    tracker.samples(0, ROWS)
+    tracker.close()
+    assert not (tmp_path / "x").exists()
+
+
+def test_resuming_keeps_the_run_id_and_starting_anew_does_not(tmp_path: Path) -> None:
+    def run_id() -> str:
+        return str(json.loads((tmp_path / "tracking.json").read_text())["run_id"])
+
+    start(tmp_path).close()
+    first = run_id()
+    start(tmp_path, resume=3).close()
+    assert run_id() == first
+    start(tmp_path).close()
+    assert run_id() != first
+    (tmp_path / "tracking.json").write_text('{"run')
+    start(tmp_path, resume=3).close()
+    assert len(run_id()) == 12
+
+
+def test_a_service_that_fails_is_counted_and_does_not_end_the_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Broken(NullTracker):
+        def __init__(self, start: Any) -> None:
+            pass
+
+        def log(self, step: int, metrics: Any) -> None:
+            raise ConnectionError("no route")
+
+    broken = types.ModuleType("broken")
+    broken.Broken = Broken  # type: ignore[attr-defined]
+    monkeypatch.setitem(sys.modules, "broken", broken)
+    monkeypatch.setitem(build_module.REPORTERS, "wandb", "broken:Broken")
+    tracker = start(tmp_path, "wandb")
+    with pytest.warns(RuntimeWarning, match="Broken could not log.*no route.*the run goes on"):
+        tracker.log(1, {"a": 1.0})
+    with warnings.catch_warnings(action="error"):
+        tracker.log(2, {"a": 2.0})
+    tracker.close()
+    assert [r["system/tracker_failures"] for r in read_jsonl(tmp_path / "metrics.jsonl")] == [1, 2]
+
+
+def test_a_package_that_is_missing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "trackio", None)
+    monkeypatch.delitem(sys.modules, "r1rl.tracking.to_trackio", raising=False)
+    with pytest.raises(ConfigError, match=r"trackio is not installed.*pip install 'r1rl\[tracking\]'"):
+        start(tmp_path, "trackio")
+
+
+def test_tensorboard(tmp_path: Path) -> None:
+    pytest.importorskip("tensorboard", reason="an optional service")
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    interrupted(tmp_path, "tensorboard")
+    events = EventAccumulator(str(tmp_path / "tensorboard"))
+    events.Reload()
+    assert [(e.step, round(e.value, 4)) for e in events.Scalars("reward/mean")] == [(s, s / 10) for s in range(1, 7)]
+    assert "samples/text_summary" in events.Tags()["tensors"]
+    assert "config/text_summary" in events.Tags()["tensors"]
+
+
+def log_records(file: Path) -> Iterator[bytes]:
+    """Records of a wandb file, in the LevelDB log format: blocks of 32 KiB, each part after checksum, length and type."""
+    data, position, parts = file.read_bytes(), 7, b""
+    while position + 7 <= len(data):
+        left = 32768 - position % 32768
+        if left < 7:
+            position += left
+            continue
+        length, kind = struct.unpack("<HB", data[position + 4 : position + 7])
+        parts += data[position + 7 : position + 7 + length]
+        position += 7 + length
+        if kind in (1, 4):  # whole, or the last part
+            yield parts
+            parts = b""
+
+
+def test_wandb_offline(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("wandb", reason="an optional service")
+    from wandb.proto import wandb_internal_pb2
+
+    for name in ("WANDB_API_KEY", "WANDB_MODE", "WANDB_IDENTITY_TOKEN_FILE"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("NETRC", str(tmp_path / "none"))
+    interrupted(tmp_path, "wandb")
+    rows: list[dict[str, Any]] = []
+    ids: set[str] = set()
+    for file in sorted((tmp_path / "wandb").glob("offline-run-*/*.wandb")):
+        for data in log_records(file):
+            record = wandb_internal_pb2.Record()
+            record.ParseFromString(data)
+            if record.WhichOneof("record_type") == "run":
+                ids.add(record.run.run_id)
+                assert record.run.project == "proj"
+                assert record.run.display_name == "run/zero"
+            if record.WhichOneof("record_type") == "history":
+                rows.append({"/".join(i.nested_key) or i.key: json.loads(i.value_json) for i in record.history.item})
+    assert ids == {json.loads((tmp_path / "tracking.json").read_text())["run_id"]}
+    logged = [(row["_step"], row["reward/mean"]) for row in rows if "reward/mean" in row]
+    assert logged == [(step, step / 10) for step in range(1, 7)]
+    assert any(row.get("samples", {}).get("nrows") == 2 or "samples/nrows" in row for row in rows)
+
+
+def test_wandb_goes_online_only_with_a_login(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("wandb", reason="an optional service")
+    from r1rl.tracking.to_wandb import has_login
+
+    for name in ("WANDB_API_KEY", "WANDB_BASE_URL", "WANDB_IDENTITY_TOKEN_FILE"):
+        monkeypatch.delenv(name, raising=False)
+    netrc = tmp_path / "netrc"
+    monkeypatch.setenv("NETRC", str(netrc))
+    assert not has_login()
+    netrc.write_text("machine example.org login user password x\n")
+    assert not has_login()
+    netrc.write_text("machine api.wandb.ai login user password x\n")
+    assert has_login()
+    netrc.write_text("not a netrc")
+    assert not has_login()
+    monkeypatch.setenv("WANDB_API_KEY", "x")
+    assert has_login()
+
+
+def test_trackio(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    pytest.importorskip("trackio", reason="an optional service")
+    import trackio.sqlite_storage as storage
+
+    monkeypatch.setattr(storage, "TRACKIO_DIR", tmp_path / "trackio")
+    interrupted(tmp_path / "zero", "trackio")
+    (name,) = storage.SQLiteStorage.get_runs("proj")
+    logs = storage.SQLiteStorage.get_logs("proj", name)
+    logged = [(row["step"], row["reward/mean"]) for row in logs if "reward/mean" in row]
+    assert logged == [(step, step / 10) for step in range(1, 7)]
+    tables = [row["samples"]["_value"] for row in logs if "samples" in row]
+    assert [len(table) for table in tables] == [2, 2, 2]
+    assert tables[0][0]["completion"] == "<b>2</b>"
+    assert name.startswith("run/zero")
+    assert capsys.readouterr().out == ""
