@@ -11,8 +11,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from r1rl.config.data import DatasetConfig, DifficultyConfig, PromptConfig
+from r1rl.config.load import load_config
 from r1rl.data.problems import ProblemSets, ensure_disjoint, filter_by_pass_rate, load_problems
-from r1rl.errors import DataError
+from r1rl.errors import ConfigError, DataError
 from r1rl.types import Problem
 
 HERE = Path(__file__).parent
@@ -141,12 +142,12 @@ def test_prompts_longer_than_the_limit(load, caplog):
     assert "left out: 1 too_long" in caplog.text
 
 
-def test_bad_answer_patterns(load):
-    rows = [{"question": "Q", "answer": "1"}]
-    with pytest.raises(DataError, match="of s is no regular expression"):
-        load(rows, answer_pattern="(")
-    with pytest.raises(DataError, match="of s has no group; put"):
-        load(rows, answer_pattern="####")
+def test_bad_answer_patterns(tmp_path):
+    path = tmp_path / "run.yaml"
+    for pattern, message in (("(", "'\\(' is no regular expression"), ("####", "'####' has no group; put")):
+        path.write_text(f"data: {{train: {{s: {{path: rows.jsonl, answer_pattern: '{pattern}'}}}}}}")
+        with pytest.raises(ConfigError, match=rf"run\.yaml:1.*answer_pattern.*{message}"):
+            load_config(path)
 
 
 # ------------------------------------------------------------------------------------------------------ disjointness

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any, Literal
 
-from pydantic import Field
+from pydantic import Field, field_validator
 
 from r1rl.config.base import Section
 
@@ -29,8 +30,8 @@ class PromptConfig(Section):
 class DatasetConfig(Section):
     """One source of problems."""
 
-    path: str
-    """A Hugging Face dataset name, a local .jsonl / .json / .parquet file, or ``generated:NAME``."""
+    path: str = Field(min_length=1)
+    """A Hugging Face dataset name, a local .jsonl / .json / .parquet file, a folder, or ``generated:NAME``."""
     subset: str | None = None
     """Configuration name on the hub, for example ``main``."""
     split: str = "train"
@@ -58,6 +59,16 @@ class DatasetConfig(Section):
     """Arguments of a generated source, for example ``size`` and ``seed``."""
     on_bad_row: Literal["error", "skip"] = "error"
     """What to do with a row that cannot be read: stop and name it, or leave it out and count it."""
+
+    @field_validator("answer_pattern")
+    @classmethod
+    def _has_a_group(cls, pattern: str | None) -> str | None:
+        try:
+            if pattern is not None and not re.compile(pattern).groups:
+                raise ValueError(f"{pattern!r} has no group; put ( ) around the gold answer")
+        except re.error as error:
+            raise ValueError(f"{pattern!r} is no regular expression: {error}") from error
+        return pattern
 
 
 class DifficultyConfig(Section):

@@ -59,9 +59,9 @@ def load_problems(
     A problem's ``columns`` are the row's, and always ``question`` (as the dataset has it) and, where the source has
     one, ``answer``: the gold answer, text if it was text or a number. Rows left out are counted and logged.
 
-    Raises DataError for what ``read_rows`` cannot read, a missing column, an ``answer_pattern`` that is no regular
-    expression with a group, a row without question or gold answer (unless ``on_bad_row: skip``), a prompt longer than
-    ``prompt.max_tokens`` (unless ``too_long: skip``), and a source of which nothing is left.
+    Raises DataError for what ``read_rows`` cannot read, a missing column, a row without question or gold answer
+    (unless ``on_bad_row: skip``), a prompt longer than ``prompt.max_tokens`` (unless ``too_long: skip``), and a source
+    of which nothing is left.
     """
     sets = ProblemSets()
     for name, config in sources.items():
@@ -89,7 +89,7 @@ class _Source:
 
     def __init__(self, name: str, config: DatasetConfig, prompt: PromptConfig) -> None:
         self.name, self.config, self.prompt = name, config, prompt
-        self.pattern = self._compiled(config.answer_pattern)
+        self.pattern = re.compile(config.answer_pattern) if config.answer_pattern else None
         self.columns = _PLACE.findall(config.question_from) if config.question_from else [config.question]
         if config.answer is not None:
             self.columns.append(config.answer)
@@ -118,17 +118,6 @@ class _Source:
 
     def _at(self, row: Row) -> str:
         return f"data source {self.name} ({self.config.path}) {row.place}"
-
-    def _compiled(self, pattern: str | None) -> re.Pattern[str] | None:
-        if pattern is None:
-            return None
-        try:
-            compiled = re.compile(pattern)
-        except re.error as error:
-            raise DataError(f"answer_pattern {pattern!r} of {self.name} is no regular expression: {error}") from error
-        if not compiled.groups:
-            raise DataError(f"answer_pattern {pattern!r} of {self.name} has no group; put ( ) around the gold answer")
-        return compiled
 
     def _require_columns(self, rows: Rows) -> None:
         """A column that no row has is a mistake in the configuration, not in the rows."""
