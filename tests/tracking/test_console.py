@@ -44,6 +44,24 @@ def test_the_last_line_always_appears_once() -> None:
     assert [line.split()[1] for line in out.getvalue().splitlines()] == ["10", "20"]
 
 
+def test_a_short_task_inside_another_says_nothing_in_a_log_file() -> None:
+    out, clock = io.StringIO(), Clock()
+    console = Console(stream=out, clock=clock, interval=5)
+    with console.progress("train", total=2) as outer:
+        for step, seconds in ((1, 1), (2, 4)):
+            with console.progress("sample", total=3) as inner:
+                for done in range(1, 4):
+                    clock.now += seconds
+                    inner.update(done)
+            outer.update(step)
+    assert [" ".join(line.split()[:2]) for line in out.getvalue().splitlines()] == [
+        "train 1/2",
+        "sample 2/3",
+        "sample 3/3",
+        "train 2/2",
+    ]
+
+
 def test_resumed_units_are_not_counted_in_the_rate() -> None:
     clock = Clock()
     with Console(quiet=True, clock=clock).progress("train", total=100, done=90) as progress:

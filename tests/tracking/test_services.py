@@ -121,7 +121,7 @@ def test_tensorboard(tmp_path: Path) -> None:
 
 
 def log_records(file: Path) -> Iterator[bytes]:
-    """Records of a wandb file, in the LevelDB log format: blocks of 32 KiB, each part after checksum, length and type."""
+    """Records of a wandb file (LevelDB log format): blocks of 32 KiB, each part after checksum, length and type."""
     data, position, parts = file.read_bytes(), 7, b""
     while position + 7 <= len(data):
         left = 32768 - position % 32768

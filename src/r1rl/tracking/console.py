@@ -20,7 +20,7 @@ from rich.console import RenderableType
 from rich.padding import Padding
 from rich.progress import BarColumn, MofNCompleteColumn, ProgressColumn, SpinnerColumn, Task, TextColumn
 from rich.progress import Progress as RichProgress
-from rich.table import Table
+from rich.table import Column, Table
 from rich.text import Text
 
 Value = float | int | str
@@ -55,6 +55,7 @@ class Console:
             file=stream, quiet=quiet, width=width, force_terminal=self.live, highlight=False, markup=False, emoji=False
         )
         self._view: _View | None = None
+        self._depth = 0
 
     def say(self, text: str) -> None:
         """One remark, above the live view if there is one."""
@@ -80,7 +81,9 @@ class Console:
                 self._rich.print(Text("  " + _joined(numbers), style="cyan"))
             for name, text in texts.items():
                 clipped = text if len(text) <= CLIP else f"{text[:CLIP]} … ({len(text) - CLIP} more characters)"
-                self._rich.print(Padding(Text.assemble((f"{visible(name)}: ", "dim"), visible(clipped)), (0, 0, 0, 4)))
+                self._rich.print(
+                    Padding(Text.assemble((f"{visible(name)}: ", "dim"), visible(clipped)), (0, 0, 0, 4), expand=False)
+                )
             self._rich.print()
 
     def progress(self, title: str, total: int | None = None, done: int = 0, unit: str = "step") -> Progress:
@@ -96,15 +99,12 @@ class Console:
         if self._view is None:
             self._view = _View(self._rich)
             self._view.start()
-        self._view.users += 1
         return self._view
 
     def _leave(self) -> None:
-        if self._view is not None:
-            self._view.users -= 1
-            if self._view.users == 0:
-                self._view.stop()
-                self._view = None
+        if self._view is not None and self._depth == 0:
+            self._view.stop()
+            self._view = None
 
 
 class Progress:
@@ -122,10 +122,12 @@ class Progress:
 
     def __enter__(self) -> Self:
         self._start = self._console.clock()
-        self._printed = -float("inf")
+        self._nested = self._console._depth > 0
+        self._console._depth += 1
+        # A short task inside another says nothing in a log file; one that lasts does.
+        self._printed = self._start if self._nested else -float("inf")
         if self._console.live:
             self._view = self._console._enter()
-            self._nested = self._view.users > 1
             self._task = self._view.add_task(self.title, total=self.total, completed=self.done, owner=self)
         return self
 
@@ -141,12 +143,13 @@ class Progress:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        self._console._depth -= 1
         if self._view is not None:
             if self._nested:
                 self._view.remove_task(self._task)
             self._console._leave()
             self._view = None
-        elif not self._console.quiet and kind is None and self._printed_done != self.done:
+        elif not self._console.quiet and kind is None and self._printed_done != self.done and self._speaks:
             self._print()
 
     @property
@@ -162,10 +165,14 @@ class Progress:
 
     @property
     def remaining(self) -> float | None:
-        """Seconds yet, at the rate so far; None where unknown."""
-        if self.total is None or self.rate is None:
+        """Seconds yet, at the rate so far; None where unknown or done."""
+        if self.total is None or self.rate is None or self.done >= self.total:
             return None
-        return max(self.total - self.done, 0) / self.rate
+        return (self.total - self.done) / self.rate
+
+    @property
+    def _speaks(self) -> bool:
+        return not self._nested or self._printed_done is not None
 
     def _print(self) -> None:
         self._printed, self._printed_done = self._console.clock(), self.done
@@ -192,13 +199,12 @@ class _View(RichProgress):
     """The bars of the tasks now running, each with its values on the line below."""
 
     def __init__(self, console: RichConsole) -> None:
-        self.users = 0
         columns = (
             SpinnerColumn(finished_text="✓"),
             TextColumn("{task.description}", markup=False),
-            BarColumn(bar_width=28),
+            BarColumn(bar_width=20),
             MofNCompleteColumn(),
-            _Measured(),
+            _Measured(table_column=Column(no_wrap=True)),
         )
         super().__init__(*columns, console=console, refresh_per_second=4)
 
