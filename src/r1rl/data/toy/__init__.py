@@ -1,0 +1,17 @@
+"""Generated problems and corpora, small enough to learn on a CPU in minutes."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable
+
+from r1rl.data.sources import register_generated
+from r1rl.data.toy import arithmetic
+
+Document = tuple[str, str]
+"""A prompt and its continuation; what is learned is both, as in any pre-training."""
+
+CORPORA: dict[str, Callable[[random.Random], Document]] = {"arithmetic": arithmetic.document}
+"""Writers of one document each, by the name that ``pretrain.corpus`` gives."""
+
+register_generated("arithmetic")(arithmetic.problems)

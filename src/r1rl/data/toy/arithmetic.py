@@ -1,0 +1,112 @@
+"""Chains of one-digit sums and differences, and a pre-training corpus of mixed quality about them.
+
+The corpus is what the web is to a large model: some writers work step by step and are right, some slip, some
+guess, some never use the tags. A base model trained on it can reason, but seldom does; R1-Zero has to find that
+out from the reward alone. A question is held out for ever if a hash of its text says so: the corpus, the training
+split and the held-out split are disjoint by construction.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import random
+from collections.abc import Callable
+from typing import Any
+
+SUMMIT = 60
+"""Running totals stay between 0 and this."""
+
+
+def question(terms: list[int]) -> str:
+    """The question as a person would ask it, for example ``3 + 5 - 2``."""
+    text = str(terms[0])
+    for term in terms[1:]:
+        text += f" {'+' if term >= 0 else '-'} {abs(term)}"
+    return f"What is {text}?"
+
+
+def draw_terms(rng: random.Random, low: int = 4, high: int = 6) -> list[int]:
+    """Signed one-digit terms whose running total never leaves 0…SUMMIT."""
+    terms = [rng.randint(1, 9)]
+    total = terms[0]
+    for _ in range(rng.randint(low, high) - 1):
+        term = rng.choice([t for t in range(-9, 10) if t and 0 <= total + t <= SUMMIT])
+        terms.append(term)
+        total += term
+    return terms
+
+
+def is_held_out(text: str) -> bool:
+    """One question in eight belongs to the held-out split, whatever the seed."""
+    return hashlib.sha256(text.encode()).digest()[0] < 32
+
+
+def steps(terms: list[int], slip: Callable[[], int] = lambda: 0) -> tuple[str, int]:
+    """The running totals, one line each, and the last total; ``slip`` may add an error to each."""
+    total, lines = terms[0], []
+    for term in terms[1:]:
+        following = max(0, total + term + slip())
+        lines.append(f"{total} {'+' if term >= 0 else '-'} {abs(term)} = {following}")
+        total = following
+    return "\n".join(lines), total
+
+
+def guess(rng: random.Random, terms: list[int]) -> int:
+    """A quick estimate: near, seldom right."""
+    return max(0, sum(terms) + rng.choice([-9, -7, -5, -4, -3, -2, -1, 1, 2, 3, 4, 5, 7, 9, 0]))
+
+
+def tagged(thought: str, answer: int) -> str:
+    return f" <think>{thought}</think>\n<answer>{answer}</answer>"
+
+
+def careful(rng: random.Random, terms: list[int]) -> str:
+    return tagged(*steps(terms))
+
+
+def slipping(rng: random.Random, terms: list[int]) -> str:
+    return tagged(*steps(terms, lambda: rng.choice([-2, -1, 1, 2]) if rng.random() < 0.4 else 0))
+
+
+def hasty(rng: random.Random, terms: list[int]) -> str:
+    return tagged(
+        rng.choice(["That looks easy.", "I will just estimate.", "No need to work it out."]), guess(rng, terms)
+    )
+
+
+def untagged(rng: random.Random, terms: list[int]) -> str:
+    thought, answer = steps(terms)
+    return f" {thought}\nSo it is {answer}."
+
+
+def blunt(rng: random.Random, terms: list[int]) -> str:
+    return rng.choice([" It is {}.", " The answer is {}.", " {}, I think."]).format(guess(rng, terms))
+
+
+Writer = Callable[[random.Random, list[int]], str]
+WRITERS: dict[Writer, float] = {careful: 0.2, slipping: 0.15, hasty: 0.25, untagged: 0.1, blunt: 0.3}
+"""Who wrote the corpus, and how much of it."""
+
+PROMPT = "User: {question}\nAssistant:"
+
+
+def document(rng: random.Random) -> tuple[str, str]:
+    """One corpus document as (prompt, continuation); never about a held-out question."""
+    while True:
+        terms = draw_terms(rng)
+        asked = question(terms)
+        if not is_held_out(asked):
+            writer = rng.choices(list(WRITERS), list(WRITERS.values()))[0]
+            return PROMPT.format(question=asked), writer(rng, terms)
+
+
+def problems(split: str, size: int, seed: int = 0) -> list[dict[str, Any]]:
+    """Distinct rows with ``question`` and ``answer`` from the ``train`` or the ``test`` split."""
+    rng = random.Random(f"{split}/{seed}")
+    rows: dict[str, dict[str, Any]] = {}
+    while len(rows) < size:
+        terms = draw_terms(rng)
+        asked = question(terms)
+        if is_held_out(asked) == (split == "test"):
+            rows[asked] = {"question": asked, "answer": str(sum(terms))}
+    return list(rows.values())

@@ -1,0 +1,138 @@
+"""Scored groups → samples with advantages → the minibatches and packed micro-batches of each update."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from r1rl.grpo.advantages import advantages
+from r1rl.grpo.losses import UpdateSize
+from r1rl.model.forward import PackedTokens
+from r1rl.types import ScoredGroup
+
+
+@dataclass(slots=True)
+class Sample:
+    """One completion on its way into an update. Log-probabilities are [C] float32 arrays, C completion tokens."""
+
+    prompt_ids: np.ndarray
+    completion_ids: np.ndarray
+    advantage: float
+    engine_logps: np.ndarray
+    keep: bool = True
+    """False leaves it out of the loss (a truncated completion, if so configured); it still counts in sizes."""
+    old_logps: np.ndarray | None = None
+    ref_logps: np.ndarray | None = None
+
+    def __len__(self) -> int:
+        return len(self.prompt_ids) + len(self.completion_ids)
+
+
+@dataclass(slots=True)
+class Batch:
+    """All samples of one rollout, in a fixed order that every rank agrees on."""
+
+    samples: list[Sample]
+
+    def minibatches(self, count: int, seed: int) -> list[list[Sample]]:
+        """Cut a shuffled copy into ``count`` parts whose sizes differ by at most one."""
+        order = np.random.default_rng(seed).permutation(len(self.samples)) if count > 1 else range(len(self.samples))
+        return [[self.samples[int(i)] for i in part] for part in np.array_split(np.asarray(order), count)]
+
+
+def make_batch(groups: Sequence[ScoredGroup], scale: str, mask_truncated: bool) -> Batch:
+    """Attach advantages to the completions of scored groups."""
+    by_group = advantages([g.rewards for g in groups], scale)
+    samples = [
+        Sample(
+            prompt_ids=np.asarray(g.group.problem.prompt_ids, dtype=np.int64),
+            completion_ids=completion.token_ids,
+            advantage=float(advantage),
+            engine_logps=completion.logps,
+            keep=not (mask_truncated and completion.finish == "length"),
+        )
+        for g, group_advantages in zip(groups, by_group, strict=True)
+        for completion, advantage in zip(g.group.completions, group_advantages, strict=True)
+        if len(completion) > 0
+    ]
+    return Batch(samples)
+
+
+def update_size(samples: Sequence[Sample]) -> UpdateSize:
+    """Denominators count every sample of the update, forwarded or not."""
+    lengths = [len(s.completion_ids) for s in samples]
+    kept = [n for n, s in zip(lengths, samples, strict=True) if s.keep]
+    return UpdateSize(sequences=len(samples), tokens=sum(lengths), kept_tokens=sum(kept))
+
+
+def contributes(sample: Sample, beta: float) -> bool:
+    """Whether a sample has any gradient: at β = 0 a zero advantage or a full mask has none."""
+    return sample.keep and (beta > 0 or sample.advantage != 0.0)
+
+
+def pack(lengths: Sequence[int], budget: int) -> list[list[int]]:
+    """Best-fit decreasing: indices of sequences by micro-batch, each within ``budget`` tokens.
+
+    A sequence longer than the budget gets a micro-batch of its own. Micro-batches come longest sequence first,
+    so that a run that will not fit in memory fails on its first one.
+    """
+    order = sorted(range(len(lengths)), key=lambda i: (-lengths[i], i))
+    bins: list[list[int]] = []
+    free: list[int] = []
+    for i in order:
+        fitting = [b for b in range(len(bins)) if free[b] >= lengths[i]]
+        if fitting:
+            best = min(fitting, key=lambda b: (free[b], b))
+            bins[best].append(i)
+            free[best] -= lengths[i]
+        else:
+            bins.append([i])
+            free.append(budget - lengths[i])
+    return bins
+
+
+@dataclass(frozen=True, slots=True)
+class MicroBatch:
+    """Samples packed into one row, as tensors. C counts completion tokens, S sequences."""
+
+    tokens: PackedTokens
+    advantages_C: Tensor
+    keep_C: Tensor
+    sequence_C: Tensor
+    lengths_S: Tensor
+    engine_logps_C: Tensor
+    old_logps_C: Tensor | None
+    ref_logps_C: Tensor | None
+
+
+def micro_batch(samples: Sequence[Sample], device: torch.device) -> MicroBatch:
+    """Pack ``samples`` into one row."""
+    counts = torch.tensor([len(s.completion_ids) for s in samples])
+
+    def repeat(values: Sequence[float]) -> Tensor:
+        return torch.tensor(values, dtype=torch.float32).repeat_interleave(counts).to(device)
+
+    def join(arrays: Sequence[np.ndarray | None]) -> Tensor | None:
+        present = [a for a in arrays if a is not None]
+        return torch.from_numpy(np.concatenate(present)).to(device) if len(present) == len(samples) else None
+
+    engine_logps_C = join([s.engine_logps for s in samples])
+    assert engine_logps_C is not None
+    return MicroBatch(
+        tokens=PackedTokens.build(
+            [np.concatenate([s.prompt_ids, s.completion_ids]) for s in samples],
+            [len(s.prompt_ids) for s in samples],
+            device,
+        ),
+        advantages_C=repeat([s.advantage for s in samples]),
+        keep_C=repeat([float(s.keep) for s in samples]),
+        sequence_C=torch.arange(len(samples)).repeat_interleave(counts).to(device),
+        lengths_S=counts.float().to(device),
+        engine_logps_C=engine_logps_C,
+        old_logps_C=join([s.old_logps for s in samples]),
+        ref_logps_C=join([s.ref_logps for s in samples]),
+    )

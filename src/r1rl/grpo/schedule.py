@@ -1,0 +1,24 @@
+"""The learning rate as a pure function of the update's number."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+
+from r1rl.config.grpo import GRPOConfig
+
+# Share of the peak left at a given progress 0…1 through the decay.
+SCHEDULES: dict[str, Callable[[float], float]] = {
+    "constant": lambda x: 1.0,
+    "linear": lambda x: 1.0 - x,
+    "cosine": lambda x: 0.5 * (1 + math.cos(math.pi * x)),
+}
+
+
+def learning_rate(cfg: GRPOConfig, update: int, total: int) -> float:
+    """Rate of the update with this number (from 0): linear warm-up, then the schedule down to lr × lr_min_ratio."""
+    if update < cfg.warmup_updates:
+        return cfg.lr * (update + 1) / cfg.warmup_updates
+    progress = (update - cfg.warmup_updates) / max(1, total - cfg.warmup_updates)
+    share = SCHEDULES[cfg.lr_schedule](min(1.0, progress))
+    return cfg.lr * (cfg.lr_min_ratio + (1 - cfg.lr_min_ratio) * share)

@@ -1,0 +1,129 @@
+"""Attention over packed sequences, and over the embedded engine's key-value cache, for any transformers model.
+
+One function is registered with transformers under the name ``r1rl``. What it does is decided by the ``layout``
+keyword that the caller passes to the model's forward: :class:`Packed` for learning, the layouts of
+``r1rl.rollout.kv`` for decoding. transformers builds no mask for an attention it has none for, so the boundaries
+between sequences come from the layout alone and cannot leak through a mask or a cache.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import cache
+from itertools import accumulate
+from typing import Any, Protocol
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from transformers import AttentionInterface
+
+from r1rl.errors import ModelError
+
+NAME = "r1rl"
+
+
+class Layout(Protocol):
+    """Where the tokens of one forward pass belong."""
+
+    def attend(self, layer: int, q_BHTD: Tensor, k_BKTD: Tensor, v_BKTD: Tensor, scale: float) -> Tensor:
+        """Attention output as [B, T, H, D]; H query heads share K key-value heads."""
+
+
+@dataclass(frozen=True, slots=True)
+class Packed:
+    """Sequences laid end to end in one row; each attends to itself only, causally."""
+
+    lengths: tuple[int, ...]
+
+    def attend(self, layer: int, q_BHTD: Tensor, k_BKTD: Tensor, v_BKTD: Tensor, scale: float) -> Tensor:
+        del layer
+        kernel = _varlen if q_BHTD.is_cuda and q_BHTD.dtype != torch.float32 else _per_sequence
+        return kernel(q_BHTD, k_BKTD, v_BKTD, self.lengths, scale)
+
+
+def _per_sequence(q_BHTD: Tensor, k_BKTD: Tensor, v_BKTD: Tensor, lengths: Sequence[int], scale: float) -> Tensor:
+    """Exact on every device and dtype: one fused attention a sequence. ``split`` keeps the backward pass linear."""
+    gqa = q_BHTD.shape[1] != k_BKTD.shape[1]
+    sizes = list(lengths)
+    rows = zip(q_BHTD.split(sizes, 2), k_BKTD.split(sizes, 2), v_BKTD.split(sizes, 2), strict=True)
+    outs = [
+        F.scaled_dot_product_attention(q, k, v, is_causal=True, scale=scale, enable_gqa=gqa).transpose(1, 2)
+        for q, k, v in rows
+    ]
+    return torch.cat(outs, 1)
+
+
+def _varlen(q_BHTD: Tensor, k_BKTD: Tensor, v_BKTD: Tensor, lengths: Sequence[int], scale: float) -> Tensor:
+    """One kernel for all sequences (FlashAttention inside torch); half precision on CUDA only."""
+    cu_seqlens = torch.tensor([0, *accumulate(lengths)], dtype=torch.int32, device=q_BHTD.device)
+    q_THD, k_TKD, v_TKD = (x.squeeze(0).transpose(0, 1) for x in (q_BHTD, k_BKTD, v_BKTD))
+    if k_TKD.shape[1] != q_THD.shape[1] and "enable_gqa" not in _varlen_parameters():
+        repeat = q_THD.shape[1] // k_TKD.shape[1]
+        k_TKD, v_TKD = k_TKD.repeat_interleave(repeat, 1), v_TKD.repeat_interleave(repeat, 1)
+    longest = max(lengths)
+    out_THD = _varlen_kernel()(
+        q_THD, k_TKD, v_TKD, cu_seqlens, cu_seqlens, longest, longest, **_varlen_options(scale, q_THD.shape[-1])
+    )
+    return out_THD.unsqueeze(0)
+
+
+def _varlen_kernel() -> Callable[..., Any]:
+    from torch.nn.attention.varlen import varlen_attn
+
+    return varlen_attn
+
+
+@cache
+def _varlen_parameters() -> frozenset[str]:
+    return frozenset(inspect.signature(_varlen_kernel()).parameters)
+
+
+def _varlen_options(scale: float, head_dim: int) -> dict[str, Any]:
+    """torch 2.11 to 2.13 name causality and grouped heads differently."""
+    known = _varlen_parameters()
+    options: dict[str, Any] = {"window_size": (-1, 0)} if "window_size" in known else {"is_causal": True}
+    if "enable_gqa" in known:
+        options["enable_gqa"] = True
+    if "scale" in known:
+        options["scale"] = scale
+    elif abs(scale - head_dim**-0.5) > 1e-9:
+        raise ModelError(
+            "this model scales attention in a way that torch's varlen kernel of this version cannot: "
+            "use torch 2.13 or later, or model.dtype: float32"
+        )
+    return options
+
+
+def _attention(
+    module: nn.Module,
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    attention_mask: Tensor | None,
+    *,
+    layout: Layout | None = None,
+    scaling: float | None = None,
+    sliding_window: int | None = None,
+    softcap: float | None = None,
+    **_: Any,
+) -> tuple[Tensor, None]:
+    if layout is None or attention_mask is not None:
+        raise ModelError("r1rl's attention was called without a layout: load the checkpoint again for other uses")
+    if sliding_window is not None or softcap is not None:
+        raise ModelError("this model uses sliding-window or soft-capped attention, which r1rl does not support")
+    scale = scaling if scaling is not None else query.shape[-1] ** -0.5
+    return layout.attend(module.layer_idx, query, key, value, scale), None  # type: ignore[arg-type]
+
+
+def register() -> str:
+    """Make the attention known to transformers; returns the name to load models with."""
+    AttentionInterface.register(NAME, _attention)
+    return NAME
+
+
+def positions(lengths: Sequence[int], device: torch.device) -> Tensor:
+    """[1, T] int64 positions of packed sequences: 0, 1, … in each."""
+    return torch.cat([torch.arange(n, device=device) for n in lengths])[None]

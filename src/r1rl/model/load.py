@@ -1,0 +1,141 @@
+"""Opening and saving a policy: any causal language model of transformers, and its tokenizer."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
+
+from r1rl.config.model import ModelConfig
+from r1rl.errors import ModelError
+from r1rl.model.attention import Packed, positions, register
+
+DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
+
+
+@dataclass(slots=True)
+class Policy:
+    """A model with its tokenizer. ``model`` holds float32 master weights whatever the precision of the passes."""
+
+    model: PreTrainedModel
+    tokenizer: PreTrainedTokenizerBase
+
+    @property
+    def eos_ids(self) -> tuple[int, ...]:
+        """Every token id that ends a completion: the generation config's and the tokenizer's."""
+        configured = self.model.generation_config.eos_token_id if self.model.generation_config else None
+        ids = configured if isinstance(configured, list) else [configured]
+        return tuple(sorted({int(i) for i in [*ids, self.tokenizer.eos_token_id] if i is not None}))
+
+    def save(self, folder: Path) -> None:
+        """Write the Hugging Face format; it opens in plain transformers and in vLLM."""
+        self.model.save_pretrained(folder)
+        self.tokenizer.save_pretrained(folder)
+
+
+def load_tokenizer(cfg: ModelConfig) -> PreTrainedTokenizerBase:
+    """Open the tokenizer that belongs to ``cfg.path``.
+
+    Raises:
+        ModelError: nothing to open, or no end-of-sequence token.
+    """
+    _check_path(cfg.path)
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(
+            cfg.path, revision=cfg.revision, trust_remote_code=cfg.trust_remote_code
+        )
+    except (OSError, ValueError, ImportError, KeyError) as error:
+        raise ModelError(
+            f"no tokenizer in {cfg.path!r} ({_first_line(error)}): copy tokenizer.json and tokenizer_config.json of "
+            "its base model there, or set model.path to a checkpoint that has them"
+        ) from error
+    if tokenizer.eos_token_id is None:
+        raise ModelError(f"the tokenizer in {cfg.path!r} has no end-of-sequence token: set eos_token in its config")
+    return tokenizer
+
+
+def load_policy(cfg: ModelConfig, device: torch.device) -> Policy:
+    """Open ``cfg.path`` with r1rl's attention, float32 weights, on ``device``.
+
+    Raises:
+        ModelError: the checkpoint cannot be opened, or its architecture does what r1rl does not know.
+    """
+    tokenizer = load_tokenizer(cfg)
+    model = load_model(cfg, device)
+    if model.get_output_embeddings().weight.shape[0] < len(tokenizer):
+        raise ModelError(
+            f"{cfg.path}: the tokenizer has {len(tokenizer)} tokens, the model only "
+            f"{model.get_output_embeddings().weight.shape[0]}: they do not belong together"
+        )
+    return Policy(model, tokenizer)
+
+
+def load_model(cfg: ModelConfig, device: torch.device) -> PreTrainedModel:
+    """The model alone; see :func:`load_policy`."""
+    _check_path(cfg.path)
+    try:
+        model = AutoModelForCausalLM.from_pretrained(
+            cfg.path,
+            revision=cfg.revision,
+            trust_remote_code=cfg.trust_remote_code,
+            dtype=torch.float32,
+            attn_implementation=register(),
+        )
+    except (OSError, ValueError, ImportError, KeyError) as error:
+        raise ModelError(f"cannot open the model {cfg.path!r}: {_first_line(error)}") from error
+    check_architecture(model)
+    return model.to(device)
+
+
+def body_and_head(model: PreTrainedModel) -> tuple[nn.Module, nn.Module]:
+    """The transformer without its head, and the head (hidden states → logits)."""
+    head = model.get_output_embeddings()
+    if head is None:
+        raise ModelError(f"{type(model).__name__} has no output head: is it a causal language model?")
+    return model.get_decoder(), head
+
+
+def softcap(logits: Tensor, model: PreTrainedModel) -> Tensor:
+    """Apply the final soft cap of the models that have one (Gemma)."""
+    cap = getattr(model.config, "final_logit_softcapping", None)
+    return logits if cap is None else torch.tanh(logits / cap) * cap
+
+
+@torch.no_grad()
+def check_architecture(model: PreTrainedModel) -> None:
+    """Compare body + head, packed, with the model's own logits on a few tokens, so that no architecture is
+    trained on the wrong function.
+
+    Raises:
+        ModelError: the two differ.
+    """
+    if not getattr(model, "_supports_attention_backend", False):
+        raise ModelError(f"{type(model).__name__} does not take a custom attention function in this transformers")
+    lengths = (3, 5)
+    ids = torch.arange(sum(lengths), device=model.device)[None] % model.config.vocab_size
+    inputs = {"input_ids": ids, "position_ids": positions(lengths, model.device), "layout": Packed(lengths)}
+    body, head = body_and_head(model)
+    was_training = model.training
+    model.eval()
+    ours = softcap(head(body(**inputs, use_cache=False).last_hidden_state), model)
+    theirs = model(**inputs, use_cache=False).logits
+    model.train(was_training)
+    if not torch.allclose(ours.float(), theirs.float(), atol=1e-3, rtol=1e-3):
+        raise ModelError(f"{type(model).__name__} changes its logits after the head in a way r1rl does not know")
+
+
+def _check_path(path: str) -> None:
+    if not path:
+        raise ModelError("model.path is empty: give a Hugging Face name, a folder, or the name of an earlier stage")
+    folder = Path(path)
+    if folder.is_absolute() and not folder.is_dir():
+        raise ModelError(f"model.path: the folder {path} does not exist")
+    if folder.is_dir() and not (folder / "config.json").is_file():
+        raise ModelError(f"model.path: {path} has no config.json, so it is not a Hugging Face model folder")
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).strip().splitlines() or [type(error).__name__])[0]

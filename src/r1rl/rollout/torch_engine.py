@@ -1,0 +1,190 @@
+"""The embedded engine: batched sampling on the policy's own weights, no server, no copy of the model."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from r1rl.model.attention import positions
+from r1rl.model.load import Policy, body_and_head, softcap
+from r1rl.rollout.engine import OnFinish, Request
+from r1rl.rollout.kv import Prefill, Slots
+from r1rl.rollout.sample import choose, uniforms
+from r1rl.types import Completion, FinishReason, SamplingParams
+
+PREFILL_TOKENS = 8192
+"""Prompt tokens in one forward pass."""
+
+
+@dataclass(slots=True)
+class _Row:
+    """One completion being decoded."""
+
+    request: int
+    sample: int
+    uniforms: np.ndarray
+    token_ids: list[int] = field(default_factory=list)
+    logps: list[float] = field(default_factory=list)
+    finish: FinishReason | None = None
+
+
+class TorchEngine:
+    """Continuous batching over the policy itself.
+
+    Prompts are computed once for all completions of a request. Finished sequences leave the batch; waiting
+    requests take their place. No padding runs through the linear layers.
+
+    Args:
+        policy: shared with the learner, so a sync moves nothing.
+        max_concurrent: sequences decoded at once.
+        autocast: precision of the passes.
+    """
+
+    def __init__(self, policy: Policy, max_concurrent: int, autocast: torch.dtype | None = None) -> None:
+        self.policy = policy
+        self.max_concurrent = max_concurrent
+        self.autocast = autocast
+        self.version = 0
+
+    def sync(self, version: int) -> None:
+        self.version = version
+
+    def close(self) -> None:
+        """Nothing to end: the weights are the learner's."""
+
+    @torch.no_grad()
+    def generate(
+        self, requests: Sequence[Request], params: SamplingParams, on_finish: OnFinish | None = None
+    ) -> list[list[Completion]]:
+        model = self.policy.model
+        was_training = model.training
+        model.eval()
+        try:
+            with torch.autocast(model.device.type, self.autocast, enabled=self.autocast is not None):
+                return _Generation(self, requests, params, on_finish).run()
+        finally:
+            model.train(was_training)
+
+
+class _Generation:
+    """The state of one :meth:`TorchEngine.generate` call."""
+
+    def __init__(
+        self, engine: TorchEngine, requests: Sequence[Request], params: SamplingParams, on_finish: OnFinish | None
+    ) -> None:
+        self.engine, self.requests, self.params, self.on_finish = engine, requests, params, on_finish
+        self.model, self.tokenizer = engine.policy.model, engine.policy.tokenizer
+        self.body, self.head = body_and_head(self.model)
+        self.device = self.model.device
+        self.eos = frozenset(engine.policy.eos_ids)
+        self.waiting: deque[int] = deque(i for i, r in enumerate(requests) if r.seeds)
+        self.rows: list[_Row] = []
+        self.slots = Slots(self.device)
+        self.results: list[list[Completion | None]] = [[None] * len(r.seeds) for r in requests]
+        self.missing = [len(r.seeds) for r in requests]
+
+    def run(self) -> list[list[Completion]]:
+        while self.waiting or self.rows:
+            self._drop_finished()
+            self._admit()
+            if self.rows:
+                self._decode()
+        return [[c for c in completions if c is not None] for completions in self.results]
+
+    def _admit(self) -> None:
+        """Prefill waiting requests into the free part of the batch."""
+        admitted, tokens, slots = [], 0, len(self.rows)
+        while self.waiting:
+            request = self.requests[self.waiting[0]]
+            room = not slots or slots + len(request.seeds) <= self.engine.max_concurrent
+            if not room or (admitted and tokens + len(request.problem.prompt_ids) > PREFILL_TOKENS):
+                break
+            admitted.append(self.waiting.popleft())
+            slots += len(request.seeds)
+            tokens += len(request.problem.prompt_ids)
+        if admitted:
+            self._prefill(admitted)
+
+    def _prefill(self, admitted: list[int]) -> None:
+        prompts = [self.requests[i].problem.prompt_ids for i in admitted]
+        copies = [len(self.requests[i].seeds) for i in admitted]
+        lengths = tuple(len(p) for p in prompts)
+        layout = Prefill(lengths)
+        ids = torch.tensor([t for p in prompts for t in p], device=self.device)[None]
+        hidden_TE = self.body(
+            input_ids=ids, position_ids=positions(lengths, self.device), layout=layout, use_cache=False
+        ).last_hidden_state[0]
+        last = torch.tensor(lengths, device=self.device).cumsum(0) - 1
+        rows = [
+            _Row(i, s, uniforms(seed, self.params.max_new_tokens))
+            for i in admitted
+            for s, seed in enumerate(self.requests[i].seeds)
+        ]
+        self.slots.append(layout, copies)
+        logits = self._logits(hidden_TE[last])
+        self.rows += rows
+        self._take(rows, logits.repeat_interleave(torch.tensor(copies, device=self.device), 0))
+
+    def _decode(self) -> None:
+        """One token for every row."""
+        at = self.slots.lengths
+        ids = torch.tensor([row.token_ids[-1] for row in self.rows], device=self.device)[:, None]
+        hidden_B1E = self.body(
+            input_ids=ids, position_ids=at[:, None], layout=self.slots.step(), use_cache=False
+        ).last_hidden_state
+        self._take(self.rows, self._logits(hidden_B1E[:, 0]))
+
+    def _logits(self, hidden_BE: Tensor) -> Tensor:
+        return softcap(self.head(hidden_BE), self.model)
+
+    def _take(self, rows: Sequence[_Row], logits_BV: Tensor) -> None:
+        """Sample a token for each of ``rows`` and see which of them are done."""
+        draws = torch.tensor([row.uniforms[min(len(row.token_ids), len(row.uniforms) - 1)] for row in rows])
+        tokens, logps = choose(logits_BV, draws.to(self.device), self.params)
+        for row, token, logp in zip(rows, tokens.tolist(), logps.tolist(), strict=True):
+            if row.finish is not None:
+                continue
+            row.token_ids.append(token)
+            row.logps.append(logp)
+            row.finish = self._finish_reason(row)
+            if row.finish is not None:
+                self._deliver(row)
+
+    def _finish_reason(self, row: _Row) -> FinishReason | None:
+        if row.token_ids[-1] in self.eos or (self.params.stop and self._hit_stop(row)):
+            return "stop"
+        return "length" if len(row.token_ids) >= self.params.max_new_tokens else None
+
+    def _hit_stop(self, row: _Row) -> bool:
+        # A stop string of n characters lies within the last n tokens and one more that may end in its first one.
+        reach = max(len(s.encode()) for s in self.params.stop) + 1
+        tail = self.tokenizer.decode(row.token_ids[-reach:])
+        return any(stop in tail for stop in self.params.stop)
+
+    def _deliver(self, row: _Row) -> None:
+        ids = row.token_ids[:-1] if row.token_ids[-1] in self.eos else row.token_ids
+        self.results[row.request][row.sample] = Completion(
+            token_ids=np.array(row.token_ids, dtype=np.int64),
+            logps=np.array(row.logps, dtype=np.float32),
+            text=self.tokenizer.decode(ids, clean_up_tokenization_spaces=False),
+            finish=row.finish or "abort",
+            version=self.engine.version,
+        )
+        self.missing[row.request] -= 1
+        if self.missing[row.request] == 0 and self.on_finish is not None:
+            self.on_finish(row.request, [c for c in self.results[row.request] if c is not None])
+
+    def _drop_finished(self) -> None:
+        """Let finished rows leave once they are an eighth of the batch: the copy then costs less than carrying
+        them (measured: within 2 % of the best share between 1/16 and 1/4)."""
+        live = [i for i, row in enumerate(self.rows) if row.finish is None]
+        if not live:
+            self.rows, self.slots = [], Slots(self.device)
+        elif (len(self.rows) - len(live)) * 8 >= len(self.rows):
+            self.slots.keep(torch.tensor(live, device=self.device))
+            self.rows = [self.rows[i] for i in live]

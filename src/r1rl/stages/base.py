@@ -1,0 +1,39 @@
+"""What every stage is given and what it hands on."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from accelerate import Accelerator
+
+from r1rl.config import RunConfig
+from r1rl.tracking.console import Console
+
+
+@dataclass(slots=True)
+class StageContext:
+    """Everything a stage may use.
+
+    ``config`` is the run as this stage sees it: its own overrides applied, and ``model.path`` already the folder of
+    the stage it names. ``folder`` is RUN/STAGE and exists.
+    """
+
+    name: str
+    config: RunConfig
+    folder: Path
+    accelerator: Accelerator
+    console: Console
+
+
+@dataclass(slots=True)
+class StageResult:
+    """What a stage made: a model folder if it made one, and the figures for results.json."""
+
+    model: Path | None = None
+    metrics: dict[str, Any] = field(default_factory=dict)
+
+
+Stage = Callable[[StageContext], StageResult]

@@ -1,0 +1,132 @@
+"""Build a tokenizer and a small base model on a generated corpus, so that a whole recipe runs with no download."""
+
+from __future__ import annotations
+
+import math
+import random
+from collections.abc import Iterator
+from pathlib import Path
+
+import torch
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
+from transformers import PreTrainedTokenizerFast, Qwen2Config, Qwen2ForCausalLM
+
+from r1rl.config.model import TinyModelConfig
+from r1rl.config.run import PretrainConfig
+from r1rl.data.toy import CORPORA, Document
+from r1rl.errors import ConfigError
+from r1rl.grpo.learner import weight_decay_groups
+from r1rl.model.attention import register
+from r1rl.model.forward import PackedTokens, PolicyForward
+from r1rl.model.load import Policy
+from r1rl.stages.base import StageContext, StageResult
+from r1rl.tracking import build_tracker
+
+EOS, PAD = "<|end|>", "<|pad|>"
+TOKENIZER_DOCUMENTS = 2000
+VOCABULARY = 384
+
+
+def run(ctx: StageContext) -> StageResult:
+    """Train from scratch for ``pretrain.tokens`` tokens; the same seed gives the same model, bit for bit."""
+    cfg, seed = ctx.config.pretrain, ctx.config.seed
+    if cfg.corpus not in CORPORA:
+        raise ConfigError(f"pretrain.corpus {cfg.corpus!r} is unknown; there are {', '.join(CORPORA)}")
+    torch.manual_seed(seed)
+    tokenizer = build_tokenizer(documents(cfg.corpus, seed=-1), TOKENIZER_DOCUMENTS)
+    model = build_model(cfg.model, tokenizer)
+    model.to(ctx.accelerator.device)
+    losses = train(model, tokenizer, cfg, seed, ctx)
+    folder = ctx.folder / "model"
+    if ctx.accelerator.is_main_process:
+        Policy(model, tokenizer).save(folder)
+    return StageResult(model=folder, metrics={"loss": losses[-1], "tokens": cfg.tokens})
+
+
+def documents(corpus: str, seed: int) -> Iterator[Document]:
+    """An endless corpus, the same for the same seed."""
+    rng = random.Random(f"{corpus}/{seed}")
+    while True:
+        yield CORPORA[corpus](rng)
+
+
+def build_tokenizer(corpus: Iterator[Document], count: int) -> PreTrainedTokenizerFast:
+    """Byte-level BPE of a few hundred tokens, every digit a token of its own."""
+    tokenizer = Tokenizer(models.BPE())
+    tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
+        [pre_tokenizers.Digits(individual_digits=True), pre_tokenizers.ByteLevel(add_prefix_space=False)]
+    )
+    tokenizer.decoder = decoders.ByteLevel()
+    trainer = trainers.BpeTrainer(
+        vocab_size=VOCABULARY, special_tokens=[EOS, PAD], initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
+        show_progress=False,
+    )
+    tokenizer.train_from_iterator(("".join(next(corpus)) for _ in range(count)), trainer)
+    return PreTrainedTokenizerFast(tokenizer_object=tokenizer, eos_token=EOS, pad_token=PAD)
+
+
+def build_model(cfg: TinyModelConfig, tokenizer: PreTrainedTokenizerFast) -> Qwen2ForCausalLM:
+    """A Qwen2-architecture model with fresh weights."""
+    config = Qwen2Config(
+        vocab_size=len(tokenizer),
+        hidden_size=cfg.hidden_size,
+        intermediate_size=cfg.intermediate_size,
+        num_hidden_layers=cfg.layers,
+        num_attention_heads=cfg.heads,
+        num_key_value_heads=cfg.kv_heads,
+        max_position_embeddings=cfg.max_positions,
+        tie_word_embeddings=cfg.tie_embeddings,
+        eos_token_id=tokenizer.eos_token_id,
+        bos_token_id=None,
+        pad_token_id=tokenizer.pad_token_id,
+        attn_implementation=register(),
+    )
+    return Qwen2ForCausalLM(config).float()
+
+
+def packs(corpus: Iterator[Document], tokenizer: PreTrainedTokenizerFast, budget: int) -> Iterator[list[list[int]]]:
+    """Documents by the batch: whole documents, at most ``budget`` tokens together."""
+    batch: list[list[int]] = []
+    total = 0
+    while True:
+        texts = ["".join(next(corpus)) for _ in range(64)]
+        for ids in tokenizer(texts)["input_ids"]:
+            ids.append(tokenizer.eos_token_id)
+            if batch and total + len(ids) > budget:
+                yield batch
+                batch, total = [], 0
+            batch.append(ids)
+            total += len(ids)
+
+
+def train(
+    model: Qwen2ForCausalLM, tokenizer: PreTrainedTokenizerFast, cfg: PretrainConfig, seed: int, ctx: StageContext
+) -> list[float]:
+    """AdamW, warm-up and cosine to a tenth; returns the loss of every step, nats a token."""
+    device = ctx.accelerator.device
+    forward = PolicyForward(model, temperature=1.0, chunk=4096).train()
+    optimizer = torch.optim.AdamW(
+        weight_decay_groups(model, cfg.weight_decay), lr=cfg.lr, betas=(0.9, 0.95), fused=True
+    )
+    steps = math.ceil(cfg.tokens / cfg.batch_tokens)
+    warmup = max(1, round(steps * cfg.warmup_ratio))
+    losses: list[float] = []
+    tracker = build_tracker(ctx.config.tracking, ctx.folder, ctx.config.name, {}, None)
+    with ctx.console.progress(f"{ctx.name}: pre-training", total=steps) as progress:
+        for step, batch in zip(range(steps), packs(documents(cfg.corpus, seed), tokenizer, cfg.batch_tokens)):
+            share = min((step + 1) / warmup, 0.55 + 0.45 * math.cos(math.pi * step / steps))
+            for group in optimizer.param_groups:
+                group["lr"] = cfg.lr * share
+            logps_C, _ = forward(PackedTokens.build(batch, [0] * len(batch), device))
+            loss = -logps_C.mean()
+            loss.backward()
+            torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+            optimizer.step()
+            optimizer.zero_grad()
+            losses.append(loss.item())
+            tracker.log(step + 1, {"pretrain/loss": losses[-1], "pretrain/lr": cfg.lr * share})
+            progress.update(done=step + 1, loss=losses[-1])
+    tracker.close()
+    return losses
+
+
