@@ -32,6 +32,8 @@ def message(path: Path, *overrides: str) -> str:
         ("group_size: 8\n", "run.yaml:6: unknown key group_size (did you mean rollout.group_size?)"),
         ("grpo:\n  steps: many\n", "run.yaml:7: grpo.steps should be a valid integer"),
         ("grpo:\n  algorithm: ppo\n", "run.yaml:7: grpo.algorithm should be 'r1', 'dr_grpo'"),
+        ("grpo:\n  lr: true\n", "run.yaml:7: grpo.lr should be a number, got True"),
+        ("threads: false\n", "run.yaml:6: threads should be a number, got False"),
         ("grpo: 3\n", "run.yaml:6: grpo should be a valid dictionary"),
         ("grpo:\n  lr: .inf\n", "run.yaml:7: grpo.lr should be a finite number"),
         ("tracking:\n  report_to: [wandb, comet]\n", "run.yaml:7: tracking.report_to.1 should be 'wandb'"),

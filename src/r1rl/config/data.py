@@ -37,6 +37,7 @@ class DatasetConfig(Section):
     split: str = "train"
     """Split to read on the hub or in a folder. A single local file is one split, whatever this says."""
     revision: str | None = None
+    """Branch, tag or commit on the hub."""
     question: str = "question"
     """Column that holds the question (text, or a list of messages)."""
     question_from: str | None = None
@@ -75,7 +76,9 @@ class DifficultyConfig(Section):
     """Keep problems that the starting policy solves sometimes: bounds on its pass rate."""
 
     min_pass_rate: float = Field(0.0, ge=0, le=1)
+    """Leave out problems solved less often."""
     max_pass_rate: float = Field(1.0, ge=0, le=1)
+    """Leave out problems solved more often."""
     samples: int = Field(8, ge=1)
     """Completions a problem used to measure the pass rate."""
 

@@ -13,8 +13,11 @@ class EvaluateConfig(Section):
     samples: int = Field(8, ge=1)
     """Completions a problem, k."""
     temperature: float = Field(0.6, ge=0)
+    """0 is greedy."""
     top_p: float = Field(0.95, gt=0, le=1)
+    """Sample from the likeliest tokens that hold this much probability."""
     top_k: int = Field(0, ge=0)
+    """Sample from the likeliest k tokens; 0 is off."""
     max_new_tokens: int | None = Field(None, ge=1)
     """None takes the rollout's."""
     reward: str = "accuracy"

@@ -57,6 +57,7 @@ class GRPOConfig(Section):
     epochs: int = Field(1, ge=1)
     """Passes over each rollout (paper: 1)."""
     loss: Literal["grpo", "bnpo", "dr_grpo", "dapo", "gspo", "cispo"] = "grpo"
+    """The surrogate and its denominator; see the algorithms below."""
     scale: Literal["group", "batch", "none"] = "group"
     """What advantages are divided by: the group's standard deviation, the batch's, or nothing."""
     clip_low: float = Field(0.2, ge=0)
@@ -76,13 +77,19 @@ class GRPOConfig(Section):
     importance_cap: float = Field(2.0, ge=0)
     """Truncated importance sampling for engine mismatch: weight min(π_old / π_engine, cap); 0 switches it off."""
     lr: float = Field(3e-6, gt=0)
+    """Learning rate of AdamW (paper: 3e-6)."""
     lr_schedule: Literal["constant", "linear", "cosine"] = "constant"
+    """How it falls over the run's updates."""
     lr_min_ratio: float = Field(0.0, ge=0, le=1)
     """Where a decaying schedule ends, as a share of lr."""
     warmup_updates: int = Field(0, ge=0)
+    """Updates in which the learning rate rises to lr."""
     weight_decay: float = Field(0.0, ge=0)
+    """AdamW's, on matrices only."""
     adam_betas: tuple[float, float] = (0.9, 0.95)
+    """Decay of AdamW's two averages."""
     max_grad_norm: float = Field(1.0, gt=0)
+    """Gradients with a larger norm are scaled down to it."""
     tokens_per_microbatch: int = Field(16384, ge=16)
     """Token budget of a packed micro-batch, prompts included."""
     logprob_chunk: int = Field(4096, ge=1)
@@ -93,6 +100,7 @@ class GRPOConfig(Section):
     checkpoint_every: int = Field(100, ge=0)
     """Steps between checkpoints; 0 only at the end."""
     keep_checkpoints: int = Field(2, ge=1)
+    """Newest checkpoints kept."""
     eval_every: int = Field(0, ge=0)
     """Steps between evaluations during training; 0 never."""
     deadline_s: float = Field(1800.0, gt=0)

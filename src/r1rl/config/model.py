@@ -13,9 +13,13 @@ class LoraConfig(Section):
     """Low-rank adapters through peft; the reference policy is the model with the adapters off."""
 
     rank: int = Field(16, ge=1)
+    """Columns of the two factors."""
     alpha: int = Field(32, ge=1)
+    """The update is scaled by alpha / rank."""
     dropout: float = Field(0.0, ge=0, lt=1)
+    """Share of the adapters' inputs set to 0 in training."""
     target_modules: str | list[str] = "all-linear"
+    """Names of the layers that get adapters, or all-linear."""
 
 
 class ModelConfig(Section):
@@ -39,9 +43,16 @@ class TinyModelConfig(Section):
     """The Qwen2-architecture model that the pretrain stage builds."""
 
     hidden_size: int = Field(128, ge=8)
+    """Width of the residual stream."""
     layers: int = Field(4, ge=1)
+    """Transformer blocks."""
     heads: int = Field(4, ge=1)
+    """Query heads; must divide hidden_size."""
     kv_heads: int = Field(2, ge=1)
+    """Key-value heads; must divide heads."""
     intermediate_size: int = Field(512, ge=8)
+    """Width inside the feed-forward part."""
     max_positions: int = Field(1024, ge=16)
+    """Longest sequence, in tokens."""
     tie_embeddings: bool = True
+    """Input and output embeddings are one matrix."""

@@ -28,10 +28,13 @@ class RolloutConfig(Section):
     group_size: int = Field(16, ge=1)
     """Completions a question, G (paper: 16)."""
     max_new_tokens: int = Field(1024, ge=1)
+    """Longest completion, in tokens; a longer one is cut and counts as truncated."""
     temperature: float = Field(1.0, gt=0)
     """The learner's logits are divided by it too."""
     top_p: float = Field(1.0, gt=0, le=1)
+    """Must be 1 in training: the learner knows only the whole distribution."""
     top_k: int = Field(0, ge=0)
+    """Must be 0 (off) in training, for the same reason."""
     stop: list[str] = Field(default_factory=list)
     """Strings that end a completion; they stay in its text."""
     max_concurrent: int = Field(256, ge=1)

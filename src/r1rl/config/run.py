@@ -25,43 +25,60 @@ class PretrainConfig(Section):
     tokens: int = Field(4_000_000, ge=1000)
     """Tokens of training."""
     batch_tokens: int = Field(8192, ge=64)
+    """Tokens an update."""
     lr: float = Field(3e-3, gt=0)
+    """Highest learning rate."""
     warmup_ratio: float = Field(0.02, ge=0, le=1)
+    """Share of the training in which the learning rate rises to it."""
     weight_decay: float = Field(0.1, ge=0)
+    """AdamW's, on matrices only."""
     corpus_args: dict[str, Any] = Field(default_factory=dict)
+    """Arguments of the corpus."""
 
 
 class StageConfig(Section):
     """One stage of the recipe. Any section given here overrides the run's for this stage alone."""
 
     kind: Literal["pretrain", "grpo", "evaluate"]
+    """What the stage does: train a base model, learn by RL, or measure."""
     model: str | dict[str, Any] | None = None
     """Name of an earlier stage, a path, or a model section."""
     data: dict[str, Any] | None = None
+    """Keys of ``data`` for this stage; a source set to null is left out."""
     rollout: dict[str, Any] | None = None
+    """Keys of ``rollout`` for this stage."""
     rewards: dict[str, Any] | None = None
+    """Keys of ``rewards`` for this stage; a reward set to null is left out."""
     grpo: dict[str, Any] | None = None
+    """Keys of ``grpo`` for this stage; another ``algorithm`` brings its own defaults."""
     pretrain: dict[str, Any] | None = None
+    """Keys of ``pretrain`` for this stage."""
     evaluate: dict[str, Any] | None = None
+    """Keys of ``evaluate`` for this stage."""
 
 
 class HubConfig(Section):
     """Push the final model to the Hugging Face hub."""
 
     repo: str
+    """``user/name`` on the hub."""
     private: bool = True
+    """Create it private; an existing repository stays as it is."""
 
 
 class RunConfig(Section):
     """Everything a run needs; written back with every default filled in as RUN/config.yaml."""
 
     name: str = "run"
+    """Name of the run; its folder."""
     output_dir: str = "runs"
     """The run folder is output_dir/name."""
     seed: int = 0
+    """Every random choice follows from it."""
     threads: int | None = Field(None, ge=1)
     """CPU threads of torch; fixed for results that repeat bit for bit. None leaves torch's choice."""
     device: Literal["auto", "cpu", "cuda"] = "auto"
+    """Where the policy lives; auto takes CUDA if there is one."""
     model: ModelConfig = Field(default_factory=ModelConfig)
     data: DataConfig = Field(default_factory=DataConfig)
     rollout: RolloutConfig = Field(default_factory=RolloutConfig)

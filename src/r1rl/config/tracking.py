@@ -15,7 +15,9 @@ class TrackingConfig(Section):
     """metrics.jsonl and samples.jsonl are always written; the rest by name."""
 
     report_to: list[Tracker] = Field(default_factory=list)
+    """Services that get the metrics as well."""
     project: str = "r1rl"
+    """Project under which they file the run."""
     run_name: str | None = None
     """None takes the run folder's name."""
     samples_per_step: int = Field(4, ge=0)

@@ -64,12 +64,13 @@ class Console:
     def table(self, title: str, columns: Sequence[str], rows: Iterable[Sequence[Value | None]]) -> None:
         """A table; numbers are right-aligned and shown with four significant digits."""
         cells = [list(row) for row in rows]
-        view = Table(title=visible(title), title_justify="left", title_style="bold", box=box.SIMPLE_HEAD)
+        view = Table(box=box.SIMPLE_HEAD)
         for index, name in enumerate(columns):
             numeric = any(isinstance(row[index], int | float) for row in cells)
             view.add_column(visible(name), justify="right" if numeric else "left", overflow="fold")
         for row in cells:
             view.add_row(*(Text("" if cell is None else shown(cell)) for cell in row))
+        self._rich.print(Text(visible(title), style="bold"), soft_wrap=True)
         self._rich.print(view)
 
     def samples(self, title: str, rows: Iterable[Mapping[str, Any]]) -> None:

@@ -1,0 +1,152 @@
+"""The reference of every configuration key, made from the schema: ``python -m r1rl.config.docs > docs/config.md``."""
+
+from __future__ import annotations
+
+import re
+import types
+import typing
+from collections.abc import Iterator
+from typing import Any
+
+from pydantic import BaseModel
+from pydantic.fields import FieldInfo
+
+from r1rl.config.grpo import PRESET_KEYS, PRESETS, GRPOConfig
+from r1rl.config.run import RunConfig
+
+INTRO = """\
+# Configuration: every key
+
+Made from the schema by `python -m r1rl.config.docs > docs/config.md`; do not edit.
+
+A run is one YAML file. Keys left out take the defaults below; `r1rl check CONFIG` validates a file and prints the
+sizes that follow from it, and `RUN/config.yaml` is the file with every default filled in.
+
+- On the command line, `key.sub=value` after the file changes a key: `grpo.lr=1e-4`, `data.train.gsm8k.limit=100`.
+- `extends: other.yaml` builds on another file, relative to this one. A reward or data source from there set to
+  `null` is left out.
+- `model: NAME` is short for `model: {path: NAME}`, and `accuracy: 1.0` under `rewards` for `accuracy: {weight: 1.0}`.
+- A stage may hold its own `model`, `data`, `rollout`, `rewards`, `grpo`, `pretrain` and `evaluate`: their keys are
+  laid over the run's for that stage alone.
+- Text is YAML 1.2: `1e-4` is a number, `no` is text.
+"""
+
+
+def reference() -> str:
+    """The whole page, in Markdown."""
+    parts, described = [INTRO], dict[type[BaseModel], str]()
+    for path, section, optional in sections(RunConfig):
+        parts.append(_section(path, section, optional, described.get(section)))
+        described.setdefault(section, path)
+    return "\n".join(parts)
+
+
+def sections(
+    section: type[BaseModel], path: str = "", optional: bool = False
+) -> Iterator[tuple[str, type[BaseModel], bool]]:
+    """Every section of the schema: its dotted path, its class, and whether it is null unless given.
+
+    ``NAME`` in a path stands for a name that the user chooses.
+    """
+    yield path, section, optional
+    for name, field in section.model_fields.items():
+        for inner, named in _inner(field.annotation):
+            below = ".".join(part for part in (path, name, "NAME" if named else "") if part)
+            yield from sections(inner, below, optional=not field.is_required() and field.default is None)
+
+
+def _section(path: str, section: type[BaseModel], optional: bool, like: str | None) -> str:
+    keys = {name: field for name, field in section.model_fields.items() if not _is_section(field)}
+    title = f"## `{path}`" if path else "## Top level"
+    lines = [title, "", _text(section.__doc__) + (" `null` unless given." if optional else ""), ""]
+    if like is not None:
+        return "\n".join([*lines, f"The keys of [`{like}`](#{like.replace('.', '').lower()}).", ""])
+    if keys:
+        lines += ["| Key | Type | Default | Meaning |", "| --- | --- | --- | --- |"]
+        lines += [_row(name, field) for name, field in keys.items()]
+        lines.append("")
+    if section is GRPOConfig:
+        lines += [_presets(), ""]
+    return "\n".join(lines)
+
+
+def _row(name: str, field: FieldInfo) -> str:
+    cells = [f"`{name}`", _code(_type(field)), _code(_default(field)), _text(field.description)]
+    return "| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |"
+
+
+def _presets() -> str:
+    names = [name for name in GRPOConfig.model_fields if name in PRESET_KEYS]
+    lines = ["What `algorithm` sets, for keys that are not given:", ""]
+    lines += ["| `algorithm` | " + " | ".join(f"`{name}`" for name in names) + " |", "| --- " * (len(names) + 1) + "|"]
+    for algorithm, preset in PRESETS.items():
+        values = [preset.get(name, GRPOConfig.model_fields[name].default) for name in names]
+        lines.append(f"| `{algorithm}` | " + " | ".join(_shown(value) for value in values) + " |")
+    return "\n".join(lines)
+
+
+def _type(field: FieldInfo) -> str:
+    bounds = []
+    for rule in field.metadata:
+        for attribute, sign in (("ge", "≥"), ("gt", ">"), ("le", "≤"), ("lt", "<")):
+            if (value := getattr(rule, attribute, None)) is not None:
+                bounds.append(f"{sign} {value}")
+    return ", ".join([_annotation(field.annotation), *bounds])
+
+
+def _annotation(annotation: Any) -> str:
+    origin, args = typing.get_origin(annotation), typing.get_args(annotation)
+    if origin is typing.Literal:
+        return " | ".join(map(str, args))
+    if origin in (types.UnionType, typing.Union):
+        return " | ".join(_annotation(arg) for arg in args)
+    if origin is not None:
+        return f"{origin.__name__}[{', '.join(_annotation(arg) for arg in args)}]"
+    if annotation is type(None):
+        return "null"
+    return "any" if annotation is Any else str(annotation.__name__)
+
+
+def _default(field: FieldInfo) -> str:
+    if field.is_required():
+        return "required"
+    return _shown(field.get_default(call_default_factory=True))
+
+
+def _shown(value: Any) -> str:
+    if value is None or isinstance(value, bool):
+        return {None: "null", True: "true", False: "false"}[value]
+    if isinstance(value, list | tuple):
+        return f"[{', '.join(map(_shown, value))}]"
+    if value == {}:
+        return "{}"
+    return '""' if value == "" else f"{value:g}" if isinstance(value, float) else str(value)
+
+
+def _text(docstring: str | None) -> str:
+    text = " ".join((docstring or "").split()).replace("``", "`")
+    return re.sub(r"\bNone\b", "`null`", text)
+
+
+def _code(text: str) -> str:
+    return f"`{text}`"
+
+
+def _is_section(field: FieldInfo) -> bool:
+    return bool(_inner(field.annotation))
+
+
+def _inner(annotation: Any) -> list[tuple[type[BaseModel], bool]]:
+    """Sections inside an annotation, and whether they stand under names."""
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return [(annotation, False)]
+    args = typing.get_args(annotation)
+    if typing.get_origin(annotation) is dict:
+        return [(section, True) for section, _ in _inner(args[1])]
+    if typing.get_origin(annotation) in (types.UnionType, typing.Union):
+        return [found for arg in args for found in _inner(arg)]
+    return []
+
+
+if __name__ == "__main__":
+    print(reference(), end="")
