@@ -6,6 +6,7 @@ import json
 import math
 import struct
 import sys
+import time
 import types
 import warnings
 from collections.abc import Iterator
@@ -37,6 +38,8 @@ def interrupted(folder: Path, *services: str) -> None:
         first.log(step, {"reward/mean": step / 10, "policy/loss": math.nan if step == 2 else 1.0})
     first.samples(4, ROWS)
     first.close()
+    if "wandb" in services:
+        time.sleep(1.1)  # it names the folder of an offline run by the second
     second = start(folder, *services, resume=2)
     for step in range(3, 7):
         second.log(step, {"reward/mean": step / 10, "policy/loss": 1.0})
