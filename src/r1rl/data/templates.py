@@ -19,6 +19,8 @@ from r1rl.types import Message
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
+_ENCODED_AT_ONCE = 1024  # what the tokenizer returns for a prompt is far larger than its ids
+
 Question: TypeAlias = str | list[Message]
 
 
@@ -76,8 +78,13 @@ def render_all(
     """Questions as prompts, in order; the tokenizer sees them all at once. Errors as in ``render``."""
     write = writer(tokenizer, config)
     written = [write(question) for question in questions]
-    ids = encode(written, tokenizer)
-    return [Rendered(tuple(row), each.prompt, each.prefill) for row, each in zip(ids, written, strict=True)]
+    same: dict[int, int] = {}  # one object a token id, however many prompts hold it
+    rendered: list[Rendered] = []
+    for start in range(0, len(written), _ENCODED_AT_ONCE):
+        chunk = written[start : start + _ENCODED_AT_ONCE]
+        for each, ids in zip(chunk, encode(chunk, tokenizer), strict=True):
+            rendered.append(Rendered(tuple(same.setdefault(i, i) for i in ids), each.prompt, each.prefill))
+    return rendered
 
 
 def writer(tokenizer: PreTrainedTokenizerBase, config: PromptConfig) -> Writer:
