@@ -19,11 +19,12 @@ from r1rl.config import TrackingConfig
 from r1rl.errors import ConfigError
 from r1rl.tracking import NullTracker, Tracker, build_tracker, read_jsonl
 from r1rl.tracking import build as build_module
+from r1rl.tracking.base import cells
 
 CONFIG = {"grpo": {"lr": 1e-5}, "rewards": {"accuracy": {"weight": 1.0}}}
 ROWS = [
-    {"prompt": "1+1", "completion": "<b>2</b>", "accuracy": 1.0},
-    {"prompt": "2+2", "completion": "5", "accuracy": 0.0},
+    {"prompt": "1+1", "completion": "<b>2</b>", "accuracy": None},
+    {"prompt": [{"role": "user", "content": "2+2"}], "completion": "5", "accuracy": 0.5},
 ]
 
 
@@ -45,6 +46,10 @@ def interrupted(folder: Path, *services: str) -> None:
         second.log(step, {"reward/mean": step / 10, "policy/loss": 1.0})
         second.samples(step, ROWS)
     second.close()
+
+
+def no_failures(folder: Path) -> bool:
+    return all("system/tracker_failures" not in record for record in read_jsonl(folder / "metrics.jsonl"))
 
 
 def test_files(tmp_path: Path) -> None:
@@ -116,6 +121,7 @@ def test_tensorboard(tmp_path: Path) -> None:
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
     interrupted(tmp_path, "tensorboard")
+    assert no_failures(tmp_path)
     events = EventAccumulator(str(tmp_path / "tensorboard"))
     events.Reload()
     assert [(e.step, round(e.value, 4)) for e in events.Scalars("reward/mean")] == [(s, s / 10) for s in range(1, 7)]
@@ -147,6 +153,7 @@ def test_wandb_offline(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("NETRC", str(tmp_path / "none"))
     interrupted(tmp_path, "wandb")
+    assert no_failures(tmp_path)
     rows: list[dict[str, Any]] = []
     ids: set[str] = set()
     for file in sorted((tmp_path / "wandb").glob("offline-run-*/*.wandb")):
@@ -190,12 +197,20 @@ def test_trackio(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest
 
     monkeypatch.setattr(storage, "TRACKIO_DIR", tmp_path / "trackio")
     interrupted(tmp_path / "zero", "trackio")
+    assert no_failures(tmp_path / "zero")
     (name,) = storage.SQLiteStorage.get_runs("proj")
     logs = storage.SQLiteStorage.get_logs("proj", name)
     logged = [(row["step"], row["reward/mean"]) for row in logs if "reward/mean" in row]
     assert logged == [(step, step / 10) for step in range(1, 7)]
     tables = [row["samples"]["_value"] for row in logs if "samples" in row]
     assert [len(table) for table in tables] == [2, 2, 2]
-    assert tables[0][0]["completion"] == "<b>2</b>"
+    assert tables[0][0] == {"prompt": "1+1", "completion": "<b>2</b>", "accuracy": None}
+    assert tables[0][1] == {"prompt": "[user] 2+2", "completion": "5", "accuracy": 0.5}
     assert name.startswith("run/zero")
     assert capsys.readouterr().out == ""
+
+
+def test_table_cells() -> None:
+    columns, data = cells([{"a": True, "b": [1, 2]}, {"c": math.inf, "b": {"x": math.nan}}])
+    assert columns == ["a", "b", "c"]
+    assert data == [[1.0, "[1, 2]", None], [None, '{"x": null, "x/non_finite": 1}', math.inf]]

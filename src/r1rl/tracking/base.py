@@ -2,16 +2,33 @@
 
 from __future__ import annotations
 
+import json
 import warnings
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
-from r1rl.tracking.jsonl import JsonLines
+from r1rl.tracking.jsonl import JsonLines, plain
 
 Rows = Sequence[Mapping[str, Any]]
 FAILURES = "system/tracker_failures"
+
+
+def cells(rows: Rows) -> tuple[list[str], list[list[Any]]]:
+    """The rows as a table: column names, and cells that are numbers, text or None (messages and lists as text)."""
+    columns = list(dict.fromkeys(name for row in rows for name in row))
+    return columns, [[_cell(row.get(name)) for name in columns] for row in rows]
+
+
+def _cell(value: Any) -> float | str | None:
+    if value is None or isinstance(value, str):
+        return value
+    if isinstance(value, int | float):
+        return float(value)
+    if isinstance(value, Sequence) and all(isinstance(part, Mapping) and "content" in part for part in value):
+        return "\n".join(f"[{message.get('role')}] {message['content']}" for message in value)
+    return json.dumps(plain({"": value})[""], ensure_ascii=False)
 
 
 class Tracker(Protocol):

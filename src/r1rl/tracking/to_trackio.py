@@ -5,12 +5,10 @@ from __future__ import annotations
 import contextlib
 import io
 from collections.abc import Mapping
-from typing import Any
 
 import trackio
 
-from r1rl.tracking.base import Rows, Start
-from r1rl.tracking.jsonl import plain
+from r1rl.tracking.base import Rows, Start, cells
 
 
 class TrackioTracker:
@@ -31,8 +29,8 @@ class TrackioTracker:
         self._run.log(dict(metrics), step=step)
 
     def samples(self, step: int, rows: Rows) -> None:
-        records: list[Any] = [plain(row) for row in rows]
-        self._run.log({"samples": trackio.Table(data=records)}, step=step)
+        columns, data = cells(rows)
+        self._run.log({"samples": trackio.Table(columns=columns, data=data)}, step=step)
 
     def close(self) -> None:
         with contextlib.redirect_stdout(io.StringIO()):

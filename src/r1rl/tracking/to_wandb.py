@@ -11,7 +11,7 @@ from urllib.parse import urlsplit
 import wandb
 
 from r1rl.errors import R1Error
-from r1rl.tracking.base import Rows, Start
+from r1rl.tracking.base import Rows, Start, cells
 
 
 class WandbTracker:
@@ -39,8 +39,8 @@ class WandbTracker:
         self._run.log(dict(metrics), step=step)
 
     def samples(self, step: int, rows: Rows) -> None:
-        columns: list[str | int] = list(dict.fromkeys(name for row in rows for name in row))
-        table = wandb.Table(columns=columns, data=[[row.get(str(name)) for name in columns] for row in rows])
+        columns, data = cells(rows)
+        table = wandb.Table(columns=[*columns], data=data)
         self._run.log({"samples": table}, step=step)
 
     def close(self) -> None:
