@@ -13,6 +13,7 @@ _EXPORTS = {
     "load_config": "r1rl.config",
     "stage_config": "r1rl.config",
     "RunConfig": "r1rl.config",
+    "GRPOTrainer": "r1rl.grpo.trainer",
 }
 
 __all__ = ["__version__", *_EXPORTS]

@@ -124,7 +124,7 @@ def micro_batch(samples: Sequence[Sample], device: torch.device) -> MicroBatch:
     assert engine_logps_C is not None
     return MicroBatch(
         tokens=PackedTokens.build(
-            [np.concatenate([s.prompt_ids, s.completion_ids]) for s in samples],
+            [np.concatenate([s.prompt_ids, s.completion_ids]).tolist() for s in samples],
             [len(s.prompt_ids) for s in samples],
             device,
         ),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import math
 from collections import defaultdict
@@ -181,7 +182,7 @@ class Learner:
 
     def _sync_gradients(self, last: bool) -> Any:
         """Gradients cross ranks once an update, with its last micro-batch."""
-        return self.accelerator.no_sync(self.forward) if not last else _nothing()
+        return self.accelerator.no_sync(self.forward) if not last else contextlib.nullcontext()
 
     def _apply(self, loss: Tensor) -> float:
         """Clip, check, step. Returns the gradient's norm before clipping."""
@@ -236,8 +237,11 @@ class Learner:
         """Everything besides the policy's weights that the next update depends on."""
         return {
             "optimizer": self.optimizer.state_dict(),
-            "progress": {"updates": self.progress.updates, "skipped": self.progress.skipped,
-                         "tokens": self.progress.tokens},
+            "progress": {
+                "updates": self.progress.updates,
+                "skipped": self.progress.skipped,
+                "tokens": self.progress.tokens,
+            },
             "reference": None if self.reference is None else self.reference.state_dict(),
         }
 
@@ -259,12 +263,11 @@ def weight_decay_groups(model: torch.nn.Module, decay: float) -> list[dict[str, 
 
 def _silent(sample: Sample) -> Sample:
     return Sample(
-        sample.prompt_ids, sample.completion_ids, 0.0, sample.engine_logps, keep=False,
-        old_logps=sample.old_logps, ref_logps=sample.ref_logps,
+        sample.prompt_ids,
+        sample.completion_ids,
+        0.0,
+        sample.engine_logps,
+        keep=False,
+        old_logps=sample.old_logps,
+        ref_logps=sample.ref_logps,
     )
-
-
-class _nothing:
-    def __enter__(self) -> None: ...
-
-    def __exit__(self, *exc: object) -> None: ...

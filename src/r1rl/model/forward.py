@@ -74,9 +74,7 @@ class PolicyForward(nn.Module):
             hidden_CE = hidden_TE[tokens.predict_C]
             pieces = [
                 self._chunk(head, hidden, targets, entropy)
-                for hidden, targets in zip(
-                    hidden_CE.split(self.chunk), tokens.targets_C.split(self.chunk), strict=True
-                )
+                for hidden, targets in zip(hidden_CE.split(self.chunk), tokens.targets_C.split(self.chunk), strict=True)
             ]
         logps_C = torch.cat([logps for logps, _ in pieces])
         return logps_C, torch.cat([e for _, e in pieces]) if entropy else None

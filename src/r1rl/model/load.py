@@ -87,7 +87,8 @@ def load_model(cfg: ModelConfig, device: torch.device) -> PreTrainedModel:
     except (OSError, ValueError, ImportError, KeyError) as error:
         raise ModelError(f"cannot open the model {cfg.path!r}: {_first_line(error)}") from error
     check_architecture(model)
-    return model.to(device)
+    model.to(device)  # type: ignore[arg-type]
+    return model
 
 
 def body_and_head(model: PreTrainedModel) -> tuple[nn.Module, nn.Module]:

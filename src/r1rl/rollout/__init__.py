@@ -1,0 +1,1 @@
+"""Where completions come from: the engine protocol, the engines, and the collector."""

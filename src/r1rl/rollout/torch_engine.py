@@ -98,7 +98,8 @@ class _Generation:
 
     def _admit(self) -> None:
         """Prefill waiting requests into the free part of the batch."""
-        admitted, tokens, slots = [], 0, len(self.rows)
+        admitted: list[int] = []
+        tokens, slots = 0, len(self.rows)
         while self.waiting:
             request = self.requests[self.waiting[0]]
             room = not slots or slots + len(request.seeds) <= self.engine.max_concurrent
@@ -171,7 +172,7 @@ class _Generation:
         self.results[row.request][row.sample] = Completion(
             token_ids=np.array(row.token_ids, dtype=np.int64),
             logps=np.array(row.logps, dtype=np.float32),
-            text=self.tokenizer.decode(ids, clean_up_tokenization_spaces=False),
+            text=str(self.tokenizer.decode(ids, clean_up_tokenization_spaces=False)),
             finish=row.finish or "abort",
             version=self.engine.version,
         )

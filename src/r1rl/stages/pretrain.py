@@ -5,11 +5,9 @@ from __future__ import annotations
 import math
 import random
 from collections.abc import Iterator
-from pathlib import Path
 
 import torch
-from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
-from transformers import PreTrainedTokenizerFast, Qwen2Config, Qwen2ForCausalLM
+from transformers import Qwen2Config, Qwen2ForCausalLM, Qwen2Tokenizer
 
 from r1rl.config.model import TinyModelConfig
 from r1rl.config.run import PretrainConfig
@@ -22,7 +20,6 @@ from r1rl.model.load import Policy
 from r1rl.stages.base import StageContext, StageResult
 from r1rl.tracking import build_tracker
 
-EOS, PAD = "<|end|>", "<|pad|>"
 TOKENIZER_DOCUMENTS = 2000
 VOCABULARY = 384
 
@@ -50,22 +47,18 @@ def documents(corpus: str, seed: int) -> Iterator[Document]:
         yield CORPORA[corpus](rng)
 
 
-def build_tokenizer(corpus: Iterator[Document], count: int) -> PreTrainedTokenizerFast:
-    """Byte-level BPE of a few hundred tokens, every digit a token of its own."""
-    tokenizer = Tokenizer(models.BPE())
-    tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
-        [pre_tokenizers.Digits(individual_digits=True), pre_tokenizers.ByteLevel(add_prefix_space=False)]
+def build_tokenizer(corpus: Iterator[Document], count: int) -> Qwen2Tokenizer:
+    """Byte-level BPE of a few hundred tokens, every digit a token of its own.
+
+    It is trained from Qwen2's own, because transformers opens the tokenizer of a Qwen2 folder as one whatever was
+    saved: rules for splitting text other than Qwen2's would be dropped without a word.
+    """
+    return Qwen2Tokenizer().train_new_from_iterator(
+        ("".join(next(corpus)) for _ in range(count)), VOCABULARY, show_progress=False
     )
-    tokenizer.decoder = decoders.ByteLevel()
-    trainer = trainers.BpeTrainer(
-        vocab_size=VOCABULARY, special_tokens=[EOS, PAD], initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
-        show_progress=False,
-    )
-    tokenizer.train_from_iterator(("".join(next(corpus)) for _ in range(count)), trainer)
-    return PreTrainedTokenizerFast(tokenizer_object=tokenizer, eos_token=EOS, pad_token=PAD)
 
 
-def build_model(cfg: TinyModelConfig, tokenizer: PreTrainedTokenizerFast) -> Qwen2ForCausalLM:
+def build_model(cfg: TinyModelConfig, tokenizer: Qwen2Tokenizer) -> Qwen2ForCausalLM:
     """A Qwen2-architecture model with fresh weights."""
     config = Qwen2Config(
         vocab_size=len(tokenizer),
@@ -76,15 +69,16 @@ def build_model(cfg: TinyModelConfig, tokenizer: PreTrainedTokenizerFast) -> Qwe
         num_key_value_heads=cfg.kv_heads,
         max_position_embeddings=cfg.max_positions,
         tie_word_embeddings=cfg.tie_embeddings,
+        initializer_range=cfg.hidden_size**-0.5,
         eos_token_id=tokenizer.eos_token_id,
         bos_token_id=None,
         pad_token_id=tokenizer.pad_token_id,
-        attn_implementation=register(),
     )
+    config._attn_implementation = register()
     return Qwen2ForCausalLM(config).float()
 
 
-def packs(corpus: Iterator[Document], tokenizer: PreTrainedTokenizerFast, budget: int) -> Iterator[list[list[int]]]:
+def packs(corpus: Iterator[Document], tokenizer: Qwen2Tokenizer, budget: int) -> Iterator[list[list[int]]]:
     """Documents by the batch: whole documents, at most ``budget`` tokens together."""
     batch: list[list[int]] = []
     total = 0
@@ -100,7 +94,7 @@ def packs(corpus: Iterator[Document], tokenizer: PreTrainedTokenizerFast, budget
 
 
 def train(
-    model: Qwen2ForCausalLM, tokenizer: PreTrainedTokenizerFast, cfg: PretrainConfig, seed: int, ctx: StageContext
+    model: Qwen2ForCausalLM, tokenizer: Qwen2Tokenizer, cfg: PretrainConfig, seed: int, ctx: StageContext
 ) -> list[float]:
     """AdamW, warm-up and cosine to a tenth; returns the loss of every step, nats a token."""
     device = ctx.accelerator.device
@@ -111,9 +105,13 @@ def train(
     steps = math.ceil(cfg.tokens / cfg.batch_tokens)
     warmup = max(1, round(steps * cfg.warmup_ratio))
     losses: list[float] = []
-    tracker = build_tracker(ctx.config.tracking, ctx.folder, ctx.config.name, {}, None)
+    tracker = build_tracker(
+        ctx.config.tracking, ctx.folder, f"{ctx.config.name}/{ctx.name}", ctx.config.model_dump(mode="json")
+    )
     with ctx.console.progress(f"{ctx.name}: pre-training", total=steps) as progress:
-        for step, batch in zip(range(steps), packs(documents(cfg.corpus, seed), tokenizer, cfg.batch_tokens)):
+        for step, batch in zip(
+            range(steps), packs(documents(cfg.corpus, seed), tokenizer, cfg.batch_tokens), strict=False
+        ):
             share = min((step + 1) / warmup, 0.55 + 0.45 * math.cos(math.pi * step / steps))
             for group in optimizer.param_groups:
                 group["lr"] = cfg.lr * share
@@ -128,5 +126,3 @@ def train(
             progress.update(done=step + 1, loss=losses[-1])
     tracker.close()
     return losses
-
-

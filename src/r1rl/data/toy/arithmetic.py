@@ -17,15 +17,17 @@ SUMMIT = 60
 """Running totals stay between 0 and this."""
 
 
+def expression(terms: list[int]) -> str:
+    """Signed terms as a sum, for example ``3+5-2``."""
+    return str(terms[0]) + "".join(f"{term:+d}" for term in terms[1:])
+
+
 def question(terms: list[int]) -> str:
-    """The question as a person would ask it, for example ``3 + 5 - 2``."""
-    text = str(terms[0])
-    for term in terms[1:]:
-        text += f" {'+' if term >= 0 else '-'} {abs(term)}"
-    return f"What is {text}?"
+    """The question as a person would ask it."""
+    return f"What is {expression(terms)}?"
 
 
-def draw_terms(rng: random.Random, low: int = 4, high: int = 6) -> list[int]:
+def draw_terms(rng: random.Random, low: int = 3, high: int = 6) -> list[int]:
     """Signed one-digit terms whose running total never leaves 0…SUMMIT."""
     terms = [rng.randint(1, 9)]
     total = terms[0]
@@ -42,11 +44,11 @@ def is_held_out(text: str) -> bool:
 
 
 def steps(terms: list[int], slip: Callable[[], int] = lambda: 0) -> tuple[str, int]:
-    """The running totals, one line each, and the last total; ``slip`` may add an error to each."""
+    """One step a line, for example ``3+5=8``, and the last total; ``slip`` may add an error to each."""
     total, lines = terms[0], []
     for term in terms[1:]:
         following = max(0, total + term + slip())
-        lines.append(f"{total} {'+' if term >= 0 else '-'} {abs(term)} = {following}")
+        lines.append(f"{expression([total, term])}={following}")
         total = following
     return "\n".join(lines), total
 
@@ -84,7 +86,7 @@ def blunt(rng: random.Random, terms: list[int]) -> str:
 
 
 Writer = Callable[[random.Random, list[int]], str]
-WRITERS: dict[Writer, float] = {careful: 0.2, slipping: 0.15, hasty: 0.25, untagged: 0.1, blunt: 0.3}
+WRITERS: dict[Writer, float] = {careful: 0.25, slipping: 0.15, hasty: 0.2, untagged: 0.1, blunt: 0.3}
 """Who wrote the corpus, and how much of it."""
 
 PROMPT = "User: {question}\nAssistant:"

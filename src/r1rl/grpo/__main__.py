@@ -1,0 +1,37 @@
+"""``accelerate launch … -m r1rl.grpo --config CONFIG [--stage NAME] [key=value …]``: one GRPO stage of a run.
+
+Stages that it builds on are run first if they are not done.
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from r1rl.config import load_config, stages_of
+from r1rl.errors import ConfigError, R1Error
+
+
+def main(
+    config: Annotated[Path, typer.Option(help="A YAML file.")],
+    overrides: Annotated[list[str] | None, typer.Argument(metavar="KEY=VALUE")] = None,
+    stage: Annotated[str | None, typer.Option(help="Which grpo stage; the first where none is named.")] = None,
+) -> None:
+    from r1rl.recipe.run import run_recipe
+
+    loaded = load_config(config, overrides or ())
+    trained = [name for name, each in stages_of(loaded).items() if each.kind == "grpo"]
+    if not trained or (stage is not None and stage not in trained):
+        raise ConfigError(f"{config} has no grpo stage{f' called {stage}' if stage else ''}; it has {trained}")
+    run_recipe(loaded, until=stage or trained[0])
+
+
+if __name__ == "__main__":
+    try:
+        typer.run(main)
+    except R1Error as error:
+        print(f"r1rl: error: {' '.join(str(error).split())}", file=sys.stderr)
+        sys.exit(2)

@@ -1,0 +1,84 @@
+"""The training loop: it reads like the algorithm."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import TypeVar
+
+from r1rl.config.grpo import GRPOConfig
+from r1rl.grpo import guards
+from r1rl.grpo.batch import make_batch
+from r1rl.grpo.experience import Experience, check_gathered
+from r1rl.grpo.learner import Learner
+from r1rl.grpo.report import rollout_metrics, sample_rows
+from r1rl.rollout.engine import Engine
+from r1rl.tracking import Tracker
+from r1rl.types import ScoredGroup
+
+Metrics = dict[str, float]
+T = TypeVar("T")
+
+
+@dataclass(slots=True)
+class Loop:
+    """Problem → group → scores → advantages → packed batch → update → sync, until the last step.
+
+    The parts are objects with one method each; another engine, another way to collect or another tracker is another
+    object, never a branch here.
+    """
+
+    cfg: GRPOConfig
+    experience: Experience
+    learner: Learner
+    engine: Engine
+    tracker: Tracker
+    samples_per_step: int
+    evaluate: Callable[[], Metrics]
+    """Held-out metrics of the policy as it is."""
+    save: Callable[[int, int], None]
+    """Writes a checkpoint, given the number of finished steps and the policy version."""
+    warn: Callable[[str], None]
+    drain: Callable[[], Metrics]
+    """Metrics that the scorer gathered since the last step."""
+    step: int = 0
+    version: int = 0
+    clock: Callable[[], float] = time.perf_counter
+    _times: Metrics = field(default_factory=dict)
+
+    def train_step(self) -> Metrics:
+        """One step of the algorithm; returns its metrics."""
+        begin = self.clock()
+        groups = self._timed("rollout", lambda: self.experience.collect(self.step))
+        check_gathered(groups)
+        batch = make_batch(groups, self.cfg.scale, self.cfg.mask_truncated)
+        learned = self._timed("update", lambda: self.learner.update(batch))
+        self.version += 1
+        self._timed("sync", lambda: self.engine.sync(self.version))
+        self.step += 1
+        return self._finish(groups, learned, self.clock() - begin)
+
+    def _finish(self, groups: list[ScoredGroup], learned: Metrics, seconds: float) -> Metrics:
+        metrics = rollout_metrics(groups) | learned | self.drain() | self.experience.metrics() | self._times
+        metrics["time/step"] = seconds
+        metrics["rollout/completions_per_s"] = metrics["rollout/completions"] / seconds
+        metrics["policy/version"] = float(self.version)
+        metrics["policy/guards_crossed"] = float(guards.check(self.cfg.guards, self.step, metrics, self.warn))
+        if self._due(self.cfg.eval_every):
+            metrics |= self.evaluate()
+        # Logged before the checkpoint: a run killed between the two repeats the step and its line, and loses neither.
+        self.tracker.log(self.step, metrics)
+        self.tracker.samples(self.step, sample_rows(groups, self.samples_per_step))
+        if self._due(self.cfg.checkpoint_every) or self.step == self.cfg.steps:
+            self.save(self.step, self.version)
+        return metrics
+
+    def _due(self, every: int) -> bool:
+        return every > 0 and self.step % every == 0
+
+    def _timed(self, name: str, work: Callable[[], T]) -> T:
+        begin = self.clock()
+        result = work()
+        self._times[f"time/{name}"] = self.clock() - begin
+        return result

@@ -1,0 +1,198 @@
+"""Puts the parts of a GRPO run together: what the stage, the command line and the Python API all use."""
+
+from __future__ import annotations
+
+import contextlib
+from pathlib import Path
+
+from accelerate import Accelerator
+
+from r1rl.config import RewardConfig, RunConfig
+from r1rl.config.derived import derive
+from r1rl.data.problems import ProblemSets, ensure_disjoint, filter_by_pass_rate, load_problems
+from r1rl.data.stream import PromptStream
+from r1rl.grpo.checkpoint import Checkpoints, RunState, restore
+from r1rl.grpo.experience import DynamicExperience, Experience, PlainExperience
+from r1rl.grpo.learner import Learner
+from r1rl.grpo.loop import Loop, Metrics
+from r1rl.model.load import load_policy
+from r1rl.rollout.build import build_engine
+from r1rl.rollout.collect import Rollouts, completion_seeds
+from r1rl.rollout.engine import Engine, Request
+from r1rl.scoring import Scorer
+from r1rl.stages.evaluate import evaluate
+from r1rl.tracking import build_tracker
+from r1rl.tracking.console import Console, Progress
+from r1rl.types import Group, SamplingParams
+
+HEADLINES = {
+    "reward/mean": "reward",
+    "reward/accuracy/mean": "accuracy",
+    "rollout/length_mean": "length",
+    "policy/loss": "loss",
+    "rollout/completions_per_s": "completions/s",
+}
+"""Metrics that the console shows while training, and what it calls them."""
+
+
+class GRPOTrainer:
+    """Trains one policy by GRPO.
+
+    Args:
+        config: the run as its grpo stage sees it (``r1rl.stage_config``), ``model.path`` a checkpoint.
+        folder: receives metrics.jsonl, samples.jsonl, checkpoints/ and model/.
+        fingerprint: of the configuration; checkpoints with another one are not resumed from.
+
+    Example:
+        >>> from r1rl import GRPOTrainer, load_config
+        >>> GRPOTrainer(load_config("zero.yaml"), Path("runs/mine/grpo")).train()  # doctest: +SKIP
+    """
+
+    def __init__(
+        self,
+        config: RunConfig,
+        folder: str | Path,
+        *,
+        accelerator: Accelerator | None = None,
+        console: Console | None = None,
+        fingerprint: str = "",
+    ) -> None:
+        self.config, self.folder, self.fingerprint = config, Path(folder), fingerprint
+        self.accelerator = accelerator or Accelerator()
+        self.console = console or Console(quiet=not config.tracking.console)
+        self.checkpoints = Checkpoints(self.folder / "checkpoints", config.grpo.keep_checkpoints)
+        self.policy = load_policy(config.model, self.accelerator.device)
+        self.params = SamplingParams(
+            config.rollout.max_new_tokens, config.rollout.temperature, stop=tuple(config.rollout.stop)
+        )
+
+    def train(self) -> Metrics:
+        """Run to the last step, resuming from the newest checkpoint; the model is left in ``folder/model``.
+
+        Returns:
+            The last step's metrics.
+        """
+        cfg = self.config
+        train, held_out = self._problems()
+        learner = Learner(
+            self.policy,
+            cfg.grpo,
+            self.accelerator,
+            dtype=cfg.model.dtype,
+            temperature=cfg.rollout.temperature,
+            max_length=cfg.rollout.max_new_tokens,
+            total_updates=derive(cfg).total_updates,
+            seed=cfg.seed,
+        )
+        state = self._resume(learner)
+        last: Metrics = {}
+        with contextlib.ExitStack() as owned:
+            engine = build_engine(cfg, self.policy)
+            owned.callback(engine.close)
+            engine.sync(state.version)
+            sources = cfg.data.train | cfg.data.eval
+            applies = {name: source.rewards for name, source in sources.items()}
+            scorer = owned.enter_context(Scorer(self._rewards(), cfg.scoring, applies=applies))
+            if cfg.data.difficulty is not None and state.step == 0:
+                train.by_source = self._filter(train, engine, scorer)
+            progress = owned.enter_context(self.console.progress("training", total=cfg.grpo.steps, done=state.step))
+            tracker = build_tracker(
+                cfg.tracking,
+                self.folder,
+                f"{cfg.name}/{self.folder.name}",
+                cfg.model_dump(mode="json"),
+                resume_step=state.step or None,
+                is_main=self.accelerator.is_main_process,
+            )
+            owned.callback(tracker.close)
+            loop = Loop(
+                cfg=cfg.grpo,
+                experience=self._experience(train, engine, scorer),
+                learner=learner,
+                engine=engine,
+                tracker=tracker,
+                samples_per_step=cfg.tracking.samples_per_step,
+                evaluate=lambda: self._evaluate(engine, scorer, held_out),
+                save=lambda step, version: self._save(step, version, learner),
+                warn=self.console.say,
+                drain=scorer.drain_metrics,
+                step=state.step,
+                version=state.version,
+            )
+            while loop.step < cfg.grpo.steps:
+                last = loop.train_step()
+                self._show(progress, loop.step, last)
+        if self.accelerator.is_main_process:
+            self.policy.save(self.folder / "model")
+        self.accelerator.wait_for_everyone()
+        return last
+
+    def _problems(self) -> tuple[ProblemSets, ProblemSets]:
+        data = self.config.data
+        train = load_problems(data.train, data.prompt, self.policy.tokenizer)
+        held_out = load_problems(data.eval, data.prompt, self.policy.tokenizer)
+        return ensure_disjoint(train, held_out, data.on_overlap), held_out
+
+    def _rewards(self) -> dict[str, RewardConfig]:
+        """The configured rewards, and the soft length penalty where the algorithm asks for one."""
+        rewards = dict(self.config.rewards)
+        if self.config.grpo.overlong_buffer:
+            args = {"max_length": self.config.rollout.max_new_tokens, "buffer": self.config.grpo.overlong_buffer}
+            rewards.setdefault("soft_overlong", RewardConfig(args=args))
+        return rewards
+
+    def _experience(self, train: ProblemSets, engine: Engine, scorer: Scorer) -> Experience:
+        cfg = self.config
+        weights = {name: source.weight for name, source in cfg.data.train.items()}
+        stream = PromptStream(train.by_source, weights, cfg.seed)
+        rollouts = Rollouts(engine, self.params, cfg.rollout.group_size, cfg.seed, scorer.submit)
+        plain = PlainExperience(stream, rollouts, scorer, self.accelerator, cfg.rollout.prompts)
+        return DynamicExperience(plain, cfg.rollout.dynamic_sampling) if cfg.grpo.dynamic_sampling else plain
+
+    def _filter(self, train: ProblemSets, engine: Engine, scorer: Scorer) -> dict[str, list]:
+        """Measure the starting policy's pass rate on every training problem and keep those within the bounds."""
+        difficulty = self.config.data.difficulty
+        assert difficulty is not None
+        kept = {}
+        for name, problems in train.by_source.items():
+            requests = [
+                Request(p, completion_seeds(self.config.seed, _FILTER_STEP, 0, i, difficulty.samples))
+                for i, p in enumerate(problems)
+            ]
+            with self.console.progress(f"measuring difficulty: {name}", total=len(requests), unit="problem") as bar:
+                sampled = engine.generate(requests, self.params, lambda *_: bar.update(done=bar.done + 1))
+            scored = scorer.score([Group(r.problem, c) for r, c in zip(requests, sampled, strict=True)])
+            reward = self.config.evaluate.reward
+            rates = {g.group.problem.id: float((g.by_reward[reward] > 0.5).mean()) for g in scored}
+            kept[name] = filter_by_pass_rate(problems, rates, difficulty)
+            self.console.say(f"{name}: {len(kept[name])} of {len(problems)} problems are within the difficulty bounds")
+        scorer.drain_metrics()
+        return kept
+
+    def _evaluate(self, engine: Engine, scorer: Scorer, held_out: ProblemSets) -> Metrics:
+        metrics: Metrics = {}
+        for name, problems in held_out.by_source.items():
+            title = f"evaluating {name}"
+            result = evaluate(engine, scorer, problems, self.config, self.accelerator, self.console, title)
+            metrics |= {f"eval/{name}/{key}": value for key, value in result.metrics.items()}
+        return metrics
+
+    def _resume(self, learner: Learner) -> RunState:
+        found = self.checkpoints.newest(self.fingerprint)
+        if found is None:
+            return RunState(step=0, version=0, fingerprint=self.fingerprint)
+        state, folder = found
+        restore(folder, self.policy, learner)
+        self.console.say(f"resuming after step {state.step} from {folder}")
+        return state
+
+    def _save(self, step: int, version: int, learner: Learner) -> None:
+        if self.accelerator.is_main_process:
+            self.checkpoints.save(RunState(step, version, self.fingerprint), self.policy, learner)
+
+    def _show(self, progress: Progress, step: int, metrics: Metrics) -> None:
+        progress.update(done=step, **{label: metrics[name] for name, label in HEADLINES.items() if name in metrics})
+
+
+_FILTER_STEP = 2**31 - 2
+"""Place of the difficulty measurement in the random streams, which no training step reaches."""

@@ -1,0 +1,141 @@
+"""Measure a policy on problems it was not trained on: pass@1 over k samples, pass@k, majority vote."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from accelerate import Accelerator
+from accelerate.utils import gather_object
+
+from r1rl.config import RunConfig
+from r1rl.data.problems import load_problems
+from r1rl.errors import ConfigError
+from r1rl.model.load import load_policy
+from r1rl.rollout.build import build_engine
+from r1rl.rollout.collect import completion_seeds
+from r1rl.rollout.engine import Engine, Request
+from r1rl.scoring import Scorer
+from r1rl.stages.base import StageContext, StageResult
+from r1rl.stages.metrics import majority_vote, pass_at_1, pass_at_k
+from r1rl.tracking.console import Console
+from r1rl.types import Completion, Group, Problem, SamplingParams, ScoredGroup
+from r1rl.verify import extract_answer
+
+_SEED_STEP = 2**31 - 1
+"""Place of evaluation in the random streams, which no training step reaches."""
+
+
+@dataclass(frozen=True, slots=True)
+class Evaluation:
+    """``metrics`` by name; ``correct_NK`` a bool a problem and sample; ``rows`` for samples.jsonl."""
+
+    metrics: dict[str, float]
+    correct_NK: np.ndarray
+    groups: list[ScoredGroup]
+
+
+def run(ctx: StageContext) -> StageResult:
+    """Evaluate ``model.path`` on every source of ``data.eval``; the figures go to results.json."""
+    cfg = ctx.config
+    if not cfg.data.eval:
+        raise ConfigError(f"stage {ctx.name} evaluates, but data.eval has no source: add one")
+    policy = load_policy(cfg.model, ctx.accelerator.device)
+    engine = build_engine(cfg, policy)
+    metrics: dict[str, float] = {}
+    saved: dict[str, Any] = {}
+    try:
+        with Scorer(cfg.rewards, cfg.scoring, applies={n: d.rewards for n, d in cfg.data.eval.items()}) as scorer:
+            sets = load_problems(cfg.data.eval, cfg.data.prompt, policy.tokenizer)
+            for name, problems in sets.by_source.items():
+                result = evaluate(engine, scorer, problems, cfg, ctx.accelerator, ctx.console, f"{ctx.name}: {name}")
+                metrics |= {f"{name}/{key}": value for key, value in result.metrics.items()}
+                saved[name] = {
+                    "problems": [p.id for p in problems],
+                    "correct": result.correct_NK.mean(1).tolist(),
+                    "samples": _shown(result.groups, cfg.evaluate.show),
+                }
+    finally:
+        engine.close()
+    if ctx.accelerator.is_main_process:
+        (ctx.folder / "evaluation.json").write_text(json.dumps(saved))
+    return StageResult(metrics=metrics)
+
+
+def evaluate(
+    engine: Engine,
+    scorer: Scorer,
+    problems: Sequence[Problem],
+    cfg: RunConfig,
+    accelerator: Accelerator,
+    console: Console,
+    title: str,
+) -> Evaluation:
+    """Sample ``evaluate.samples`` completions a problem and score them with the run's own reward functions.
+
+    Every process takes its share of the problems; all return the same figures.
+    """
+    settings = cfg.evaluate
+    params = SamplingParams(
+        settings.max_new_tokens or cfg.rollout.max_new_tokens,
+        settings.temperature,
+        settings.top_p,
+        settings.top_k,
+        tuple(cfg.rollout.stop),
+    )
+    rank, ranks = accelerator.process_index, accelerator.num_processes
+    mine = [(i, p) for i, p in enumerate(problems) if i % ranks == rank]
+    requests = [Request(p, completion_seeds(cfg.seed, _SEED_STEP, 0, i, settings.samples)) for i, p in mine]
+    groups: list[Group | None] = [None] * len(requests)
+    with console.progress(title, total=len(requests), unit="problem") as progress:
+
+        def finished(index: int, completions: list[Completion]) -> None:
+            group = Group(requests[index].problem, completions)
+            groups[index] = group
+            scorer.submit(group)
+            progress.update(done=sum(g is not None for g in groups))
+
+        engine.generate(requests, params, finished)
+    scored = scorer.score([g for g in groups if g is not None])
+    scorer.drain_metrics()
+    indexed = list(zip([i for i, _ in mine], scored, strict=True))
+    everything = gather_object(indexed) if ranks > 1 else indexed
+    return measure([g for _, g in sorted(everything, key=lambda pair: pair[0])], settings.reward)
+
+
+def measure(groups: list[ScoredGroup], reward: str) -> Evaluation:
+    """Figures of scored groups; a completion is correct where ``reward`` gave it more than 0.5."""
+    if reward not in groups[0].by_reward:
+        known = ", ".join(groups[0].by_reward)
+        raise ConfigError(f"evaluate.reward: {reward!r} is none of the rewards of this data source ({known})")
+    correct_NK = np.stack([np.nan_to_num(g.by_reward[reward]) > 0.5 for g in groups])
+    completions = [c for g in groups for c in g.group.completions]
+    answers = [[extract_answer(g.group.problem.prefill + c.text) for c in g.group.completions] for g in groups]
+    k = correct_NK.shape[1]
+    metrics = {
+        "pass@1": pass_at_1(correct_NK),
+        f"pass@{k}": pass_at_k(correct_NK, k),
+        f"maj@{k}": majority_vote(answers, correct_NK),
+        "length": float(np.mean([len(c) for c in completions])),
+        "truncated": float(np.mean([c.finish == "length" for c in completions])),
+        "problems": float(len(groups)),
+    }
+    for name in groups[0].by_reward:
+        if name != reward:
+            metrics[name] = float(np.nanmean(np.concatenate([g.by_reward[name] for g in groups])))
+    return Evaluation(metrics, correct_NK, groups)
+
+
+def _shown(groups: Sequence[ScoredGroup], count: int) -> list[dict[str, Any]]:
+    return [
+        {
+            "question": g.group.problem.columns.get("question"),
+            "answer": g.group.problem.columns.get("answer"),
+            "completion": g.group.problem.prefill + g.group.completions[0].text,
+            "reward": float(g.rewards[0]),
+        }
+        for g in groups[:count]
+    ]
