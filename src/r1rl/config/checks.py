@@ -78,6 +78,29 @@ def _sampling(run: RunConfig) -> Iterator[Problem]:
         )
 
 
+def _vllm(run: RunConfig) -> Iterator[Problem]:
+    rollout, vllm = run.rollout, run.rollout.vllm
+    if rollout.engine != "vllm":
+        return
+    if rollout.max_staleness and vllm.mode == "colocate":
+        yield (
+            ("rollout", "max_staleness"),
+            "a colocated vLLM stands still while the learner works, so it cannot sample meanwhile; use 0, or "
+            "rollout.vllm.mode: server",
+        )
+    if rollout.max_staleness and run.grpo.importance_cap == 0:
+        yield (
+            ("grpo", "importance_cap"),
+            "0 would train on stale samples as if they were fresh; use 2, or rollout.max_staleness: 0",
+        )
+    if vllm.urls and vllm.mode == "colocate":
+        yield ("rollout", "vllm", "urls"), "only servers have addresses; use rollout.vllm.mode: server"
+    if vllm.transfer == "ipc" and vllm.mode == "server":
+        yield ("rollout", "vllm", "transfer"), "CUDA IPC shares one GPU, which a server does not; use nccl, or shm"
+    if vllm.transfer == "nccl" and vllm.mode == "colocate":
+        yield ("rollout", "vllm", "transfer"), "NCCL needs a GPU on each side; colocated use ipc, or shm"
+
+
 def _lengths(run: RunConfig) -> Iterator[Problem]:
     if run.grpo.overlong_buffer >= run.rollout.max_new_tokens:
         yield (
@@ -143,6 +166,6 @@ Check = Callable[[RunConfig], Iterator[Problem]]
 
 CHECKS: dict[str, tuple[Check, ...]] = {
     "pretrain": (_architecture,),
-    "grpo": (_groups, _sampling, _lengths, _guards, _training_data, _rewards, _periodic_evaluation),
+    "grpo": (_groups, _sampling, _vllm, _lengths, _guards, _training_data, _rewards, _periodic_evaluation),
     "evaluate": (_evaluation_data,),
 }

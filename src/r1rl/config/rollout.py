@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Any, Literal
 
 from pydantic import Field
 
@@ -16,6 +16,61 @@ class DynamicSamplingConfig(Section):
     """Rounds of sampling before the step goes on with the useful groups it has."""
     min_std: float = Field(1e-6, ge=0)
     """A group with a smaller standard deviation of rewards is not useful."""
+
+
+class VLLMConfig(Section):
+    """How vLLM runs; read where rollout.engine is vllm."""
+
+    mode: Literal["colocate", "server"] = "colocate"
+    """colocate: in the trainer's process, on its device. server: processes of their own, here or elsewhere."""
+    urls: list[str] = Field(default_factory=list)
+    """Servers that are already running (see launch/vllm); empty launches them."""
+    servers: int = Field(1, ge=1)
+    """Servers to launch where urls is empty."""
+    launcher: str | None = None
+    """Command that starts one server, for example launch/vllm/serve.sh; None starts it on this machine."""
+    host: str = "127.0.0.1"
+    """Address a launched server listens on. The weight routes have no password, so keep it private."""
+    port: int = Field(0, ge=0, le=65535)
+    """Port of the first launched server; 0 and taken ports are replaced by free ones."""
+    api_key_env: str = "VLLM_API_KEY"
+    """Environment variable that holds the key of the servers under urls."""
+    transfer: Literal["auto", "shm", "nccl", "ipc"] = "auto"
+    """Way of the weights: shared memory (CPU), NCCL (servers on GPUs), CUDA IPC (colocated on a GPU)."""
+    bucket_mb: int = Field(256, ge=1)
+    """Weights sent in one request, MB."""
+    in_flight: Literal["recompute", "keep"] = "recompute"
+    """Cached keys and values of completions that are running when weights change: computed anew, or kept."""
+    tensor_parallel: int = Field(1, ge=1)
+    """GPUs one engine is spread over; colocated, that many training ranks share an engine."""
+    gpu_memory: float = Field(0.4, gt=0, le=1)
+    """Share of a GPU's memory that vLLM may take."""
+    kv_cache_gb: int = Field(2, ge=1)
+    """Memory for keys and values on the CPU build, GB."""
+    sleep: bool = True
+    """Colocated on a GPU: give the memory back to the learner while nothing is sampled."""
+    threads: int | None = Field(None, ge=1)
+    """CPU threads of a launched server; None leaves vLLM's choice."""
+    seeded: bool = True
+    """Give vLLM each request's own seed, so that a run repeats; off is faster on some versions of vLLM."""
+    check_tolerance: float | None = Field(None, gt=0)
+    """Largest mean |Δ log p| between engine and learner after a sync, nats; None is 1e-3 in fp32, 0.05 in bf16."""
+    start_timeout_s: float = Field(600.0, gt=0)
+    """Longest start of a server."""
+    request_timeout_s: float = Field(600.0, gt=0)
+    """Longest wait for one group before it is asked for again elsewhere."""
+    sync_timeout_s: float = Field(300.0, gt=0)
+    """Longest single step of a weight sync."""
+    probe_every_s: float = Field(10.0, gt=0)
+    """Time between health probes (a generation of one token)."""
+    probe_timeout_s: float = Field(60.0, gt=0)
+    """A server that does not answer its probe within this time counts as dead."""
+    max_attempts: int = Field(10, ge=1)
+    """Times one group is asked for before the run ends with an error."""
+    max_restarts: int = Field(10, ge=0)
+    """Times a launched server is started again before it is given up."""
+    args: dict[str, Any] = Field(default_factory=dict)
+    """Further arguments of vLLM's engine by their Python names, for example max_model_len."""
 
 
 class RolloutConfig(Section):
@@ -38,8 +93,9 @@ class RolloutConfig(Section):
     stop: list[str] = Field(default_factory=list)
     """Strings that end a completion; they stay in its text."""
     max_concurrent: int = Field(256, ge=1)
-    """Sequences the embedded engine decodes at once."""
+    """Sequences one engine decodes at once."""
     max_staleness: int = Field(0, ge=0)
     """Oldest policy, in updates, whose samples may still be trained on; 0 is strictly on-policy."""
+    vllm: VLLMConfig = Field(default_factory=VLLMConfig)
     dynamic_sampling: DynamicSamplingConfig = Field(default_factory=DynamicSamplingConfig)
     """Bounds of dynamic sampling; grpo.dynamic_sampling switches it on."""
