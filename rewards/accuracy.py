@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from r1rl.verify import equivalent, extract_answer
+from r1rl.verify import equivalent_many, extract_answer
 from r1rl_rewards.texts import texts_of
 
 
@@ -23,15 +23,16 @@ def accuracy(
     golds = answer if answer is not None else solution
     if golds is None:
         raise ValueError("accuracy needs a column `answer` (or `solution`) with the gold answers")
-    return [_grade(gold, text) for gold, text in zip(golds, texts_of(completions, prefill), strict=True)]
+    forms = [_forms(gold) for gold in golds]
+    answers = [extract_answer(text) for text in texts_of(completions, prefill)]
+    asked = [index for index, answer in enumerate(answers) if forms[index] and answer is not None]
+    verdicts = equivalent_many([(forms[index], answers[index] or "") for index in asked])
+    right = {index for index, verdict in zip(asked, verdicts, strict=True) if verdict}
+    return [float(index in right) if forms[index] else None for index in range(len(answers))]
 
 
-def _grade(gold: Any, text: str) -> float | None:
-    forms = [_gold_form(form) for form in (gold if isinstance(gold, list | tuple) else [gold]) if form is not None]
-    if not forms:
-        return None
-    answer = extract_answer(text)
-    return float(answer is not None and bool(equivalent(forms, answer)))
+def _forms(gold: Any) -> list[str]:
+    return [_gold_form(form) for form in (gold if isinstance(gold, list | tuple) else [gold]) if form is not None]
 
 
 def _gold_form(gold: Any) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections import OrderedDict
+from collections import Counter, OrderedDict
 from collections.abc import Mapping
 from contextlib import AbstractContextManager
 from types import TracebackType
@@ -18,6 +18,7 @@ from r1rl.scoring.background import Background, Call
 from r1rl.scoring.function import RewardFunction, TrainerState
 from r1rl.scoring.metrics import ScoringMetrics
 from r1rl.types import Group, ScoredGroup
+from r1rl.verify import Checker, Limits
 
 _MAX_WAITING = 10_000
 """Submitted groups that are remembered until they are asked for; the oldest is forgotten first."""
@@ -56,6 +57,8 @@ class Scorer(AbstractContextManager["Scorer"]):
         self._waiting: OrderedDict[int, _Pending] = OrderedDict()
         self._waiting_lock = threading.Lock()
         self._background = Background(threads=max(1, min(8, len(self._functions))))
+        limits = Limits(scoring.cpu_seconds, scoring.wall_seconds, scoring.memory_mb)
+        self.checker = Checker(scoring.workers, limits)
 
     def submit(self, group: Group) -> None:
         """Start scoring a finished group in the background; returns at once, from any thread."""
@@ -78,11 +81,13 @@ class Scorer(AbstractContextManager["Scorer"]):
 
     def drain_metrics(self) -> dict[str, float]:
         """Means and counts since the last drain, by metric name (see docs/rewards.md)."""
-        return self._metrics.drain()
+        checks = {f"verify/{name}": float(count) for name, count in self.checker.drain_counts().items()}
+        return self._metrics.drain() | checks
 
     def close(self) -> None:
         """End the threads and the worker processes."""
         self._background.close()
+        self.checker.close()
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
@@ -130,16 +135,20 @@ class Scorer(AbstractContextManager["Scorer"]):
         count = len(pending.group)
 
         def run() -> np.ndarray:
-            with self._locks[function.name]:  # published functions do not expect to run beside themselves
+            tally: Counter[str] = Counter()
+            # Published functions do not expect to run beside themselves.
+            with self._locks[function.name], self.checker.active(tally):
                 began = time.perf_counter()
                 values = function.values(function.call(**arguments), count)
-                self._metrics.add_call(function.name, values, time.perf_counter() - began, {})
+                self._metrics.add_call(function.name, values, time.perf_counter() - began, tally)
             return values
 
         async def run_async() -> np.ndarray:
-            began = time.perf_counter()
-            values = function.values(await function.call(**arguments), count)
-            self._metrics.add_call(function.name, values, time.perf_counter() - began, {})
+            tally: Counter[str] = Counter()
+            with self.checker.active(tally):
+                began = time.perf_counter()
+                values = function.values(await function.call(**arguments), count)
+                self._metrics.add_call(function.name, values, time.perf_counter() - began, tally)
             return values
 
         pending.calls[function.name] = (

@@ -35,10 +35,11 @@ _LATEX_FRACTION = re.compile(
     r"(?P<whole>[0-9]+)?\s*\\[dtc]?frac\s*(?:\{\s*(?P<sign>-?)\s*(?P<top>[0-9]+)\s*\}|(?P<digit_top>[0-9]))"
     r"\s*(?:\{\s*(?P<bottom>[0-9]+)\s*\}|(?P<digit_bottom>[0-9]))"
 )
-_SEPARATOR = re.compile(r"(?<=[0-9])(?:\{,\}|\\,|\\!,?\\?!?|,\\!|\\ )(?=[0-9]{3})")
+_SEPARATOR = re.compile(r"(?<=[0-9])(?:\{,\}|\\,|\\!|,\\!|\\ )(?=[0-9]{3}(?![0-9]))")
 _SIGN = re.compile(r"([+-]?)\s*")
 _MARKUP = re.compile(r"\\(?:text|mathrm|textbf|mathbf|textit|mathit|operatorname|mbox|textrm|rm)\s*\{([^{}]*)\}")
-_WORDS = re.compile(r"[^\W\d_]+(?:[ ,'-]+[^\W\d_]+)*")
+_WORDS = re.compile(r"[^\W\d_]+(?:(?:[ ,']+|-)[^\W\d_]+)*")
+_LONG_WORD = re.compile(r"[^\W\d_]{3}")
 _CHOICE = re.compile(r"\(([A-Za-z])\)(?:[.:)]?\s.*)?|([A-Za-z])(?:[.:)](?:\s.*)?)?", re.DOTALL)
 _MATHEMATICAL_WORDS = frozenset(["pi", "infinity", "inf", "infty", "sqrt", "alpha", "beta", "gamma", "delta", "theta"])
 
@@ -158,7 +159,7 @@ def parse_words(text: str) -> str | None:
     """Prose without digits or mathematics, in a form to compare; None for anything else."""
     plain, marked = _MARKUP.subn(r"\1", text)
     plain = plain.replace("\\ ", " ").replace("~", " ").strip(" .\"'")
-    if not _WORDS.fullmatch(plain) or (len(plain) < 3 and not marked) or len(plain) == 1:
+    if len(plain) < 2 or not _WORDS.fullmatch(plain) or not (marked or _LONG_WORD.search(plain)):
         return None
     folded = " ".join(plain.casefold().split())
     return None if folded in _MATHEMATICAL_WORDS else folded
@@ -167,7 +168,7 @@ def parse_words(text: str) -> str | None:
 def _compare_choice(gold: str, answer: str) -> Verdict | None:
     """One-letter golds: the label of a multiple choice, or a variable."""
     letter = _label(gold)
-    if letter is None:
+    if letter is None or letter in "ei":  # they may be numbers
         return None
     label = _label(answer)
     if label is not None:

@@ -1,0 +1,356 @@
+r"""When two structures are the same answer. The rules:
+
+- Bare lists and sets are unordered; tuples are ordered; a bare list may stand for a tuple in its order. A set is no
+  tuple. Brackets of pairs matter: (1, 2) is not [1, 2].
+- ``x = 5`` may answer ``5`` and be answered by it; ``y = 5`` never answers ``x = 5``.
+- Equations are the same when one is a nonzero multiple of the other; inequalities when a positive one.
+- An inequality in one variable is the interval it describes.
+"""
+
+from __future__ import annotations
+
+import re
+from fractions import Fraction
+
+import sympy
+
+from r1rl.verify import algebra
+from r1rl.verify.exact import compare_exactly, parse_number, parse_words
+from r1rl.verify.structure import Items, Leaf, Matrix, Node, Relation, Sets, is_name
+from r1rl.verify.units import factor, split_unit
+
+_FLIPPED = {"<": ">", ">": "<", "<=": ">=", ">=": "<=", "=": "=", "!=": "!="}
+_TIME = re.compile(r"[0-9]{1,2}:[0-5][0-9](?::[0-5][0-9])?")
+_RATIO = re.compile(r"[0-9]+(?:\s*(?::|\\colon)\s*[0-9]+)+")
+_BASED = re.compile(r"\(?([0-9A-Za-z]{1,200})\)?_\{?\s*([0-9]{1,2})\s*\}?")
+_LETTER = re.compile(r"(?<!\\)(?<![a-zA-Z])[a-zA-Z]")
+_DIGIT = re.compile(r"[0-9]")
+_UNIT = re.compile(r"\\text\s*\{|\\circ|\\%|%|\\euro|\\pounds")
+_EMPTY_WORDS = frozenset(("no solution", "no solutions", "no real solution", "no real solutions", "empty set", "none"))
+_REAL_WORDS = frozenset(("all real numbers", "all reals", "the real numbers", "any real number", "real numbers"))
+
+
+class Comparison:
+    """One comparison; ``path`` names what decided it."""
+
+    def __init__(self) -> None:
+        self.path = "structure"
+
+    def equal(self, gold: Node, answer: Node) -> bool:
+        """Whether the answer is the gold one. Raises algebra.Unparsable and algebra.Undecided."""
+        gold, answer = _canonical(gold), _canonical(answer)
+        if gold == answer:
+            return True
+        if isinstance(gold, Relation) or isinstance(answer, Relation):
+            return self._relations(gold, answer)
+        if isinstance(gold, Leaf) and isinstance(answer, Leaf):
+            return self._leaves(gold.text, answer.text)
+        if isinstance(gold, Matrix) and isinstance(answer, Matrix):
+            return self._matrices(gold, answer)
+        if isinstance(gold, Sets) or isinstance(answer, Sets):
+            return self._sets(gold, answer)
+        if isinstance(gold, Items) and isinstance(answer, Items):
+            return self._items(gold, answer)
+        return False
+
+    def _items(self, gold: Items, answer: Items) -> bool:
+        if gold.kind == answer.kind == "tuple":
+            return _same_brackets(gold, answer) and self._in_order(gold.items, answer.items)
+        if "set" in (gold.kind, answer.kind):
+            if "tuple" in (gold.kind, answer.kind):
+                return False
+            return self._matched(self._distinct(gold.items), self._distinct(answer.items))
+        if gold.kind == "tuple":
+            return gold.brackets == "()" and self._in_order(gold.items, answer.items)
+        return self._matched(gold.items, answer.items)
+
+    def _in_order(self, gold: tuple[Node, ...], answer: tuple[Node, ...]) -> bool:
+        return len(gold) == len(answer) and all(self.equal(g, a) for g, a in zip(gold, answer, strict=True))
+
+    def _matched(self, gold: tuple[Node, ...], answer: tuple[Node, ...]) -> bool:
+        """Whether the items pair up in some order; equality being transitive, taking the first partner is enough."""
+        left = list(answer)
+        if len(gold) != len(left):
+            return False
+        for item in gold:
+            partner = next((index for index, other in enumerate(left) if self.equal(item, other)), None)
+            if partner is None:
+                return False
+            del left[partner]
+        return True
+
+    def _distinct(self, items: tuple[Node, ...]) -> tuple[Node, ...]:
+        kept: list[Node] = []
+        for item in items:
+            if not any(self.equal(item, other) for other in kept):
+                kept.append(item)
+        return tuple(kept)
+
+    def _matrices(self, gold: Matrix, answer: Matrix) -> bool:
+        return len(gold.rows) == len(answer.rows) and all(
+            self._in_order(ours, theirs) for ours, theirs in zip(gold.rows, answer.rows, strict=True)
+        )
+
+    def _sets(self, gold: Node, answer: Node) -> bool:
+        if isinstance(gold, Sets) and isinstance(answer, Sets) and gold.kind == answer.kind == "union":
+            try:
+                if self._matched(gold.parts, answer.parts):
+                    return True
+            except algebra.Undecided:
+                pass  # the sets may still be comparable as sets
+        ours, theirs = _as_set(gold), _as_set(answer)
+        self.path = "sets"
+        if ours is None or theirs is None:
+            return False
+        return bool(ours == theirs or ours.symmetric_difference(theirs) == sympy.S.EmptySet)
+
+    def _relations(self, gold: Node, answer: Node) -> bool:
+        """At least one side is a relation."""
+        if isinstance(gold, Relation) and isinstance(answer, Relation):
+            return self._two_relations(gold, answer)
+        relation, other = (gold, answer) if isinstance(gold, Relation) else (answer, gold)
+        assert isinstance(relation, Relation)
+        value = _value_of(relation, strict=relation is gold)
+        if value is not None:
+            return self.equal(value, other) if relation is gold else self.equal(other, value)
+        if set(relation.operators) == {"="}:
+            return self._worked(relation, other)
+        described = _interval_of(relation)
+        return described is not None and not isinstance(other, Leaf) and self.equal(described[1], other)
+
+    def _worked(self, relation: Relation, value: Node) -> bool:
+        """``1/2 + 1/3 = 5/6`` is ``5/6`` because the equation holds."""
+        return all(self.equal(value, side) for side in relation.sides)
+
+    def _two_relations(self, gold: Relation, answer: Relation) -> bool:
+        ours, theirs = _named(gold), _named(answer)
+        if ours and theirs and ours[0] == theirs[0]:
+            return self.equal(ours[1], theirs[1])
+        spans = _interval_of(gold), _interval_of(answer)
+        if spans[0] and spans[1]:
+            return spans[0][0] == spans[1][0] and self.equal(spans[0][1], spans[1][1])
+        if len(gold.operators) != 1 or len(answer.operators) != 1:
+            return gold.operators == answer.operators and self._in_order(gold.sides, answer.sides)
+        return self._multiples(gold, answer)
+
+    def _multiples(self, gold: Relation, answer: Relation) -> bool:
+        if not all(isinstance(side, Leaf) for side in (*gold.sides, *answer.sides)):
+            return gold.operators == answer.operators and self._in_order(gold.sides, answer.sides)
+        ours = _expression(gold.sides[0]), _expression(gold.sides[1])
+        theirs = _expression(answer.sides[0]), _expression(answer.sides[1])
+        self.path = "equation"
+        ratio = algebra.proportional(ours, theirs)
+        if ratio is None:
+            return False
+        if gold.operators == answer.operators and gold.operators[0] in ("=", "!="):
+            return True
+        wanted = answer.operators[0] if ratio.is_positive else _FLIPPED.get(answer.operators[0])
+        return bool(ratio.is_real) and gold.operators[0] == wanted
+
+    def _leaves(self, gold: str, answer: str) -> bool:
+        if gold == answer:
+            return True
+        exact = compare_exactly(gold, answer)
+        if exact is not None:
+            self.path = exact.path
+            return bool(exact)
+        for rule in (_times, _ratios, _based):
+            decided = rule(gold, answer)
+            if decided is not None:
+                self.path = "notation"
+                return decided
+        return self._expressions(gold, answer)
+
+    def _expressions(self, gold: str, answer: str) -> bool:
+        scale = sympy.Integer(1)
+        if _UNIT.search(gold) or _UNIT.search(answer):
+            (gold, gold_unit), (answer, unit) = split_unit(gold), split_unit(answer)
+            found = _scale(gold, gold_unit, answer, unit)
+            if found is None:
+                return False
+            scale = found
+        if parse_words(gold) or parse_words(answer):
+            self.path = "text"
+            return False
+        self.path = "algebra"
+        ours, theirs = algebra.parse_expression(gold), algebra.parse_expression(answer)
+        theirs = theirs if scale == 1 else theirs * scale
+        return algebra.equal(ours, theirs) or self._rounded(gold, answer, ours, theirs)
+
+    def _rounded(self, gold: str, answer: str, ours: sympy.Expr, theirs: sympy.Expr) -> bool:
+        """A long decimal may stand for an irrational value that rounds to it."""
+        for text, value in ((gold, theirs), (answer, ours)):
+            number = parse_number(text)
+            if number is not None and number.decimals is not None:
+                self.path = "rounding"
+                return algebra.rounds_to(value, number.value, number.decimals)
+        return False
+
+
+def _canonical(node: Node) -> Node:
+    """Words for sets as sets; one-element sets and lists as their element."""
+    if isinstance(node, Leaf):
+        words = parse_words(node.text) if "\\text" in node.text or node.text[:1].isalpha() else None
+        if node.text == "\\emptyset" or words in _EMPTY_WORDS:
+            return Items("set", ())
+        if words in _REAL_WORDS:
+            return Items("tuple", (Leaf("-\\infty"), Leaf("\\infty")), "()")
+    if isinstance(node, Items) and len(node.items) == 1 and node.kind != "tuple":
+        return _canonical(node.items[0])
+    return node
+
+
+def _same_brackets(gold: Items, answer: Items) -> bool:
+    return gold.brackets == answer.brackets or (
+        len(gold.items) > 2 and {gold.brackets, answer.brackets} <= {"()", "[]"}
+    )
+
+
+def _named(relation: Relation) -> tuple[str, Node] | None:
+    """(name, value) of ``name = value``; of a chain ``name = … = value`` the last value."""
+    first = relation.sides[0]
+    if set(relation.operators) <= {"="} or relation.operators == ("in",):
+        if isinstance(first, Leaf) and is_name(first.text):
+            return "".join(first.text.split()).lower(), relation.sides[-1]
+        last = relation.sides[-1]
+        if len(relation.sides) == 2 and isinstance(last, Leaf) and is_name(last.text):
+            return "".join(last.text.split()).lower(), first
+    return None
+
+
+def _value_of(relation: Relation, strict: bool) -> Node | None:
+    """What a relation says its left side is. An answer may have any left side with letters, a gold one no digits."""
+    named = _named(relation)
+    if named is not None:
+        return named[1]
+    first = relation.sides[0]
+    if not isinstance(first, Leaf) or set(relation.operators) != {"="} or not _LETTER.search(first.text):
+        return None
+    return None if strict and _DIGIT.search(first.text) else relation.sides[-1]
+
+
+def _interval_of(relation: Relation) -> tuple[str, Node] | None:
+    """(variable, interval or union) of an inequality with a bare variable on one side or in the middle."""
+    sides, operators = relation.sides, relation.operators
+    if operators == ("in",) and isinstance(sides[0], Leaf) and is_name(sides[0].text):
+        return sides[0].text, sides[1]
+    if not all(operator in _FLIPPED and operator != "=" for operator in operators):
+        return None
+    if len(sides) == 2:
+        return _half_line(sides, operators[0])
+    if len(sides) == 3 and isinstance(sides[1], Leaf) and is_name(sides[1].text):
+        low, high, first, second = sides[0], sides[2], operators[0], operators[1]
+        if first[0] == second[0] == ">":
+            low, high, first, second = high, low, _FLIPPED[second], _FLIPPED[first]
+        if first[0] == second[0] == "<":
+            brackets = ("[" if first == "<=" else "(") + ("]" if second == "<=" else ")")
+            return sides[1].text, Items("tuple", (low, high), brackets)
+    return None
+
+
+def _half_line(sides: tuple[Node, ...], operator: str) -> tuple[str, Node] | None:
+    left, right = sides
+    if isinstance(right, Leaf) and is_name(right.text) and not (isinstance(left, Leaf) and is_name(left.text)):
+        left, right, operator = right, left, _FLIPPED[operator]
+    if not isinstance(left, Leaf) or not is_name(left.text):
+        return None
+    infinity, minus = Leaf("\\infty"), Leaf("-\\infty")
+    spans: dict[str, Node] = {
+        "<": Items("tuple", (minus, right), "()"),
+        "<=": Items("tuple", (minus, right), "(]"),
+        ">": Items("tuple", (right, infinity), "()"),
+        ">=": Items("tuple", (right, infinity), "[)"),
+        "!=": Sets("union", (Items("tuple", (minus, right), "()"), Items("tuple", (right, infinity), "()"))),
+    }
+    return left.text, spans[operator]
+
+
+def _as_set(node: Node) -> sympy.Set | None:
+    """A node as a set of reals, or None."""
+    node = _canonical(node)
+    if isinstance(node, Items):
+        values = [_expression(item) for item in node.items]
+        if node.kind != "tuple":
+            return sympy.FiniteSet(*[value.doit() for value in values])
+        if len(values) != 2:
+            return None
+        low, high = (value.doit() for value in values)
+        return sympy.Interval(low, high, node.brackets[0] == "(", node.brackets[1] == ")")
+    if isinstance(node, Leaf):
+        return sympy.FiniteSet(_expression(node).doit())
+    if isinstance(node, Relation):
+        described = _interval_of(node)
+        return _as_set(described[1]) if described else None
+    if not isinstance(node, Sets):
+        return None
+    parts = [_as_set(part) for part in node.parts]
+    if any(part is None for part in parts):
+        return None
+    joined: sympy.Set = parts[0]
+    for part in parts[1:]:
+        joined = {"union": joined.union, "intersection": joined.intersect, "minus": lambda p, j=joined: j - p}[
+            node.kind
+        ](part)
+    return joined
+
+
+def _expression(node: Node) -> sympy.Expr:
+    if not isinstance(node, Leaf):
+        raise algebra.Unparsable("nested structure")
+    return algebra.parse_expression(node.text)
+
+
+def _scale(gold: str, gold_unit: str, answer: str, unit: str) -> sympy.Expr | None:
+    r"""What the answer is multiplied by to be in the gold unit. Degrees beside a bare ``\pi`` become radians."""
+    if gold_unit == unit:
+        return sympy.Integer(1)
+    if "%" in (gold_unit, unit):
+        return sympy.Rational(1, 100) if unit == "%" else sympy.Integer(100)
+    if {gold_unit, unit} == {"degree", ""} and "\\pi" in (gold if unit else answer):
+        return sympy.pi / 180 if unit else 180 / sympy.pi
+    found = factor(unit, gold_unit)
+    return None if found is None else sympy.Rational(found.numerator, found.denominator)
+
+
+def _times(gold: str, answer: str) -> bool | None:
+    """Times of day, as ``12:00``, are only themselves."""
+    if not _TIME.fullmatch(gold) and not _TIME.fullmatch(answer):
+        return None
+    if _TIME.fullmatch(gold) and _TIME.fullmatch(answer):
+        return gold.lstrip("0") == answer.lstrip("0")
+    return None if _RATIO.fullmatch(answer) else False
+
+
+def _ratios(gold: str, answer: str) -> bool | None:
+    """``2:3`` equals ``4:6``, and ``2/3`` where it has two terms."""
+    if not _RATIO.fullmatch(gold):
+        return None
+    ours = _terms(gold)
+    if _RATIO.fullmatch(answer):
+        theirs = _terms(answer)
+        scaled = [(a * theirs[0], b * ours[0]) for a, b in zip(ours, theirs, strict=False)]
+        return len(ours) == len(theirs) and ours[0] > 0 and theirs[0] > 0 and all(a == b for a, b in scaled)
+    number = parse_number(answer)
+    if number is None:
+        return None
+    return len(ours) == 2 and ours[1] > 0 and number.value == Fraction(ours[0], ours[1])
+
+
+def _terms(text: str) -> list[int]:
+    return [int(term) for term in re.findall(r"[0-9]+", text)]
+
+
+def _based(gold: str, answer: str) -> bool | None:
+    """Numbers with their base: ``1011_2``; where one side leaves the base out, the digits are compared."""
+    ours, theirs = _BASED.fullmatch(gold), _BASED.fullmatch(answer)
+    if not ours and not theirs:
+        return None
+    try:
+        if ours and theirs:
+            return int(ours[1], int(ours[2])) == int(theirs[1], int(theirs[2]))
+        based, bare = (ours, answer) if ours else (theirs, gold)
+        assert based is not None
+        int(based[1], int(based[2]))
+    except ValueError:  # no numeral of that base: a variable with an index, perhaps
+        return None
+    return based[1].lower() == bare.strip().lower() if re.fullmatch(r"[0-9A-Za-z]+", bare.strip()) else None

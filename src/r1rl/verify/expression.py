@@ -1,0 +1,365 @@
+r"""Reads a scalar expression in normalised LaTeX into sympy, computing as it goes and never more than is bounded.
+
+A recursive-descent reader of the notation that answers are written in: literals, letters, fractions, roots, powers,
+factorials, elementary functions. It is some twenty times faster than a grammar for all of LaTeX; ``algebra`` falls
+back to that for the rest (integrals, sums, limits, …). No text reaches ``sympify``: literals become exact rationals,
+names become symbols, commands are looked up in tables.
+
+Precedence: juxtaposition binds tighter than a slash, so ``1/2x`` is 1/(2x), as math-verify reads it; a function takes
+the product that follows it; ``2\frac{1}{2}`` is a mixed number.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Callable
+from fractions import Fraction
+
+import sympy
+
+MAX_TOKENS = 600
+MAX_LOG10 = 30_000.0
+"""Largest number computed, in digits."""
+
+
+class Unparsable(ValueError):
+    """Text that is no expression."""
+
+
+class Undecided(ValueError):
+    """Expressions that are too large to compare, or undefined; the argument says which."""
+
+
+_TOKEN = re.compile(
+    r"\s*(?:([0-9]+(?:\.[0-9]*)?|\.[0-9]+)|\\(text|overline|vec|bar|hat|tilde|overrightarrow|widehat|dot)\s*\{([^{}]*)\}"
+    r"|(\\[a-zA-Z]+|\\[%|])|([a-zA-Z]|[-+/^_!(){}\[\]|',%]))"
+)
+_DERIVATIVE = re.compile(r"\\frac\s*\{\s*(?:d|\\partial)\b")
+_SYMBOL_COMMANDS = frozenset(
+    """alpha beta gamma delta epsilon varepsilon zeta eta theta vartheta iota kappa lambda mu nu xi rho varrho sigma tau
+    upsilon phi varphi chi psi omega Gamma Delta Theta Lambda Xi Pi Sigma Upsilon Phi Psi Omega ell hbar angle triangle
+    square""".split()  # noqa: SIM905 (a table of names reads better as one text)
+)
+_CONSTANTS = {"\\pi": sympy.pi, "\\infty": sympy.oo, "e": sympy.E, "i": sympy.I, "\\imath": sympy.I}
+_FUNCTIONS: dict[str, Callable[..., sympy.Expr]] = {
+    "sin": sympy.sin, "cos": sympy.cos, "tan": sympy.tan, "cot": sympy.cot, "sec": sympy.sec, "csc": sympy.csc,
+    "arcsin": sympy.asin, "arccos": sympy.acos, "arctan": sympy.atan, "arccot": sympy.acot, "sinh": sympy.sinh,
+    "cosh": sympy.cosh, "tanh": sympy.tanh, "ln": sympy.log, "exp": sympy.exp,
+}  # fmt: skip
+_INVERSES: dict[str, Callable[..., sympy.Expr]] = {
+    "sin": sympy.asin, "cos": sympy.acos, "tan": sympy.atan, "cot": sympy.acot, "sec": sympy.asec, "csc": sympy.acsc,
+    "sinh": sympy.asinh, "cosh": sympy.acosh, "tanh": sympy.atanh,
+}  # fmt: skip
+_MANY: dict[str, Callable[..., sympy.Expr]] = {
+    "max": sympy.Max, "min": sympy.Min, "gcd": lambda *a: sympy.gcd_list(a), "lcm": lambda *a: sympy.lcm_list(a),
+}  # fmt: skip
+_BRACKETS = {"(": ")", "[": "]", "{": "}", "\\lfloor": "\\rfloor", "\\lceil": "\\rceil", "\\{": "\\}"}
+_WRAPPERS: dict[str, Callable[[sympy.Expr], sympy.Expr]] = {
+    "|": sympy.Abs, "\\|": sympy.Abs, "\\lfloor": sympy.floor, "\\lceil": sympy.ceiling,
+}  # fmt: skip
+_CALLED = frozenset("fghPFG")
+_TIMES = frozenset(("\\cdot", "\\times"))
+_OVER = frozenset(("/", "\\div"))
+_ENDS = frozenset(("+", "-", ")", "]", "}", "|", "\\|", ",", "\\rfloor", "\\rceil", "")) | _TIMES | _OVER
+
+
+def read(text: str) -> sympy.Expr:
+    """The expression that the whole text is. Raises Unparsable, and Undecided where it is too large to compute."""
+    if _DERIVATIVE.search(text):
+        raise Unparsable("derivative")
+    reader = _Reader(_tokens(text))
+    value = reader.sum()
+    reader.expect("")
+    return value
+
+
+def symbol(name: str) -> sympy.Symbol:
+    """A real variable; names are compared without case, as models are careless about it."""
+    return sympy.Symbol(name.lower(), real=True)
+
+
+def _tokens(text: str) -> list[tuple[str, str]]:
+    """(kind, text) pairs: ``number``, ``name`` or ``sign``."""
+    tokens: list[tuple[str, str]] = []
+    position = 0
+    text = text.rstrip()
+    while position < len(text):
+        match = _TOKEN.match(text, position)
+        if match is None or len(tokens) >= MAX_TOKENS:
+            raise Unparsable("token")
+        number, accent, accented, command, character = match.groups()
+        if number is not None:
+            tokens.append(("number", number))
+        elif accent is not None:
+            tokens.append(("name", accented.strip() if accent == "text" else f"{accent}({accented.strip()})"))
+        else:
+            tokens.append(("sign", command or character))
+        position = match.end()
+    return tokens
+
+
+class _Reader:
+    """Recursive descent over tokens; every method returns what it read, computed."""
+
+    def __init__(self, tokens: list[tuple[str, str]]) -> None:
+        self._tokens = [*tokens, ("sign", "")]
+        self._at = 0
+
+    def sum(self) -> sympy.Expr:
+        terms = [self._signed_term()]
+        while self._sign() in ("+", "-"):
+            terms.append(self._signed_term())
+        return sympy.Add(*terms)
+
+    def expect(self, sign: str) -> None:
+        if self._sign() != sign:
+            raise Unparsable(f"expected {sign or 'the end'}")
+        self._at += 1
+
+    def _sign(self) -> str | None:
+        kind, text = self._tokens[self._at]
+        return text if kind == "sign" else None
+
+    def _take(self, *signs: str) -> bool:
+        if self._sign() in signs:
+            self._at += 1
+            return True
+        return False
+
+    def _signed_term(self) -> sympy.Expr:
+        negative = False
+        while self._sign() in ("+", "-"):
+            negative ^= self._sign() == "-"
+            self._at += 1
+        value = self._term()
+        return -value if negative else value
+
+    def _term(self) -> sympy.Expr:
+        """Factors joined by explicit signs, left to right."""
+        value = self._product()
+        while (sign := self._sign()) in _TIMES or sign in _OVER:
+            self._at += 1
+            negative = self._take("-")
+            other = self._product()
+            other = -other if negative else other
+            value = times(value, other if sign in _TIMES else power(other, sympy.Integer(-1)))
+        return value
+
+    def _product(self) -> sympy.Expr:
+        """Juxtaposed factors."""
+        value = self._mixed_number()
+        if value is None:
+            value = self._factor()
+        while self._sign() not in _ENDS:
+            if self._tokens[self._at][0] == "number" and self._tokens[self._at - 1][0] == "number":
+                raise Unparsable("two numbers side by side")
+            value = times(value, self._factor())
+        return value
+
+    def _mixed_number(self) -> sympy.Expr | None:
+        r"""``2\frac{1}{2}``: a whole number before a fraction of literals."""
+        window = self._tokens[self._at : self._at + 8]
+        signs = [text for _, text in window]
+        if len(window) < 8 or signs[1:3] + signs[4:6] + signs[7:] != ["\\frac", "{", "}", "{", "}"]:
+            return None
+        if [window[index][0] for index in (0, 3, 6)] != ["number"] * 3 or "." in signs[0] + signs[3] + signs[6]:
+            return None
+        self._at += 8
+        if int(signs[6]) == 0:
+            raise Undecided("undefined")
+        return sympy.Integer(int(signs[0])) + sympy.Rational(int(signs[3]), int(signs[6]))
+
+    def _factor(self) -> sympy.Expr:
+        """An atom with its factorials, percent signs and exponents."""
+        value = self._atom()
+        while True:
+            if self._take("!"):
+                value = factorial(value)
+            elif self._take("%", "\\%"):
+                value = value / 100
+            elif self._take("^"):
+                value = power(value, self._argument())
+            else:
+                return value
+
+    def _argument(self) -> sympy.Expr:
+        """A braced expression, or one token, as after ``^``."""
+        if self._take("{"):
+            value = self.sum()
+            self.expect("}")
+            return value
+        return self._atom()
+
+    def _atom(self) -> sympy.Expr:
+        kind, text = self._tokens[self._at]
+        self._at += 1
+        if kind == "number":
+            return literal(text)
+        if kind == "name":
+            return symbol(text + self._index())
+        if text in _WRAPPERS:
+            return self._wrapped(text)
+        if text in _BRACKETS:
+            value = self.sum()
+            self.expect(_BRACKETS[text])
+            return value
+        if text in _CONSTANTS and self._sign() != "_":
+            return _CONSTANTS[text]
+        if text.startswith("\\"):
+            return self._command(text[1:])
+        if text.isalpha():
+            return self._variable(text)
+        raise Unparsable(text or "the end")
+
+    def _wrapped(self, opening: str) -> sympy.Expr:
+        value = self.sum()
+        self.expect(_BRACKETS.get(opening, opening))
+        return _WRAPPERS[opening](value)
+
+    def _variable(self, name: str) -> sympy.Expr:
+        name += self._index()
+        while self._take("'"):
+            name += "'"
+        if name[0] in _CALLED and self._sign() == "(":
+            return sympy.Function(name)(*self._arguments())
+        return symbol(name)
+
+    def _index(self) -> str:
+        """The text of a subscript; it is part of the name."""
+        if not self._take("_"):
+            return ""
+        if not self._take("{"):
+            self._at += 1
+            return "_" + self._tokens[self._at - 1][1]
+        start = self._at
+        while self._sign() not in ("}", "{", ""):
+            self._at += 1
+        self.expect("}")
+        return "_" + "".join(text for _, text in self._tokens[start : self._at - 1])
+
+    def _command(self, name: str) -> sympy.Expr:
+        if name in _FUNCTIONS or name == "log":
+            return self._function(name)
+        if name in _MANY:
+            return _MANY[name](*self._arguments())
+        if name == "frac":
+            top, bottom = self._argument(), self._argument()
+            return times(top, power(bottom, sympy.Integer(-1)))
+        if name == "sqrt":
+            return self._root()
+        if name == "binom":
+            return binomial(self._argument(), self._argument())
+        if name in _SYMBOL_COMMANDS:
+            return symbol(name + self._index())
+        raise Unparsable(f"\\{name}")
+
+    def _root(self) -> sympy.Expr:
+        degree: sympy.Expr = sympy.Integer(2)
+        if self._take("["):
+            degree = self.sum()
+            self.expect("]")
+        return power(self._argument(), 1 / degree)
+
+    def _function(self, name: str) -> sympy.Expr:
+        """A function of what follows it, with an exponent or a base in between."""
+        base, exponent = None, None
+        while self._sign() in ("^", "_"):
+            if self._take("_"):
+                base = self._argument()
+            elif self._take("^"):
+                exponent = self._argument()
+        inner = self._operand()
+        if name == "log":
+            value = sympy.log(inner, 10 if base is None else base)
+        elif base is not None:
+            raise Unparsable("index of a function")
+        elif exponent == -1 and name in _INVERSES:
+            return _INVERSES[name](inner)
+        else:
+            value = _FUNCTIONS[name](_bounded_exponent(inner) if name == "exp" else inner)
+        return value if exponent is None else power(value, exponent)
+
+    def _operand(self) -> sympy.Expr:
+        """What a function applies to: a bracket, or the product that follows up to the next function."""
+        if self._sign() == "(":
+            return self._atom()
+        if self._take("{"):
+            value = self.sum()
+            self.expect("}")
+            return value
+        negative = self._take("-")
+        value = self._mixed_number() or self._factor()
+        while self._sign() not in _ENDS and not self._at_function() and self._sign() != "(":
+            value = times(value, self._factor())
+        return -value if negative else value
+
+    def _at_function(self) -> bool:
+        sign = self._sign()
+        return sign is not None and sign.startswith("\\") and (sign[1:] in _FUNCTIONS or sign == "\\log")
+
+    def _arguments(self) -> list[sympy.Expr]:
+        """A bracketed list of expressions."""
+        self.expect("(")
+        values = [self.sum()]
+        while self._take(","):
+            values.append(self.sum())
+        self.expect(")")
+        return values
+
+
+def literal(text: str) -> sympy.Rational:
+    """The exact value of a decimal literal."""
+    value = Fraction(text)
+    return sympy.Rational(value.numerator, value.denominator)
+
+
+def times(left: sympy.Expr, right: sympy.Expr) -> sympy.Expr:
+    """A product of bounded size."""
+    if magnitude(left) + magnitude(right) > MAX_LOG10:
+        raise Undecided("size")
+    return left * right
+
+
+def power(base: sympy.Expr, exponent: sympy.Expr) -> sympy.Expr:
+    """A power of bounded size. Raises Undecided("size")."""
+    exponent = _bounded_exponent(exponent)
+    if exponent.is_Rational and magnitude(base) * abs(float(exponent)) > MAX_LOG10:
+        raise Undecided("size")
+    if base.is_negative and exponent.is_Rational and exponent.q % 2 and not exponent.is_Integer:
+        return (-1) ** exponent.p * sympy.Pow(-base, exponent)  # the real root, as in school, not the principal one
+    return sympy.Pow(base, exponent)
+
+
+def factorial(value: sympy.Expr) -> sympy.Expr:
+    """n! of bounded size. Raises Undecided("size")."""
+    if value.is_Rational and magnitude(value) > 3.9:  # log10 of the largest argument: 8000! has 27,000 digits
+        raise Undecided("size")
+    return sympy.factorial(value)
+
+
+def binomial(top: sympy.Expr, bottom: sympy.Expr) -> sympy.Expr:
+    """A binomial coefficient of bounded size. Raises Undecided("size")."""
+    if max(magnitude(top), magnitude(bottom)) > 4.5:
+        raise Undecided("size")
+    return sympy.binomial(top, bottom)
+
+
+def magnitude(value: sympy.Expr) -> float:
+    """log10 of the largest numerator or denominator of any rational in an expression."""
+    if value.is_Rational:
+        return max(log10(abs(int(value.p))), log10(int(value.q)))
+    return max((magnitude(number) for number in value.atoms(sympy.Rational)), default=0.0)
+
+
+def log10(value: int) -> float:
+    """log10 of a positive integer of any size; 0 of 0."""
+    if value == 0:
+        return 0.0
+    return math.log10(value) if value.bit_length() < 1000 else value.bit_length() * 0.30103
+
+
+def _bounded_exponent(exponent: sympy.Expr) -> sympy.Expr:
+    if magnitude(exponent) > 5.5 or sum(1 for _ in sympy.preorder_traversal(exponent)) > 200:
+        raise Undecided("size")
+    return exponent

@@ -1,0 +1,280 @@
+"""Calls that can be killed: each runs in a worker process with limits on processor time, wall time and memory."""
+
+from __future__ import annotations
+
+import json
+import os
+import queue
+import select
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+import r1rl
+from r1rl.errors import R1Error
+from r1rl.verify.sandbox_host import FORBIDDEN_EXIT, receive, send
+
+_LAUNCH = "import sys; from r1rl.verify.sandbox_host import main; main(sys.argv[1:])"
+_START_S = 120.0
+_CONTROL_S = 5.0
+_QUEUE_S = 600.0
+_MAX_CALLS = 2_000
+"""Calls after which a worker is replaced, so that caches inside libraries cannot grow for ever."""
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """What one call may use."""
+
+    cpu_s: float = 1.0
+    wall_s: float = 2.0
+    memory_mb: int = 1024
+
+
+class CallLost(Exception):
+    """The worker did not come back with a result; ``reason`` says why.
+
+    ``cpu`` and ``wall`` are its time limits, ``memory`` and ``recursion`` its other ones; ``killed`` and ``died`` are
+    ends by another's hand or its own, ``forbidden`` an attempt to reach outside.
+    """
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(f"the worker was lost: {reason}")
+        self.reason = reason
+
+
+class CallFailed(Exception):
+    """The function itself raised; the message is its type and text."""
+
+
+class _Worker:
+    """One worker process as seen from the trainer."""
+
+    def __init__(self, pid: int, channel: socket.socket) -> None:
+        self.pid = pid
+        self.channel = channel
+        self.calls = 0
+
+
+class _Host:
+    """The process that forks the workers; one conversation at a time."""
+
+    def __init__(self, preload: Sequence[str]) -> None:
+        self._lock = threading.Lock()
+        self._ready = False
+        self._control, theirs = socket.socketpair()
+        root = str(Path(r1rl.__file__).parents[1])
+        paths = [root, *filter(None, [os.environ.get("PYTHONPATH")])]
+        with theirs:
+            self._process = subprocess.Popen(
+                [sys.executable, "-P", "-c", _LAUNCH, str(theirs.fileno()), *preload],
+                pass_fds=[theirs.fileno()],
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.DEVNULL,
+                start_new_session=True,
+                env={**os.environ, "PYTHONPATH": os.pathsep.join(paths)},
+            )
+
+    def fork(self, limits: Limits) -> _Worker:
+        """A new worker. Raises OSError or EOFError when the host is gone or does not answer in time."""
+        ours, theirs = socket.socketpair()
+        with theirs:
+            request = json.dumps({"do": "fork", "limits": asdict(limits)}).encode()
+            with self._lock:
+                self._await_ready()
+                socket.send_fds(self._control, [request], [theirs.fileno()])
+                ours.settimeout(limits.wall_s + _CONTROL_S)
+                return _Worker(receive(self._control), ours)
+
+    def end(self, worker: _Worker) -> int:
+        """Kill and reap a worker: how it had ended."""
+        worker.channel.close()
+        with self._lock:
+            self._await_ready()
+            self._control.sendall(json.dumps({"do": "end", "pid": worker.pid}).encode())
+            return int(receive(self._control))
+
+    def close(self) -> None:
+        """Let the host and its workers end; kill it if it does not."""
+        self._control.close()
+        try:
+            self._process.wait(timeout=_CONTROL_S)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            self._process.wait(timeout=_CONTROL_S)
+
+    def kill(self) -> None:
+        """End the host at once; its workers follow it."""
+        self._control.close()
+        self._process.kill()
+        self._process.wait(timeout=_CONTROL_S)
+
+    def _await_ready(self) -> None:
+        if not self._ready:
+            self._control.settimeout(_START_S)
+            if self._control.recv(1) != b"r":
+                raise EOFError("the host did not start")
+            self._control.settimeout(_CONTROL_S)
+            self._ready = True
+
+
+class Sandbox:
+    """A pool of killable workers; every method may be called from any thread.
+
+    Workers start when first needed. ``preload`` names the modules that the host imports before it forks them (and
+    whose ``warm_up`` it runs).
+    """
+
+    def __init__(self, workers: int = 2, limits: Limits | None = None, preload: Sequence[str] = ()) -> None:
+        self.limits = limits or Limits()
+        self._preload = tuple(preload)
+        self._owner = os.getpid()
+        self._lock = threading.Lock()
+        self._host: _Host | None = None
+        self._closed = False
+        self._slots: queue.LifoQueue[_Worker | None] = queue.LifoQueue()
+        for _ in range(workers):
+            self._slots.put(None)
+        self._threads = ThreadPoolExecutor(workers, thread_name_prefix="r1rl-sandbox")
+
+    def start(self) -> None:
+        """Begin to start the host, without waiting for it."""
+        self._current_host()
+
+    def call(self, function: str, *arguments: Any) -> Any:
+        """Run ``package.module:function`` in a worker on JSON-able arguments.
+
+        Raises: CallLost when the worker was lost, CallFailed when the function raised, R1Error when no worker starts.
+        """
+        if os.getpid() != self._owner:
+            raise R1Error("a sandbox does not survive a fork; make one in the new process")
+        slot, kept = self._slots.get(timeout=_QUEUE_S), None
+        try:
+            worker = slot if slot is not None and self._alive(slot) else self._fork()
+            reply = self._ask(worker, function, arguments)
+            worker.calls += 1
+            if "lost" in reply or worker.calls >= _MAX_CALLS or reply["peak_mb"] > self.limits.memory_mb // 2:
+                self._end(worker)
+            else:
+                kept = worker
+        finally:
+            self._slots.put(kept)  # a worker that was interrupted in the middle is not asked again
+        if "lost" in reply:
+            raise CallLost(reply["lost"])
+        if "error" in reply:
+            raise CallFailed(reply["error"])
+        return reply["ok"]
+
+    def map(self, function: str, arguments: Sequence[tuple[Any, ...]]) -> list[Any]:
+        """Run one function on many arguments, over all workers: results, or the CallLost or CallFailed of each."""
+
+        def one(given: tuple[Any, ...]) -> Any:
+            try:
+                return self.call(function, *given)
+            except (CallLost, CallFailed) as failure:
+                return failure
+
+        return list(self._threads.map(one, arguments))
+
+    def pids(self) -> list[int]:
+        """Process ids of the idle workers."""
+        return [worker.pid for worker in list(self._slots.queue) if worker is not None]
+
+    def close(self) -> None:
+        """End the workers and their host."""
+        with self._lock:
+            self._closed = True
+            host, self._host = self._host, None
+        self._threads.shutdown(wait=False, cancel_futures=True)
+        if host is not None and os.getpid() == self._owner:
+            host.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def _current_host(self) -> _Host:
+        with self._lock:
+            if self._closed:
+                raise R1Error("this sandbox is closed")
+            if self._host is None:
+                self._host = _Host(self._preload)
+            return self._host
+
+    def _replace_host(self, broken: _Host) -> None:
+        with self._lock:
+            if self._host is broken:
+                self._host = None
+        broken.kill()
+
+    def _fork(self) -> _Worker:
+        for _ in range(3):
+            host = self._current_host()
+            try:
+                return host.fork(self.limits)
+            except (OSError, EOFError):
+                self._replace_host(host)
+        raise R1Error(
+            "the worker processes that check answers do not start; "
+            "`python -c 'import r1rl.verify.symbolic'` may say why"
+        )
+
+    def _alive(self, worker: _Worker) -> bool:
+        """Whether an idle worker still is; one that has something to say without having been asked is dead."""
+        if not _readable(worker.channel, deadline=0.0):
+            return True
+        self._end(worker)
+        return False
+
+    def _ask(self, worker: _Worker, function: str, arguments: tuple[Any, ...]) -> dict[str, Any]:
+        """Send a request and wait for the reply within the wall limit."""
+        deadline = time.monotonic() + self.limits.wall_s
+        try:
+            send(worker.channel, [function, list(arguments)])
+            while not _readable(worker.channel, deadline):
+                if time.monotonic() >= deadline:
+                    self._end(worker)
+                    raise CallLost("wall")
+            reply: dict[str, Any] = receive(worker.channel)
+        except (OSError, EOFError):
+            raise CallLost(_reason(self._end_code(worker))) from None
+        return reply
+
+    def _end(self, worker: _Worker) -> None:
+        self._end_code(worker)
+
+    def _end_code(self, worker: _Worker) -> int:
+        """Kill a worker and learn how it had ended; a host that cannot say is replaced."""
+        host = self._current_host()
+        try:
+            return host.end(worker)
+        except (OSError, EOFError):
+            self._replace_host(host)
+            return -signal.SIGKILL
+
+
+def _readable(channel: socket.socket, deadline: float) -> bool:
+    poll = select.poll()
+    poll.register(channel, select.POLLIN)
+    return bool(poll.poll(max(0.0, deadline - time.monotonic()) * 1000))
+
+
+def _reason(code: int) -> str:
+    if code == -signal.SIGPROF:
+        return "cpu"
+    if code == FORBIDDEN_EXIT:
+        return "forbidden"
+    return "killed" if code == -signal.SIGKILL else "died"

@@ -1,0 +1,194 @@
+"""The far side of a sandbox: a host process that imports once and forks the workers.
+
+``Sandbox`` starts it with the number of an open socket and the modules to preload. The host never touches a request,
+so nothing a model writes can hang it; a worker does nothing but answer requests within its limits. torch is never
+imported here, so a worker is forked in milliseconds from a small, single-threaded process.
+
+Ends of life: the host ends when its socket closes or its parent is gone (it asks every second, since a forked copy of
+the trainer may keep the socket open). It does not use PR_SET_PDEATHSIG itself: that fires when the *thread* that
+started it ends. The workers use it towards the host, whose only thread lives as long as it does.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import gc
+import importlib
+import json
+import os
+import resource
+import select
+import signal
+import socket
+import struct
+import sys
+from collections.abc import Callable
+from typing import Any
+
+HEADER = struct.Struct("!I")
+MAX_MESSAGE = 1 << 22
+FORBIDDEN_EXIT = 77
+"""Exit code of a worker that tried to do what no check needs: start a program, open a socket, write a file."""
+
+_PR_SET_PDEATHSIG = 1
+_FORBIDDEN_EVENTS = (
+    "os.system", "os.exec", "os.posix_spawn", "os.spawn", "os.fork", "subprocess.Popen", "pty.spawn", "socket.",
+    "os.remove", "os.rename", "os.mkdir", "os.rmdir", "os.chmod", "os.link", "os.symlink", "os.truncate", "shutil.",
+    "ctypes.dlopen", "urllib.Request", "webbrowser.open", "code.__new__",
+)  # fmt: skip
+
+
+def send(channel: socket.socket, message: Any) -> None:
+    """One JSON message with its length in front; lone surrogates survive as escapes."""
+    body = json.dumps(message).encode("ascii")
+    channel.sendall(HEADER.pack(len(body)) + body)
+
+
+def receive(channel: socket.socket) -> Any:
+    """The next message. Raises EOFError when the other side is gone."""
+    (length,) = HEADER.unpack(_exactly(channel, HEADER.size))
+    if length > MAX_MESSAGE:
+        raise EOFError("oversized message")
+    return json.loads(_exactly(channel, length))
+
+
+def _exactly(channel: socket.socket, count: int) -> bytes:
+    data = b""
+    while len(data) < count:
+        chunk = channel.recv(count - len(data))
+        if not chunk:
+            raise EOFError("the other side closed")
+        data += chunk
+    return data
+
+
+def main(arguments: list[str]) -> None:
+    """Preload, report ready, then fork and bury workers on request."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # an interrupt at the terminal is the trainer's to handle
+    control = socket.socket(fileno=int(arguments[0]))
+    parent = os.getppid()
+    for name in arguments[1:]:
+        module = importlib.import_module(name)
+        if hasattr(module, "warm_up"):
+            module.warm_up()
+    gc.collect()
+    gc.freeze()  # keeps the shared pages shared
+    control.sendall(b"r")
+    children: set[int] = set()
+    try:
+        while os.getppid() == parent:
+            ready, _, _ = select.select([control], [], [], 1.0)
+            if ready and not _serve(control, children):
+                break
+    finally:
+        for pid in children:
+            _bury(pid)
+
+
+def _serve(control: socket.socket, children: set[int]) -> bool:
+    """One request: ``fork`` with limits and a socket, or ``end`` with a pid. False at the end of the file."""
+    data, descriptors, _, _ = socket.recv_fds(control, 256, 1)
+    if not data:
+        return False
+    request = json.loads(data)
+    if request["do"] == "fork":
+        channel = socket.socket(fileno=descriptors[0])
+        host = os.getpid()
+        pid = os.fork()
+        if pid == 0:
+            control.close()
+            _work(channel, host, request["limits"])
+        channel.close()
+        children.add(pid)
+        send(control, pid)
+    else:
+        children.discard(request["pid"])
+        send(control, _bury(request["pid"]))
+    return True
+
+
+def _bury(pid: int) -> int:
+    """Kill and reap a child: its exit code, or minus the signal that ended it first."""
+    with contextlib.suppress(ProcessLookupError):
+        os.kill(pid, signal.SIGKILL)
+    try:
+        return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+    except ChildProcessError:
+        return 0
+
+
+def _work(channel: socket.socket, host: int, limits: dict[str, float]) -> None:
+    """A worker's whole life; never returns."""
+    code = 0
+    try:
+        _die_with(host)
+        _limit_resources(int(limits["memory_mb"]))
+        sys.addaudithook(_refuse)
+        while True:
+            function, arguments = receive(channel)
+            send(channel, _answer(function, arguments, limits["cpu_s"]))
+    except EOFError:
+        pass
+    except BaseException:
+        code = 1
+    finally:
+        os._exit(code)
+
+
+def _answer(function: str, arguments: list[Any], cpu_s: float) -> dict[str, Any]:
+    """Run one request under its own CPU clock: at its end SIGPROF, not handled by anyone, ends the process."""
+    call = _resolve(function)
+    signal.setitimer(signal.ITIMER_PROF, cpu_s)
+    try:
+        result: dict[str, Any] = {"ok": call(*arguments)}
+    except MemoryError:
+        result = {"lost": "memory"}
+    except RecursionError:
+        result = {"lost": "recursion"}
+    except Exception as error:
+        result = {"error": f"{type(error).__name__}: {error}"[:500]}
+    finally:
+        signal.setitimer(signal.ITIMER_PROF, 0)
+    result["peak_mb"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024
+    return result
+
+
+def _resolve(function: str) -> Callable[..., Any]:
+    module, _, name = function.partition(":")
+    found: Callable[..., Any] = getattr(importlib.import_module(module), name)
+    return found
+
+
+def _die_with(host: int) -> None:
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+    if os.getppid() != host:
+        os._exit(0)
+
+
+def _limit_resources(memory_mb: int) -> None:
+    """Address space may grow by the limit from what the host had; no core dumps, no written files."""
+    wanted = [(resource.RLIMIT_CORE, 0), (resource.RLIMIT_FSIZE, 0)]
+    if sys.platform == "linux":
+        with open("/proc/self/statm") as statm:
+            pages = int(statm.read().split()[0])
+        wanted.append((resource.RLIMIT_AS, pages * resource.getpagesize() + (memory_mb << 20)))
+    for which, value in wanted:
+        with contextlib.suppress(ValueError, OSError):  # a container may already allow less
+            resource.setrlimit(which, (value, value))
+
+
+def _refuse(event: str, arguments: tuple[Any, ...]) -> None:
+    """Second line of defence: what no check needs ends the worker at once."""
+    if event == "open":
+        refused = bool(arguments[2] & (os.O_WRONLY | os.O_RDWR | os.O_CREAT))
+    elif event == "compile":
+        # Function definitions are what dataclasses and sympy's polynomials generate; anything else is text evaluated.
+        source, filename = arguments
+        generated = isinstance(source, bytes | str) and source[:4] in (b"def ", "def ")
+        refused = source is not None and not generated and not str(filename).endswith(".py")
+    else:
+        refused = event.startswith(_FORBIDDEN_EVENTS) and event not in ("socket.sethostname", "socket.__new__")
+    if refused:
+        os._exit(FORBIDDEN_EXIT)

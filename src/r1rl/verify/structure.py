@@ -1,0 +1,277 @@
+r"""The shape of an answer: which sets, tuples, intervals, relations and matrices its expressions stand in.
+
+Only text is looked at here; the expressions at the leaves stay text until ``algebra`` compares them.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import Literal
+
+MAX_ITEMS = 100
+
+_OPEN, _CLOSE = "([{", ")]}"
+_INTERSECTION = re.compile(r"\\cap(?![a-zA-Z])")
+_UNION = re.compile(r"\\cup(?![a-zA-Z])|(?<=[)\]])\s*U\s*(?=[(\[])")
+_MINUS = re.compile(r"\\setminus(?![a-zA-Z])")
+_MEMBER = re.compile(r"\\in(?![a-zA-Z])")
+_SEPARATOR = re.compile(r",|;|(?<![a-zA-Z\\])(?:and|or)(?![a-zA-Z])")
+_OPERATOR = re.compile(r"\\(?:le|ge|ne|approx|equiv)(?![a-zA-Z])|<=|>=|!=|[<>=]")
+_OPERATOR_NAMES = {"\\le": "<=", "\\ge": ">=", "\\ne": "!=", "!=": "!=", "\\approx": "=", "\\equiv": "="}
+_PLUS_MINUS = re.compile(r"\\(pm|mp)(?![a-zA-Z])")
+_MATRIX = re.compile(r"\\begin\s*\{([pbBv]?matrix|array)\}(?:\s*\{[lcr|]*\})?(.*)\\end\s*\{\1\}", re.DOTALL)
+_ROW = re.compile(r"\\\\")
+_BUILDER = re.compile(r"\\mid(?![a-zA-Z])|(?<!\|)\|(?!\|)|:")
+_REALS = re.compile(r"\\mathbb\s*\{?\s*R\s*\}?")
+_DOMAIN = re.compile(r"\\mathbb\s*\{?\s*[ZNQ]\s*\}?(?:\s*[_^]\s*\{?[+*0]\}?)*")
+_NAME = re.compile(
+    r"(?:\\[a-zA-Z]+\s*)*[a-zA-Z](?:_(?:\{[^{}]*\}|[a-zA-Z0-9]))?'*(?:\s*\(\s*[a-zA-Z0-9](?:\s*,\s*[a-zA-Z0-9])*\s*\))?|"
+    r"\\[a-zA-Z]+(?:_(?:\{[^{}]*\}|[a-zA-Z0-9]))?|\(\s*[a-zA-Z](?:\s*,\s*[a-zA-Z])+\s*\)|[a-zA-Z](?:\s*,\s*[a-zA-Z])+"
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Leaf:
+    """A scalar expression, a number or words."""
+
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class Items:
+    """Several values: a ``set`` in braces, an unordered bare ``list``, or a ``tuple`` with its brackets."""
+
+    kind: Literal["set", "list", "tuple"]
+    items: tuple[Node, ...]
+    brackets: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Sets:
+    """Two sets joined: ``union``, ``intersection`` or ``minus``."""
+
+    kind: Literal["union", "intersection", "minus"]
+    parts: tuple[Node, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Relation:
+    """``left op right``, or a chain such as ``0 < x <= 1``: one more side than operators."""
+
+    sides: tuple[Node, ...]
+    operators: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Matrix:
+    """Rows of leaves."""
+
+    rows: tuple[tuple[Node, ...], ...]
+
+
+Node = Leaf | Items | Sets | Relation | Matrix
+
+
+class Malformed(ValueError):
+    """Text whose brackets or separators make no answer."""
+
+
+def parse(text: str) -> Node:
+    """The structure of a normalised answer. Raises Malformed."""
+    text = text.strip()
+    if not text:
+        raise Malformed("empty")
+    relation = _relation(text)
+    if relation is not None:
+        return relation
+    parts = _split(text, _SEPARATOR)
+    if len(parts) > 1:
+        return _list(parts)
+    return _single(text)
+
+
+def is_name(text: str) -> bool:
+    """Whether text names something that is given a value: ``x``, ``f(x)``, ``a_1``, ``(x, y)``."""
+    return _NAME.fullmatch(text.strip()) is not None
+
+
+def _list(parts: list[str]) -> Node:
+    """Bare values in a row; ``n = 2, 3, 4`` is one relation with a list to its right."""
+    parts = [part for part in parts if part.strip()]
+    if not parts or len(parts) > MAX_ITEMS:
+        raise Malformed("separators")
+    if len(parts) == 1:
+        return parse(parts[0])
+    nodes = [parse(part) for part in parts]
+    nodes = [node for node in nodes if not _is_condition(node)] or nodes
+    if len(nodes) == 1:
+        return nodes[0]
+    items = tuple(item for node in nodes for item in _spread(node))
+    first = items[0]
+    if (
+        isinstance(first, Relation)
+        and first.operators == ("=",)
+        and not any(isinstance(i, Relation) for i in items[1:])
+    ):
+        return Relation((first.sides[0], Items("list", (first.sides[1], *items[1:]))), ("=",))
+    return Items("list", items)
+
+
+def _is_condition(node: Node) -> bool:
+    """``k \\in \\mathbb{Z}`` beside a value says what its letters are, not what the answer is."""
+    if not isinstance(node, Relation) or node.operators != ("in",):
+        return False
+    domain = node.sides[1]
+    return isinstance(domain, Leaf) and _DOMAIN.fullmatch(domain.text) is not None
+
+
+def _spread(node: Node) -> tuple[Node, ...]:
+    """A ± inside a list is two of its items."""
+    return node.items if isinstance(node, Items) and node.kind == "list" else (node,)
+
+
+def _relation(text: str) -> Node | None:
+    """A chain of relations at the top level, or membership in a set."""
+    if len(_split(text, _SEPARATOR)) > 1 and not _names_then_relation(text):
+        return None
+    member = _split(text, _MEMBER)
+    if len(member) == 2:
+        return Relation((parse(member[0]), parse(member[1])), ("in",))
+    sides, operators = _split_keeping(text, _OPERATOR)
+    if not operators:
+        return None
+    if any(not side.strip() for side in sides):
+        raise Malformed("relation")
+    names = tuple(_OPERATOR_NAMES.get(operator, operator) for operator in operators)
+    return Relation(tuple(_names(side) for side in sides), names)
+
+
+def _names_then_relation(text: str) -> bool:
+    """``x, y = 1, 2``: only names stand before the one equals sign."""
+    sides, operators = _split_keeping(text, _OPERATOR)
+    return operators == ["="] and "," in sides[0] and is_name(sides[0])
+
+
+def _names(text: str) -> Node:
+    return Leaf(text.strip()) if is_name(text) else parse(text)
+
+
+def _single(text: str) -> Node:
+    """One value without separators at its top level."""
+    for pattern, kind in ((_UNION, "union"), (_INTERSECTION, "intersection"), (_MINUS, "minus")):
+        parts = _split(text, pattern)
+        if len(parts) > 1:
+            return Sets(kind, tuple(parse(part) for part in parts))  # type: ignore[arg-type]
+    if _REALS.fullmatch(text):
+        return Items("tuple", (Leaf("-\\infty"), Leaf("\\infty")), "()")
+    matrix = _MATRIX.fullmatch(text.strip("()[] "))
+    if matrix and matrix.group(2).count("\\begin") == 0:
+        if matrix.group(1) != "vmatrix":
+            return _matrix(matrix.group(2))
+        return Leaf(text)
+    bracketed = _bracketed(text)
+    if bracketed is not None:
+        return bracketed
+    return _plus_minus(text)
+
+
+def _bracketed(text: str) -> Node | None:
+    """A set, tuple or interval that takes up the whole text; None for anything else, ``(x + 1)`` included."""
+    for opening, closing in (
+        ("\\{", "\\}"),
+        ("{", "}"),
+        ("(", ")"),
+        ("[", "]"),
+        ("(", "]"),
+        ("[", ")"),
+        ("\\langle", "\\rangle"),
+    ):
+        if text.startswith(opening) and text.endswith(closing) and len(text) >= len(opening) + len(closing):
+            inner = text[len(opening) : -len(closing)]
+            if _encloses(inner):
+                return _inside(inner, opening[-1] + closing[-1])
+    return None
+
+
+def _inside(inner: str, brackets: str) -> Node | None:
+    is_set = brackets == "{}"
+    if is_set and not inner.strip():
+        return Items("set", ())
+    if is_set:
+        builder = _split(inner, _BUILDER)
+        if len(builder) == 2 and _split_keeping(builder[1], _OPERATOR)[1]:
+            return parse(builder[1])
+    parts = _split(inner, _SEPARATOR)
+    if len(parts) > MAX_ITEMS or (len(parts) > 1 and any(not part.strip() for part in parts)):
+        raise Malformed("separators")
+    if is_set:
+        return Items("set", tuple(node for part in parts for node in _spread(parse(part))))
+    if len(parts) == 1:
+        return parse(inner) if _has_structure(inner) else None
+    return Items("tuple", tuple(parse(part) for part in parts), "()" if brackets == "ee" else brackets)
+
+
+def _has_structure(inner: str) -> bool:
+    """Whether brackets around one thing are only brackets: around a set, a relation or another bracketed value."""
+    return not isinstance(parse(inner), Leaf)
+
+
+def _encloses(inner: str) -> bool:
+    """Whether the brackets around ``inner`` belong together: inside, none closes that did not open."""
+    depth = 0
+    for index, character in enumerate(inner):
+        if character in _OPEN:
+            depth += 1
+        elif character in _CLOSE:
+            depth -= 1
+        elif character == "\\" and inner.startswith(("\\langle", "\\rangle"), index):
+            depth += 1 if inner.startswith("\\langle", index) else -1
+        if depth < 0:
+            return False
+    return depth == 0
+
+
+def _matrix(body: str) -> Node:
+    rows = [row for row in _ROW.split(body) if row.strip()]
+    cells = tuple(tuple(Leaf(cell.strip()) for cell in row.split("&")) for row in rows)
+    if not cells or len({len(row) for row in cells}) != 1 or sum(map(len, cells)) > MAX_ITEMS:
+        raise Malformed("matrix")
+    return Matrix(cells)
+
+
+def _plus_minus(text: str) -> Node:
+    r"""``a \pm b`` as the two values it stands for."""
+    if not _PLUS_MINUS.search(text):
+        return Leaf(text)
+    upper = _PLUS_MINUS.sub(lambda match: "+" if match.group(1) == "pm" else "-", text)
+    lower = _PLUS_MINUS.sub(lambda match: "-" if match.group(1) == "pm" else "+", text)
+    return Items("list", (Leaf(upper.strip().removeprefix("+").strip()), Leaf(lower.strip().removeprefix("+").strip())))
+
+
+def _split(text: str, separator: re.Pattern[str]) -> list[str]:
+    return _split_keeping(text, separator)[0]
+
+
+def _split_keeping(text: str, separator: re.Pattern[str]) -> tuple[list[str], list[str]]:
+    """Text split where ``separator`` stands outside all brackets and environments, and what stood there."""
+    parts, found, start = [], [], 0
+    depths = _depths(text)
+    for match in separator.finditer(text):
+        if match.start() >= start and depths[match.start()] == 0:
+            parts.append(text[start : match.start()])
+            found.append(match.group())
+            start = match.end()
+    return [*parts, text[start:]], found
+
+
+def _depths(text: str) -> list[int]:
+    """How deep in brackets each character stands. Interval brackets need not match: ``(0, 1]`` closes."""
+    depths, depth = [], 0
+    for index, character in enumerate(text):
+        if character in _CLOSE or text.startswith(("\\end{", "\\rangle"), index):
+            depth = max(0, depth - 1)
+        depths.append(depth)
+        if character in _OPEN or text.startswith(("\\begin{", "\\langle"), index):
+            depth += 1
+    return depths

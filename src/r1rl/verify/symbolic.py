@@ -1,0 +1,59 @@
+"""Compare two answers by structure and algebra. Runs in a sandbox worker: nothing here may be called on raw model
+output in the trainer's own process."""
+
+from __future__ import annotations
+
+from functools import lru_cache
+
+from r1rl.verify import algebra
+from r1rl.verify.compare import Comparison
+from r1rl.verify.notation import normalise
+from r1rl.verify.structure import Malformed, Node, parse
+
+_WARM_UP = r"""
+\frac{1}{2}+\sqrt{3} ~ 0.5+3^{1/2}
+x^2+2x+1 ~ (x+1)^2
+(1,2]\cup[3,\infty) ~ (1,2]\cup(3,4)
+\{1,2\} ~ 2,1
+\frac{\pi}{6} ~ \arctan(1/\sqrt{3})
+\sin^2 x ~ 1-\cos^2 x
+\log_2 8+2n! ~ \ln 2
+y=2x+1 ~ 2x-y+1=0
+|x-1| ~ \sqrt[3]{5}\cdot e^{2x}
+\frac{a-b}{2c} ~ 3\pm 2i
+\begin{pmatrix}1&2\\3&4\end{pmatrix} ~ \begin{pmatrix}1&2\\3&5\end{pmatrix}
+\int_0^1 x^2 e^x dx ~ \sum_{k=1}^{n} k^2
+\int \sqrt{\tan x} dx ~ \prod_{k=1}^5 k
+\lim_{x\to 0}\frac{\sin x}{x} ~ \det\begin{pmatrix}1&2\\3&4\end{pmatrix}
+"""
+
+
+def compare(gold: str, answer: str) -> list[str]:
+    """[outcome, path] of two cleaned answers, as a sandbox returns it."""
+    try:
+        gold_node = _parsed(gold)
+    except Malformed:
+        return ["unparsable", "gold"]
+    try:
+        answer_node = _parsed(answer)
+    except Malformed:
+        return ["unparsable", "structure"]
+    comparison = Comparison()
+    try:
+        same = comparison.equal(gold_node, answer_node)
+    except algebra.Unparsable:
+        return ["unparsable", "expression"]
+    except algebra.Undecided as reason:
+        return ["unparsable", str(reason)]
+    return ["correct" if same else "wrong", comparison.path]
+
+
+@lru_cache(maxsize=512)
+def _parsed(text: str) -> Node:
+    return parse(normalise(text))
+
+
+def warm_up() -> None:
+    """Fill the grammar's and sympy's caches once, before workers are forked from this process."""
+    for pair in _WARM_UP.strip().splitlines():
+        compare(*pair.split(" ~ "))
