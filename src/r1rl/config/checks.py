@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import difflib
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 
-from r1rl.config.run import RunConfig, stages_of
+from r1rl.config.references import OUTPUTS, POLICIES, USES, Reference, pick, references_in, strings
+from r1rl.config.run import RunConfig, StageConfig, stages_of
 
 Problem = tuple[tuple[str, ...], str]
 """The key to change and what is wrong with it."""
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]*")
-_MAKES_NO_MODEL = frozenset({"evaluate"})
 
 
 def check_names(run: RunConfig) -> Iterator[Problem]:
@@ -29,20 +29,51 @@ def check_stage(run: RunConfig, stage: str, resolved: RunConfig) -> Iterator[Pro
     kind = stages_of(run)[stage].kind
     for check in CHECKS.get(kind, ()):
         yield from check(resolved)
-    if kind != "pretrain":
+    yield from _references(run, stage, resolved)
+    if "model" in USES[kind]:
         yield from _start(run, stage, resolved)
 
 
 def _start(run: RunConfig, stage: str, resolved: RunConfig) -> Iterator[Problem]:
     key, path, plan = ("model", "path"), resolved.model.path, stages_of(run)
     names = list(plan)
-    earlier = [name for name in names[: names.index(stage)] if plan[name].kind not in _MAKES_NO_MODEL]
+    earlier = [name for name in names[: names.index(stage)] if plan[name].kind in POLICIES]
     if not path:
         choices = f", or an earlier stage: {', '.join(earlier)}" if earlier else ""
         yield key, f"stage {stage} has no model to start from; name a Hugging Face model, a local folder{choices}"
     elif path in names and path not in earlier:
-        why = "makes no model" if plan[path].kind in _MAKES_NO_MODEL else "does not come before it"
+        why = "does not come before it" if plan[path].kind in POLICIES else "makes no model that writes text"
         yield key, f"stage {stage} starts from stage {path}, which {why}"
+
+
+def _references(run: RunConfig, stage: str, resolved: RunConfig) -> Iterator[Problem]:
+    """Every ``${STAGE.OUTPUT}`` that the stage depends on must name what an earlier stage makes."""
+    plan = stages_of(run)
+    earlier = list(plan)[: list(plan).index(stage)]
+    dumped = resolved.model_dump(mode="json")
+    for section in USES[plan[stage].kind]:
+        for path, text in strings(pick(dumped, section), tuple(section.split("."))):
+            for reference in references_in(text):
+                wrong = _wrong_reference(reference, plan, earlier)
+                if wrong:
+                    yield path, wrong
+
+
+def _wrong_reference(reference: Reference, plan: Mapping[str, StageConfig], earlier: list[str]) -> str | None:
+    if not reference.stage:
+        return f"{reference.text} is no reference; write ${{STAGE.model}} or ${{STAGE.data}}"
+    if reference.stage not in plan:
+        near = difflib.get_close_matches(reference.stage, plan, n=1)
+        return f"{reference.text}: no stage is called {reference.stage}" + (
+            f"; did you mean {near[0]}?" if near else ""
+        )
+    if reference.stage not in earlier:
+        return f"{reference.text}: stage {reference.stage} does not come before this one"
+    made = OUTPUTS[plan[reference.stage].kind]
+    if reference.output not in made:
+        makes = " and ".join(sorted(made)) or "neither model nor data"
+        return f"{reference.text}: a stage of kind {plan[reference.stage].kind} makes {makes}"
+    return None
 
 
 def _groups(run: RunConfig) -> Iterator[Problem]:
@@ -141,6 +172,16 @@ def _rewards(run: RunConfig) -> Iterator[Problem]:
                 )
 
 
+def _kept_rewards(run: RunConfig) -> Iterator[Problem]:
+    for name in run.sample.keep:
+        if name not in run.rewards:
+            near = difflib.get_close_matches(name, run.rewards, n=1) or sorted(run.rewards)
+            yield ("sample", "keep"), f"no reward is called {name}; configured: {', '.join(near) or 'none'}"
+    for name in run.sample.limits:
+        if name not in run.data.train and name not in run.sample.mix:
+            yield ("sample", "limits"), f"no source is called {name}; there are {', '.join(run.data.train)}"
+
+
 def _evaluation_data(run: RunConfig) -> Iterator[Problem]:
     if not run.data.eval:
         yield ("data", "eval"), "no evaluation data; add data.eval.NAME.path"
@@ -168,4 +209,7 @@ CHECKS: dict[str, tuple[Check, ...]] = {
     "pretrain": (_architecture,),
     "grpo": (_groups, _sampling, _vllm, _lengths, _guards, _training_data, _rewards, _periodic_evaluation),
     "evaluate": (_evaluation_data,),
+    "sft": (_training_data,),
+    "sample": (_training_data, _kept_rewards),
+    "reward_model": (_training_data,),
 }

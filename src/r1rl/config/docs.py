@@ -26,8 +26,9 @@ sizes that follow from it, and `RUN/config.yaml` is the file with every default 
 - `extends: other.yaml` builds on another file, relative to this one. A reward or data source from there set to
   `null` is left out.
 - `model: NAME` is short for `model: {path: NAME}`, and `accuracy: 1.0` under `rewards` for `accuracy: {weight: 1.0}`.
-- A stage may hold its own `model`, `data`, `rollout`, `rewards`, `grpo`, `pretrain` and `evaluate`: their keys are
-  laid over the run's for that stage alone.
+- A stage may hold its own `model`, `data`, `rollout` and `rewards`, and the section of its kind: their keys are laid
+  over the run's for that stage alone.
+- `${STAGE.model}` and `${STAGE.data}` in a value stand for what an earlier stage made.
 - Text is YAML 1.2: `1e-4` is a number, `no` is text.
 """
 

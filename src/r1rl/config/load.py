@@ -13,11 +13,11 @@ from pydantic import ValidationError
 from r1rl.config.base import Origins, explicit
 from r1rl.config.checks import Problem, check_names, check_stage
 from r1rl.config.explain import Locate, explain
-from r1rl.config.merge import expand, overlay, read_layers, read_overrides, without_removed
+from r1rl.config.merge import expand, only_source, overlay, read_layers, read_overrides, without_removed
 from r1rl.config.run import RunConfig, StageConfig, stages_of
 from r1rl.errors import ConfigError
 
-SECTIONS = tuple(name for name in StageConfig.model_fields if name != "kind")
+SECTIONS = tuple(name for name in StageConfig.model_fields if name not in ("kind", "launch"))
 """Sections that a stage may override."""
 _ANY_KIND = ("model", "data", "rollout", "rewards")
 
@@ -60,8 +60,12 @@ def stage_config(run: RunConfig, stage: str) -> RunConfig:
     if stage not in plan:
         raise ConfigError(f"no stage {stage}; the run has {', '.join(plan)}")
     own = expand(_stage_sections(plan[stage]))
-    merged = without_removed(overlay(explicit(run), own))
-    merged["stages"] = {stage: {"kind": plan[stage].kind}}
+    given = explicit(run)
+    if isinstance(own.get("data"), str):
+        own["data"] = only_source(own["data"])
+        given.get("data", {}).pop("train", None)
+    merged = without_removed(overlay(given, own))
+    merged["stages"] = {stage: {"kind": plan[stage].kind, "launch": plan[stage].launch}}
     origins = run._origins
 
     def locate(key: tuple[str, ...]) -> tuple[str, str]:
@@ -84,7 +88,7 @@ def dump_config(run: RunConfig, path: str | os.PathLike[str]) -> None:
         full = stage_config(run, name).model_dump(mode="json")
         sections = {section: full[section] for section in _stage_sections(stage)}
         _mark_removed(resolved, sections)
-        resolved["stages"][name] = {"kind": stage.kind, **sections}
+        resolved["stages"][name] = {"kind": stage.kind, "launch": stage.launch, **sections}
     target = Path(path)
     target.parent.mkdir(parents=True, exist_ok=True)
     partial = target.with_name(f".{target.name}.{os.getpid()}")

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from r1rl.config.base import Origins
+from r1rl.config.references import references_in
 from r1rl.config.run import RunConfig
 from r1rl.config.source import parse_value, read_yaml
 from r1rl.errors import ConfigError
@@ -48,6 +49,12 @@ def expand(layer: Mapping[str, Any]) -> dict[str, Any]:
             name: expand(stage) if isinstance(stage, Mapping) else stage for name, stage in out["stages"].items()
         }
     return out
+
+
+def only_source(path: str) -> dict[str, Any]:
+    """``data: PATH`` of a stage written out; the source is called after the stage it refers to, or the file."""
+    references = references_in(path)
+    return {"train": {references[0].stage if references else Path(path).stem: {"path": path}}}
 
 
 def _reward(value: Any) -> Any:

@@ -9,10 +9,14 @@ from pydantic import Field, PrivateAttr
 from r1rl.config.base import Origins, Section
 from r1rl.config.data import DataConfig
 from r1rl.config.evaluate import EvaluateConfig
+from r1rl.config.export import ExportConfig
 from r1rl.config.grpo import GRPOConfig
 from r1rl.config.model import ModelConfig, TinyModelConfig
+from r1rl.config.reward_model import RewardModelConfig
 from r1rl.config.rewards import RewardConfig, ScoringConfig
 from r1rl.config.rollout import RolloutConfig
+from r1rl.config.sample import SampleConfig
+from r1rl.config.sft import SFTConfig
 from r1rl.config.tracking import TrackingConfig
 
 
@@ -37,14 +41,22 @@ class PretrainConfig(Section):
 
 
 class StageConfig(Section):
-    """One stage of the recipe. Any section given here overrides the run's for this stage alone."""
+    """One stage of the recipe. Any section given here overrides the run's for this stage alone.
 
-    kind: Literal["pretrain", "grpo", "evaluate"]
-    """What the stage does: train a base model, learn by RL, or measure."""
+    ``${STAGE.model}`` and ``${STAGE.data}`` in a value stand for what an earlier stage made.
+    """
+
+    kind: Literal["pretrain", "sft", "grpo", "sample", "reward_model", "evaluate", "export"]
+    """What the stage does: train a base model, imitate, learn by RL, draw and filter samples, learn a preference,
+    measure, or hand a model to others."""
+    launch: str | None = None
+    """An ``accelerate`` configuration file: the stage runs under ``accelerate launch`` with it, in processes of its
+    own. None runs it in the process of ``r1rl run``."""
     model: str | dict[str, Any] | None = None
     """Name of an earlier stage, a path, or a model section."""
-    data: dict[str, Any] | None = None
-    """Keys of ``data`` for this stage; a source set to null is left out."""
+    data: str | dict[str, Any] | None = None
+    """Keys of ``data`` for this stage; a source set to null is left out. A single text, for example
+    ``${rejection.data}``, is the only training source."""
     rollout: dict[str, Any] | None = None
     """Keys of ``rollout`` for this stage."""
     rewards: dict[str, Any] | None = None
@@ -55,6 +67,14 @@ class StageConfig(Section):
     """Keys of ``pretrain`` for this stage."""
     evaluate: dict[str, Any] | None = None
     """Keys of ``evaluate`` for this stage."""
+    sft: dict[str, Any] | None = None
+    """Keys of ``sft`` for this stage."""
+    sample: dict[str, Any] | None = None
+    """Keys of ``sample`` for this stage."""
+    reward_model: dict[str, Any] | None = None
+    """Keys of ``reward_model`` for this stage."""
+    export: dict[str, Any] | None = None
+    """Keys of ``export`` for this stage."""
 
 
 class HubConfig(Section):
@@ -87,6 +107,10 @@ class RunConfig(Section):
     grpo: GRPOConfig = Field(default_factory=GRPOConfig)
     pretrain: PretrainConfig = Field(default_factory=PretrainConfig)
     evaluate: EvaluateConfig = Field(default_factory=EvaluateConfig)
+    sft: SFTConfig = Field(default_factory=SFTConfig)
+    sample: SampleConfig = Field(default_factory=SampleConfig)
+    reward_model: RewardModelConfig = Field(default_factory=RewardModelConfig)
+    export: ExportConfig = Field(default_factory=ExportConfig)
     tracking: TrackingConfig = Field(default_factory=TrackingConfig)
     hub: HubConfig | None = None
     stages: dict[str, StageConfig] = Field(default_factory=dict)

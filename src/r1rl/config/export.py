@@ -1,0 +1,22 @@
+"""Handing a model to others."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import Field
+
+from r1rl.config.base import Section
+
+
+class ExportConfig(Section):
+    """A folder that transformers and ``vllm serve`` open."""
+
+    folder: str | None = None
+    """Where to write it; None takes RUN/STAGE/model."""
+    dtype: Literal["float32", "bfloat16", "float16"] = "bfloat16"
+    """Precision of the weights on disk."""
+    chat_template: bool = True
+    """Give a tokenizer without chat template one that writes the prompts it was trained on."""
+    max_shard_gb: float = Field(5.0, gt=0)
+    """Largest weight file."""

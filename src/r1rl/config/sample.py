@@ -1,0 +1,98 @@
+"""Rejection sampling: what is drawn, what is kept."""
+
+from __future__ import annotations
+
+from pydantic import Field
+
+from r1rl.config.base import Section
+from r1rl.config.data import DatasetConfig
+
+
+def _accuracy() -> dict[str, float]:
+    return {"accuracy": 0.5}
+
+
+class LanguageFilterConfig(Section):
+    """Drop responses whose words are not nearly all in one language."""
+
+    target: str | None = None
+    """Language code, for example ``en``; None takes any of ``among`` as long as it is one."""
+    among: list[str] = Field(default_factory=lambda: ["en", "zh"])
+    """Languages a response may be in where there is no target."""
+    min_share: float = Field(0.95, ge=0, le=1)
+    """Share of the words that must be in that language."""
+
+
+class FilterConfig(Section):
+    """Rules on the text of a sample, after its rewards said that it is right. None switches one off."""
+
+    truncated: bool = True
+    """Drop samples cut at the length limit."""
+    thought: bool = True
+    """Drop samples without exactly one closed thought and something after it."""
+    language: LanguageFilterConfig | None = Field(default_factory=LanguageFilterConfig)
+    max_paragraph_words: int | None = Field(400, ge=1)
+    """Drop samples with a longer paragraph (paper: long paragraphs)."""
+    code_blocks: bool = True
+    """Drop samples with a fenced block of code."""
+    max_repetition: float | None = Field(0.3, ge=0, le=1)
+    """Drop samples in which a larger share of the 8-grams came before."""
+    min_tokens: int = Field(0, ge=0)
+    """Drop shorter samples."""
+
+
+class RewriteConfig(Section):
+    """Have an OpenAI-compatible endpoint rewrite each kept sample for readability; it is verified again afterwards."""
+
+    url: str = Field(min_length=1)
+    """Base address, for example ``http://localhost:8000/v1``."""
+    model: str = Field(min_length=1)
+    """Name of the model there."""
+    instruction: str = (
+        "Rewrite the response below so that its reasoning is easy to follow: complete sentences, one language, no "
+        "repetition. Keep the tags <think>, </think>, <answer> and </answer>, every step, and the final answer."
+    )
+    """What it is asked, before the question and the response."""
+    api_key_env: str | None = None
+    """Environment variable with the key."""
+    temperature: float = Field(0.3, ge=0)
+    """Of the endpoint's sampling."""
+    max_tokens: int = Field(4096, ge=1)
+    """Longest rewriting."""
+    timeout_s: float = Field(120.0, gt=0)
+    """Longest wait for one rewriting."""
+    retries: int = Field(3, ge=0)
+    """Further attempts; after them the sample is dropped as ``rewrite``."""
+    concurrent: int = Field(8, ge=1)
+    """Requests under way at once."""
+
+
+class SampleConfig(Section):
+    """N samples a problem of ``data.train``, verified, filtered, deduplicated, balanced and decontaminated."""
+
+    samples: int = Field(4, ge=1)
+    """Completions a problem."""
+    temperature: float = Field(1.0, ge=0)
+    """0 is greedy."""
+    top_p: float = Field(1.0, gt=0, le=1)
+    """Sample from the likeliest tokens that hold this much probability."""
+    max_new_tokens: int | None = Field(None, ge=1)
+    """None takes the rollout's."""
+    keep: dict[str, float] = Field(default_factory=_accuracy)
+    """A sample stays where each of these rewards that applies to it is above its bound; one whose source has none
+    of them is dropped as unverified."""
+    filters: FilterConfig = Field(default_factory=FilterConfig)
+    rewrite: RewriteConfig | None = None
+    deduplicate: bool = True
+    """Drop a response that the same question already has, blanks and case aside."""
+    decontaminate: int = Field(10, ge=0)
+    """Drop rows that share so many words in a row with a problem of any evaluation set of the run, or hold one that
+    is shorter whole (paper: 10); 0 is off."""
+    per_problem: int | None = Field(None, ge=1)
+    """Rows a problem may have, the shortest first; easy problems would crowd the others out."""
+    limits: dict[str, int] = Field(default_factory=dict)
+    """Rows a source may have; what is above is left out, rarest problems kept first."""
+    mix: dict[str, DatasetConfig] = Field(default_factory=dict)
+    """Sources whose rows have a response already, added after the filters of origin; they too are decontaminated."""
+    response: str = "response"
+    """Column of that response."""
