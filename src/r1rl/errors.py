@@ -25,3 +25,7 @@ class ModelError(R1Error):
 
 class TrainingError(R1Error):
     """A guard stopped the run: a non-finite or collapsed quantity."""
+
+
+class EngineError(R1Error):
+    """The engine that samples completions failed, hung, or serves other weights than the learner's."""

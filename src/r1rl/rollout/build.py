@@ -19,7 +19,7 @@ def build_torch(cfg: RunConfig, policy: Policy) -> Engine:
     return TorchEngine(policy, cfg.rollout.max_concurrent, autocast)
 
 
-ENGINES: dict[str, Build | str] = {"torch": build_torch, "vllm": "r1rl.rollout.vllm_engine:build"}
+ENGINES: dict[str, Build | str] = {"torch": build_torch, "vllm": "r1rl.rollout.vllm.build:build"}
 """A builder, or where to import one from when it is needed."""
 
 

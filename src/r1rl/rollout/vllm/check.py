@@ -1,0 +1,103 @@
+"""Is what the engine serves what the learner trained? Asked after every sync, because a sync can fail in silence."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+from r1rl.errors import EngineError
+from r1rl.model.forward import PackedTokens, PolicyForward
+from r1rl.model.load import Policy
+
+TEXTS = (
+    "User: What is 7 + 5 - 3?\nAssistant: <think>7 + 5 = 12\n12 - 3 = 9</think>\n<answer>9</answer>",
+    "Let x be the number of apples. Then 2x + 4 = 18, so x = 7.",
+    "The answer does not follow from the first step, so let me check it again.",
+    "def add(a, b):\n    return a + b",
+)
+"""What the probes say; any text does, this is near what a policy reads and writes."""
+LONGEST = 48
+TOLERANCE = {torch.float32: 1e-3, torch.bfloat16: 0.05}
+"""Largest mean |Δ|, nats. Measured on the CPU build: 1e-6 in fp32, 0.01 in bf16; a stale output head gives 0.7."""
+MOVED = {torch.float32: 1e-5, torch.bfloat16: 2e-3}
+"""A change of the learner larger than this must show in the engine, which is otherwise bit for bit the old one."""
+
+
+class SyncError(EngineError):
+    """The engine does not serve the weights that it was sent."""
+
+
+@dataclass(frozen=True, slots=True)
+class Expected:
+    """The learner's log-probabilities of the probe tokens, at one version."""
+
+    version: int
+    logps: np.ndarray
+
+
+class SyncCheck:
+    """Fixed probe tokens, scored by learner and engine alike.
+
+    Args:
+        autocast: precision of the learner's passes; None is float32.
+        tolerance: largest mean |Δ log p|, nats; None takes :data:`TOLERANCE`.
+    """
+
+    def __init__(self, policy: Policy, autocast: torch.dtype | None, tolerance: float | None = None) -> None:
+        dtype = autocast or torch.float32
+        self.tolerance = tolerance or TOLERANCE[dtype]
+        self.moved = MOVED[dtype]
+        self.forward = PolicyForward(policy.model, 1.0, 4096, autocast)
+        self.prompts = [policy.tokenizer.encode(text, add_special_tokens=False)[:LONGEST] for text in TEXTS]
+        self._last: dict[str, tuple[Expected, np.ndarray]] = {}
+
+    @torch.no_grad()
+    def expect(self, version: int) -> Expected:
+        """One forward pass of the learner (a collective under ZeRO-3)."""
+        model = self.forward.model
+        was_training = model.training
+        model.eval()
+        tokens = PackedTokens.build(self.prompts, [1] * len(self.prompts), model.device)
+        logps_C, _ = self.forward(tokens)
+        model.train(was_training)
+        return Expected(version, logps_C.float().cpu().numpy())
+
+    def compare(self, engine: str, expected: Expected, version: str, logps: Sequence[Sequence[float]]) -> float:
+        """Mean |Δ log p| of the probe tokens, nats.
+
+        Args:
+            engine: who answered, for the message and to remember its last answer.
+            version: the weight version it reports.
+            logps: of each probe's tokens but the first.
+
+        Raises:
+            SyncError: another version, log-probabilities too far off, or none moved though the learner's did.
+        """
+        if version != str(expected.version):
+            raise SyncError(f"{engine} serves weight version {version}, the learner is at {expected.version}")
+        measured = np.concatenate([np.asarray(row, np.float32) for row in logps])
+        if measured.shape != expected.logps.shape:
+            raise SyncError(f"{engine} returned {measured.size} probe tokens instead of {expected.logps.size}")
+        gap = float(np.abs(measured - expected.logps).mean())
+        if not gap <= self.tolerance:
+            raise SyncError(
+                f"{engine} reports weight version {version} but serves other weights: its log-probabilities are "
+                f"{gap:.3g} nats off the learner's on average, where {self.tolerance:g} is allowed "
+                "(rollout.vllm.check_tolerance)"
+            )
+        before, old = self._last.get(engine, (expected, measured))
+        step = float(np.abs(expected.logps - before.logps).mean())
+        if step > self.moved and np.array_equal(old, measured):
+            raise SyncError(
+                f"{engine} reports weight version {version}, but none of its log-probabilities moved since version "
+                f"{before.version}, while the learner's did by {step:.3g} nats: the sync did not arrive"
+            )
+        self._last[engine] = (expected, measured)
+        return gap
+
+    def forget(self, engine: str) -> None:
+        """Its next answer comes from a new process."""
+        self._last.pop(engine, None)

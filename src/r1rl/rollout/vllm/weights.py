@@ -1,0 +1,166 @@
+"""The learner's weights on their way out: gathered layer by layer, cut into buckets, written to shared memory."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tempfile
+import weakref
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
+from itertools import groupby
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from r1rl.errors import EngineError
+
+BACKEND = "r1rl_shm"
+"""Name of the worker's side with vLLM's factory."""
+SHM = "/dev/shm"
+PREFIX = "r1rl-weights-"
+_ALIGN = 64
+
+
+class Meta(NamedTuple):
+    """Name, dtype on the wire and full shape of one parameter."""
+
+    name: str
+    dtype: torch.dtype
+    shape: tuple[int, ...]
+
+
+class PolicyWeights:
+    """The policy's parameters under their checkpoint names, in the engine's precision; each iteration reads anew.
+
+    Has the methods of vLLM's ``WeightSource``, so vLLM's own trainer engines take it too. Under ZeRO-3 every rank
+    iterates in step: a layer is gathered whole, handed out and freed. Tied parameters come once.
+    """
+
+    def __init__(self, model: nn.Module, dtype: torch.dtype) -> None:
+        self.model, self.dtype = model, dtype
+
+    def metadata(self) -> list[Meta]:
+        return [
+            Meta(name, self.dtype, tuple(getattr(p, "ds_shape", p.shape))) for name, p in self.model.named_parameters()
+        ]
+
+    def __iter__(self) -> Iterator[tuple[str, Tensor]]:
+        for _, members in groupby(self.model.named_parameters(), key=lambda pair: _layer(pair[0])):
+            group = list(members)
+            with _gathered([p for _, p in group]):
+                for name, parameter in group:
+                    yield name, parameter.detach().to(self.dtype)
+
+    def held_names(self) -> None:
+        """Every rank holds everything."""
+
+
+def _layer(name: str) -> str:
+    """The part of a name up to its first number: one group a layer."""
+    parts = name.split(".")
+    numbered = next((i for i, part in enumerate(parts) if part.isdigit()), None)
+    return name if numbered is None else ".".join(parts[: numbered + 1])
+
+
+def _gathered(parameters: list[nn.Parameter]) -> AbstractContextManager[Any]:
+    if not any(hasattr(p, "ds_id") for p in parameters):
+        return nullcontext()
+    from deepspeed.zero import GatheredParameters
+
+    context: AbstractContextManager[Any] = GatheredParameters(parameters)
+    return context
+
+
+@dataclass(frozen=True, slots=True)
+class Bucket:
+    """Tensors that travel in one request."""
+
+    names: tuple[str, ...]
+    shapes: tuple[tuple[int, ...], ...]
+    offsets: tuple[int, ...]
+
+
+class SharedFolder:
+    """A folder in shared memory that goes away with its owner. Folders of processes that died are swept first."""
+
+    def __init__(self) -> None:
+        parent = Path(SHM if os.access(SHM, os.W_OK) else tempfile.gettempdir())
+        for old in parent.glob(f"{PREFIX}*"):
+            pid = old.name.removeprefix(PREFIX).partition("-")[0]
+            if pid.isdigit() and not Path(f"/proc/{pid}").exists() and Path("/proc/self").exists():
+                shutil.rmtree(old, ignore_errors=True)
+        self.path = Path(tempfile.mkdtemp(prefix=f"{PREFIX}{os.getpid()}-", dir=parent))
+        self._end = weakref.finalize(self, shutil.rmtree, self.path, True)
+
+    def close(self) -> None:
+        self._end()
+
+
+class SharedWeights:
+    """One version of the weights as a file that workers map: written once, loaded by any number of them, any time."""
+
+    def __init__(self, path: Path, version: int, dtype: torch.dtype, size: int, buckets: tuple[Bucket, ...]) -> None:
+        self.path, self.version, self.dtype, self.size, self.buckets = path, version, dtype, size, buckets
+
+    @classmethod
+    def write(cls, source: PolicyWeights, version: int, folder: Path, bucket_bytes: int) -> SharedWeights:
+        """Gather and write everything (a collective under ZeRO-3).
+
+        Raises:
+            EngineError: shared memory has no room for the weights.
+        """
+        layout, size = plan(source.metadata(), bucket_bytes)
+        free = shutil.disk_usage(folder).free
+        if size > free:
+            raise EngineError(
+                f"the weights need {size / 1e9:.1f} GB in {folder.parent}, which has {free / 1e9:.1f} GB left: "
+                "enlarge it (in a container: --shm-size)"
+            )
+        path = folder / f"{version}.bin"
+        path.touch(mode=0o600)
+        bytes_N = torch.from_file(str(path), shared=True, size=size, dtype=torch.uint8)
+        offsets = {name: at for bucket in layout for name, at in zip(bucket.names, bucket.offsets, strict=True)}
+        for name, tensor in source:
+            raw = tensor.contiguous().view(-1).view(torch.uint8)
+            bytes_N[offsets[name] : offsets[name] + raw.numel()].copy_(raw)
+        return cls(path, version, source.dtype, size, layout)
+
+    def requests(self) -> Iterator[dict[str, Any]]:
+        """What each ``update_weights`` request says, one a bucket."""
+        dtype = str(self.dtype).removeprefix("torch.")
+        for bucket in self.buckets:
+            yield {
+                "path": str(self.path),
+                "size": self.size,
+                "names": list(bucket.names),
+                "dtypes": [dtype] * len(bucket.names),
+                "shapes": [list(shape) for shape in bucket.shapes],
+                "offsets": list(bucket.offsets),
+            }
+
+    def remove(self) -> None:
+        """Free the memory once the last worker has unmapped it."""
+        self.path.unlink(missing_ok=True)
+
+
+def plan(metadata: list[Meta], bucket_bytes: int) -> tuple[tuple[Bucket, ...], int]:
+    """Place every tensor in the file, in order, and cut the order into buckets of at most ``bucket_bytes`` (a larger
+    tensor gets one of its own). Returns them and the file's size in bytes."""
+    buckets: list[list[tuple[Meta, int]]] = [[]]
+    at = filled = 0
+    for meta in metadata:
+        size = torch.Size(meta.shape).numel() * meta.dtype.itemsize
+        if buckets[-1] and filled + size > bucket_bytes:
+            buckets.append([])
+            filled = 0
+        buckets[-1].append((meta, at))
+        filled += size
+        at += -(-size // _ALIGN) * _ALIGN
+    made = tuple(
+        Bucket(tuple(m.name for m, _ in b), tuple(m.shape for m, _ in b), tuple(o for _, o in b)) for b in buckets
+    )
+    return made, at
