@@ -1,0 +1,7 @@
+"""The report of a run: reads run folders, writes one HTML file. Depends on no other room but tracking."""
+
+from __future__ import annotations
+
+from r1rl.report.page import write_page, write_report
+
+__all__ = ["write_page", "write_report"]

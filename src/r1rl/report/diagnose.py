@@ -1,0 +1,266 @@
+"""The four questions about a run: is it learning, is it cheating, is it broken, how long yet.
+
+Each answer is a rule of thumb with its figures beside it. It points to a chart, and decides nothing.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from statistics import fmean, median, pvariance
+
+from r1rl.report.read import Run, Stage
+from r1rl.tracking.console import duration
+from r1rl.tracking.jsonl import NON_FINITE
+
+GOOD, UNKNOWN, WARN, BAD = "good", "unknown", "warn", "bad"
+LEVELS = (GOOD, UNKNOWN, WARN, BAD)
+LEAST = 10
+"""Steps before anything is said."""
+
+
+@dataclass(slots=True)
+class Finding:
+    """An answer: its level, a few words, and the figures behind them."""
+
+    level: str
+    words: str
+    why: list[str] = field(default_factory=list)
+
+
+def questions(run: Run, now: float) -> dict[str, Finding]:
+    """The answers for the run's stage of interest: the RL stage it is in, or the last one it had."""
+    stage = stage_of_interest(run)
+    if stage is None:
+        nothing = Finding(UNKNOWN, "Nothing yet", ["No RL stage has logged a step."])
+        return dict.fromkeys(("Is it learning?", "Is it cheating?", "Is it broken?", "How long yet?"), nothing)
+    return {
+        "Is it learning?": learning(run, stage),
+        "Is it cheating?": cheating(run, stage),
+        "Is it broken?": broken(stage),
+        "How long yet?": remaining(run, stage, now),
+    }
+
+
+def stage_of_interest(run: Run) -> Stage | None:
+    """The last RL stage with metrics; where there is none, the last stage with any."""
+    logged = [stage for stage in run.stages if stage.metrics]
+    return next((s for s in reversed(logged) if "reward/mean" in s.names()), logged[-1] if logged else None)
+
+
+def ends(values: Sequence[float]) -> tuple[float, float, float]:
+    """Mean of the first tenth, mean of the last, and the standard error of their difference."""
+    size = max(3, len(values) // 10)
+    first, last = values[:size], values[-size:]
+    return fmean(first), fmean(last), math.sqrt((pvariance(first) + pvariance(last)) / size)
+
+
+def learning(run: Run, stage: Stage) -> Finding:
+    """Does the reward rise by more than its noise, and is there signal left?"""
+    _, reward = stage.curve("reward/mean")
+    if len(reward) < LEAST:
+        return Finding(UNKNOWN, "Too early to say", [f"{len(reward)} steps so far."])
+    first, last, error = ends(reward)
+    why = [f"Reward {first:.2f} → {last:.2f}, first tenth of the steps against the last."]
+    why += [f"Held-out {name} {percent(a)} → {percent(b)}." for name, a, b in held_out(run, stage)]
+    _, flat = stage.curve("rollout/zero_variance_groups")
+    silent = fmean(flat[-max(3, len(flat) // 10) :]) if flat else 0.0
+    if flat:
+        why.append(f"{percent(silent)} of groups carried no signal lately.")
+    if last - first > 3 * error and last - first > 0.01:
+        return Finding(GOOD, "Yes, still rising" if _rising(reward) else "Yes, and it has settled", why)
+    if first - last > 3 * error and first - last > 0.01:
+        return Finding(BAD, "It is unlearning", why)
+    if silent > 0.9:
+        return Finding(BAD, "No: no signal", [*why, "Problems are too hard or too easy, or a reward never varies."])
+    return Finding(WARN, "Not visibly", why)
+
+
+def cheating(run: Run, stage: Stage) -> Finding:
+    """Does the reward rise where quality does not?"""
+    _, reward = stage.curve("reward/mean")
+    if len(reward) < LEAST:
+        return Finding(UNKNOWN, "Too early to say")
+    signs = [sign for check in CHEATS for sign in check(run, stage)]
+    if signs:
+        return Finding(WARN, "Look closer", signs)
+    return Finding(GOOD, "No sign of it", ["Reward, accuracy and length move together. Read some completions anyway."])
+
+
+def _reward_without_accuracy(run: Run, stage: Stage) -> list[str]:
+    _, reward = stage.curve("reward/mean")
+    _, accuracy = stage.curve("reward/accuracy/mean")
+    if len(accuracy) < LEAST:
+        return []
+    (before, after, error), (low, high, _) = ends(accuracy), ends(reward)
+    fell = before - after > max(3 * error, 0.02)
+    return [f"Accuracy fell {percent(before)} → {percent(after)} while the reward rose."] if fell and high > low else []
+
+
+def _memorised(run: Run, stage: Stage) -> list[str]:
+    _, accuracy = stage.curve("reward/accuracy/mean")
+    after = [b for name, _, b in held_out(run, stage) if name.endswith("pass@1")]
+    if len(accuracy) < LEAST or not after:
+        return []
+    gap = ends(accuracy)[1] - fmean(after)
+    text = f"Training accuracy is {100 * gap:.0f} points above held-out: memorised, or the splits differ."
+    return [text] if gap > 0.15 else []
+
+
+def _length_without_accuracy(run: Run, stage: Stage) -> list[str]:
+    _, length = stage.curve("rollout/length_mean")
+    _, accuracy = stage.curve("reward/accuracy/mean")
+    if len(length) < LEAST or len(accuracy) < LEAST:
+        return []
+    (short, long, _), (before, after, _) = ends(length), ends(accuracy)
+    if after > before + 0.02:
+        return []
+    if long > 1.5 * short:
+        return [f"Length grew {short:.0f} → {long:.0f} tokens while accuracy did not."]
+    return [f"Length collapsed {short:.0f} → {long:.0f} tokens."] if long < 0.4 * short else []
+
+
+def _one_text_for_all(run: Run, stage: Stage) -> list[str]:
+    late = [row for row in stage.samples if row["step"] > 0.8 * stage.step]
+    texts = Counter(str(row.get("completion")) for row in late)
+    problems = {row.get("problem") for row in late}
+    if len(late) < LEAST or len(problems) < 5:
+        return []
+    share = texts.most_common(1)[0][1] / len(late)
+    return [f"{percent(share)} of late completions are one text, whatever the problem."] if share > 0.5 else []
+
+
+CHEATS: tuple[Callable[[Run, Stage], list[str]], ...] = (
+    _reward_without_accuracy,
+    _memorised,
+    _length_without_accuracy,
+    _one_text_for_all,
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Limit:
+    """A metric whose recent value should stay within a bound."""
+
+    metric: str
+    bound: float
+    level: str
+    meaning: str
+    read: Callable[[Sequence[float]], float] = lambda values: fmean(values[-max(3, len(values) // 10) :])
+
+
+LIMITS = (
+    Limit("policy/updates_skipped", 0, BAD, "updates left out for a loss or gradient that was not finite", max),
+    Limit("policy/engine_mismatch", 0.05, BAD, "nats a token between sampler and learner"),
+    Limit("policy/guards_crossed", 0, WARN, "bounds of grpo.guards crossed in a step", max),
+    Limit("rollout/truncated", 0.2, WARN, "of completions cut at the limit lately: raise rollout.max_new_tokens"),
+    Limit("reward/unscored", 0.01, WARN, "of completions that no reward function applied to"),
+    Limit("system/tracker_failures", 0, WARN, "calls to a tracking service failed", max),
+)
+"""Bounds of ``broken``; ``bound`` is the largest value that is still well."""
+
+
+def broken(stage: Stage) -> Finding:
+    """Is anything not finite, lost, out of step or collapsed?"""
+    if not stage.metrics:
+        return Finding(UNKNOWN, "Nothing yet")
+    found = [*_not_finite(stage), *_over_limits(stage), *_lost_checks(stage), *_silent_rewards(stage)]
+    if not found:
+        return Finding(GOOD, "Nothing found", ["All values finite, no check lost, sampler and learner agree."])
+    level = max((level for level, _ in found), key=LEVELS.index)
+    return Finding(level, "Yes" if level == BAD else "Look closer", [text for _, text in found])
+
+
+def _not_finite(stage: Stage) -> list[tuple[str, str]]:
+    counts = Counter(name for row in stage.metrics for name in row if name.endswith(NON_FINITE))
+    return [(BAD, f"{name.removesuffix(NON_FINITE)} was not finite in {n} steps.") for name, n in counts.items()]
+
+
+def _over_limits(stage: Stage) -> list[tuple[str, str]]:
+    found = []
+    for limit in LIMITS:
+        _, values = stage.curve(limit.metric)
+        if values and limit.read(values) > limit.bound:
+            value = limit.read(values)
+            shown = percent(value) if " of completions" in f" {limit.meaning}" else f"{value:.3g}"
+            found.append((limit.level, f"{shown} {limit.meaning}."))
+    return found
+
+
+def _lost_checks(stage: Stage) -> list[tuple[str, str]]:
+    _, completions = stage.curve("rollout/completions")
+    found = []
+    for name in stage.names():
+        _, values = stage.curve(name)
+        if name.endswith(("/timeouts", "/errors")) and values and sum(values) > 0.01 * sum(completions):
+            found.append((WARN, f"{sum(values):.0f} checks lost as {name}: such completions earn nothing."))
+    return found
+
+
+def _silent_rewards(stage: Stage) -> list[tuple[str, str]]:
+    found = []
+    for name in stage.names():
+        _, values = stage.curve(name)
+        component = name.startswith("reward/") and name.endswith("/mean") and name.count("/") == 2
+        if component and len(values) >= LEAST and max(values) == min(values) == 0:
+            hint = "; does the template pre-fill the tag?" if "format" in name else ""
+            found.append((WARN, f"{name} has been 0 in every step{hint}."))
+    return found
+
+
+def remaining(run: Run, stage: Stage, now: float) -> Finding:
+    """From the pace of the last steps; evaluations and later stages come on top."""
+    _, seconds = stage.curve("time/step")
+    spent = duration(sum(seconds)) if seconds else "unknown time"
+    later = [s.name for s in run.stages[run.stages.index(stage) + 1 :] if not s.finished]
+    then = [f"Then: {', '.join(later)}."] if later else []
+    if stage.finished or (stage.total is not None and stage.step >= stage.total):
+        return Finding(GOOD, "Done" if not later else f"{stage.name} is done", [f"{stage.step} steps in {spent}.", *then])
+    of_total = f" of {stage.total}" if stage.total else ""
+    why = [f"{stage.name}: step {stage.step}{of_total} after {spent}."]
+    pace = median(seconds[-20:]) if seconds else 0.0
+    silence = now - stage.written if stage.written is not None else 0.0
+    if silence > max(120.0, 10 * pace):
+        why += [f"Nothing was written for {duration(silence)}. The same command resumes it.", *then]
+        return Finding(WARN, "Stopped?", why)
+    if not stage.total or not pace:
+        return Finding(UNKNOWN, "Unknown", why + then)
+    why += [f"{pace:.3g} s a step lately.", *then]
+    return Finding(GOOD, f"About {duration((stage.total - stage.step) * pace)}", why)
+
+
+def held_out(run: Run, stage: Stage) -> list[tuple[str, float, float]]:
+    """Held-out accuracy before and after a stage: name, first and last figure.
+
+    From evaluations while it trained, else from the evaluation stages of the model it started from and of its own.
+    """
+    tracked = []
+    for name in stage.names():
+        _, values = stage.curve(name)
+        if name.startswith("eval/") and name.endswith("/pass@1") and len(values) > 1:
+            tracked.append((name.removeprefix("eval/"), values[0], values[-1]))
+    if tracked:
+        return tracked
+    before = _evaluation_of(run, stage.start)
+    after = _evaluation_of(run, stage.name)
+    return [(name, before[name], after[name]) for name in before if name.endswith("/pass@1") and name in after]
+
+
+def _evaluation_of(run: Run, model: str) -> dict[str, float]:
+    return next((s.results for s in run.stages if s.kind == "evaluate" and s.start == model), {})
+
+
+def _rising(values: Sequence[float]) -> bool:
+    fifth = max(3, len(values) // 5)
+    earlier, later = values[-2 * fifth : -fifth], values[-fifth:]
+    if len(earlier) < 3:
+        return False
+    error = math.sqrt((pvariance(earlier) + pvariance(later)) / fifth)
+    return fmean(later) - fmean(earlier) > 2 * error
+
+
+def percent(share: float) -> str:
+    """A share as text, one decimal below ten."""
+    return f"{100 * share:.1f} %" if 0 < abs(share) < 0.1 else f"{100 * share:.0f} %"

@@ -1,0 +1,155 @@
+"""The report: one HTML file that needs nothing else, neither network nor server."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import os
+import time
+from collections.abc import Sequence
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+from r1rl.report import tables
+from r1rl.report.compare import series_of, unique
+from r1rl.report.curves import curves
+from r1rl.report.diagnose import questions, stage_of_interest
+from r1rl.report.html import Markup, embedded_json, join, tag
+from r1rl.report.panels import panels_of
+from r1rl.report.read import Run, dig, read_run
+from r1rl.report.samples import samples_of
+from r1rl.tracking.console import visible
+
+SCRIPTS = ("dom.js", "charts.js", "completions.js", "main.js")
+SECTIONS = {
+    "summary": "Summary",
+    "results": "Results",
+    "curves": "Curves",
+    "completions": "Completions",
+    "metrics": "All metrics",
+    "configuration": "Configuration",
+}
+
+
+def write_report(run_dir: Path) -> Path:
+    """Write ``run_dir/report.html`` about that run alone; returns its path. Replaces an earlier one atomically."""
+    return write_page([run_dir], run_dir / "report.html")
+
+
+def write_page(run_dirs: Sequence[Path], out: Path, now: float | None = None) -> Path:
+    """Write a page about one or several runs to ``out``.
+
+    Args:
+        now: the time to measure progress against, seconds since 1970; None takes the clock's.
+
+    Raises:
+        DataError: a folder is no run folder.
+    """
+    html = page([read_run(path) for path in run_dirs], time.time() if now is None else now)
+    out.parent.mkdir(parents=True, exist_ok=True)
+    draft = out.with_name(f".{out.name}.partial")
+    draft.write_text(html, encoding="utf-8", errors="backslashreplace")
+    os.replace(draft, out)
+    return out
+
+
+def page(runs: Sequence[Run], now: float) -> str:
+    """The whole document."""
+    style = _asset("report.css")
+    script = "'use strict';\n(() => {\n" + "\n".join(_asset(name) for name in SCRIPTS) + "\n})();\n"
+    names = unique([visible(run.name) for run in runs])
+    title = names[0] if len(names) == 1 else f"{len(names)} runs: {', '.join(names)}"
+    head = join(
+        tag("meta", charset="utf-8"),
+        tag("meta", name="viewport", content="width=device-width, initial-scale=1"),
+        tag("meta", http_equiv="Content-Security-Policy", content=_policy(style, script)),
+        tag("meta", name="color-scheme", content="light dark"),
+        tag("link", rel="icon", href="data:,"),
+        tag("title", f"{title} · r1rl"),
+        tag("style", Markup(style)),
+    )
+    body = join(
+        tag("a", "Skip to the summary", href="#summary", class_="skip"),
+        _header(title, runs, now),
+        tag("main", *_sections(runs, names, now)),
+        tag("div", id="live", role="status", aria_live="polite", class_="unseen"),
+        tag("script", embedded_json(_data(runs, names)), type="application/json", id="data"),
+        tag("script", Markup(script)),
+    )
+    return "<!doctype html>\n" + tag("html", tag("head", head), tag("body", body), lang="en") + "\n"
+
+
+def _header(title: str, runs: Sequence[Run], now: float) -> Markup:
+    written = time.strftime("%Y-%m-%d %H:%M", time.localtime(now))
+    links = [tag("a", text, href=f"#{name}") for name, text in SECTIONS.items()]
+    return tag(
+        "header",
+        tag("p", "r1rl report", class_="kicker"),
+        tag("h1", title),
+        tag("p", tables.headline(runs), " · written ", tag("time", written), class_="byline"),
+        tag("nav", *links, tag("button", "Theme", id="theme", type="button"), aria_label="Sections"),
+    )
+
+
+def _sections(runs: Sequence[Run], names: Sequence[str], now: float) -> list[Markup]:
+    answers = [questions(run, now) for run in runs]
+    summary = tables.cards(answers[0]) if len(runs) == 1 else tables.answers(names, answers)
+    noscript = tag("noscript", tag("p", "Curves and completions need JavaScript; it fetches nothing."))
+    bodies = {
+        "summary": summary,
+        "results": join(tables.results(runs, series_of(runs)), tables.stages(runs)),
+        "curves": join(noscript, tag("div", id="controls", class_="controls"), tag("div", id="charts")),
+        "completions": tag("div", id="samples"),
+        "metrics": tables.metrics(runs, names),
+        "configuration": tables.configuration(runs, names),
+    }
+    return [
+        tag("section", tag("h2", SECTIONS[name], id=f"{name}-title"), body, id=name, aria_labelledby=f"{name}-title")
+        for name, body in bodies.items()
+    ]
+
+
+def _data(runs: Sequence[Run], names: Sequence[str]) -> dict[str, Any]:
+    """What the scripts draw from."""
+    logged: dict[str, dict[str, set[float]]] = {}
+    for run in runs:
+        for stage in run.stages:
+            for name in stage.names():
+                if values := stage.curve(name)[1]:
+                    logged.setdefault(stage.name, {}).setdefault(name, set()).update(values)
+    interest = next((stage.name for run in runs if (stage := stage_of_interest(run))), None)
+    return {
+        "runs": [
+            {
+                "name": name,
+                "seed": run.seed,
+                "stages": {s.name: curves(s, len(runs)) for s in run.stages if s.metrics},
+            }
+            for run, name in zip(runs, names, strict=True)
+        ],
+        "series": [{"label": visible(s.label), "runs": s.runs} for s in series_of(runs)],
+        "stages": [
+            {"name": stage, "panels": panels_of(every, {name for name, values in every.items() if len(values) == 1})}
+            for stage, every in logged.items()
+        ],
+        "interest": interest,
+        "samples": samples_of(runs),
+        "rewards": list(dict.fromkeys(k for run in runs for k in dig(run.config, "rewards") or {})),
+    }
+
+
+def _policy(style: str, script: str) -> str:
+    """What the page may do: show itself. Nothing is fetched, and no script runs but its own."""
+    return (
+        f"default-src 'none'; style-src '{_hash(style)}'; script-src '{_hash(script)}'; img-src data:; "
+        "base-uri 'none'; form-action 'none'"
+    )
+
+
+def _hash(text: str) -> str:
+    return "sha256-" + base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()
+
+
+def _asset(name: str) -> str:
+    return (files("r1rl.report") / "assets" / name).read_text(encoding="utf-8")

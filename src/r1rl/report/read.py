@@ -1,0 +1,197 @@
+"""A run folder as it lies on disk, read without trusting that any part of it is there or whole."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from r1rl.errors import DataError
+from r1rl.tracking.jsonl import read_jsonl
+
+Row = dict[str, Any]
+
+
+@dataclass(slots=True)
+class Stage:
+    """One stage of a run."""
+
+    name: str
+    kind: str
+    settings: Mapping[str, Any]
+    """Its entry under ``stages`` in the configuration."""
+    total: int | None = None
+    """Steps it will have; None where the configuration does not say."""
+    metrics: list[Row] = field(default_factory=list)
+    """Lines of metrics.jsonl: ``step`` and numbers by name; null where a number was not finite."""
+    samples: list[Row] = field(default_factory=list)
+    evaluation: Mapping[str, Any] = field(default_factory=dict)
+    """evaluation.json: by source, ids, shares of correct samples and some completions."""
+    results: dict[str, float] = field(default_factory=dict)
+    """Its figures in results.json, flat: ``arithmetic/pass@1``."""
+    written: float | None = None
+    """When its metrics were last written, seconds since 1970."""
+    complete: bool = False
+    """Whether the run has marked it as done."""
+
+    @property
+    def step(self) -> int:
+        """The last step logged; 0 before the first."""
+        return int(self.metrics[-1]["step"]) if self.metrics else 0
+
+    @property
+    def finished(self) -> bool:
+        """Whether it is marked as done, or has its results."""
+        return self.complete or bool(self.results)
+
+    @property
+    def start(self) -> str:
+        """The model it starts from: an earlier stage's name, or a path; empty where it is not said."""
+        model = self.settings.get("model")
+        return str((model.get("path") if isinstance(model, Mapping) else model) or "")
+
+    def curve(self, name: str) -> tuple[list[int], list[float]]:
+        """Steps and finite values of one metric."""
+        points = [(row["step"], row[name]) for row in self.metrics if is_number(row.get(name))]
+        return [step for step, _ in points], [float(value) for _, value in points]
+
+    def names(self) -> list[str]:
+        """Every metric logged, in the order of its first appearance."""
+        return [name for name in dict.fromkeys(key for row in self.metrics for key in row) if name != "step"]
+
+
+@dataclass(slots=True)
+class Run:
+    """One run folder."""
+
+    path: Path
+    name: str
+    config: Mapping[str, Any]
+    stages: list[Stage]
+
+    @property
+    def seed(self) -> int:
+        seed = self.config.get("seed", 0)
+        return seed if isinstance(seed, int) else 0
+
+    def stage(self, name: str) -> Stage | None:
+        return next((stage for stage in self.stages if stage.name == name), None)
+
+
+def read_run(path: Path) -> Run:
+    """The run in folder ``path``.
+
+    Raises:
+        DataError: it is no run folder.
+    """
+    if not path.is_dir():
+        raise DataError(f"{path} is no folder; give the folder of a run, for example runs/NAME")
+    config = _yaml(path / "config.yaml")
+    planned = _planned(config)
+    found = [] if planned else sorted(p.parent.name for p in path.glob("*/metrics.jsonl"))
+    results = _json(path / "results.json")
+    if not config and not found and not results:
+        raise DataError(f"{path} is no run folder: it holds no config.yaml, results.json or STAGE/metrics.jsonl")
+    stages = [_stage(path, name, planned.get(name, {}), config, results) for name in [*planned, *found]]
+    return Run(path, str(config.get("name") or path.resolve().name), config, stages)
+
+
+def is_number(value: Any) -> bool:
+    """Whether it is a finite number; a truth value is none."""
+    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+
+
+def dig(tree: Any, *keys: str) -> Any:
+    """The value under nested keys; None where one is missing."""
+    for key in keys:
+        if not isinstance(tree, Mapping):
+            return None
+        tree = tree.get(key)
+    return tree
+
+
+def _planned(config: Mapping[str, Any]) -> dict[str, Mapping[str, Any]]:
+    stages = config.get("stages")
+    if isinstance(stages, Mapping) and stages:
+        return {str(name): stage if isinstance(stage, Mapping) else {} for name, stage in stages.items()}
+    if not config:
+        return {}
+    planned: dict[str, Mapping[str, Any]] = {"grpo": {"kind": "grpo"}}
+    if dig(config, "data", "eval"):
+        planned["evaluate"] = {"kind": "evaluate", "model": "grpo"}
+    return planned
+
+
+def _stage(
+    run: Path, name: str, settings: Mapping[str, Any], config: Mapping[str, Any], results: Mapping[str, Any]
+) -> Stage:
+    folder = run / name
+    metrics, samples = folder / "metrics.jsonl", folder / "samples.jsonl"
+    stage = Stage(
+        name=name,
+        kind=str(settings.get("kind") or "stage"),
+        settings=settings,
+        metrics=list(read_jsonl(metrics)) if metrics.is_file() else [],
+        samples=list(read_jsonl(samples)) if samples.is_file() else [],
+        evaluation=_json(folder / "evaluation.json"),
+        results=flat(results.get(name)),
+        written=metrics.stat().st_mtime if metrics.is_file() else None,
+        complete=(folder / "stage.json").is_file() or name in results,
+    )
+    stage.total = _TOTALS.get(stage.kind, lambda *_: None)(settings, config)
+    return stage
+
+
+def _grpo_steps(settings: Mapping[str, Any], config: Mapping[str, Any]) -> int | None:
+    steps = dig(settings, "grpo", "steps") or dig(config, "grpo", "steps")
+    return steps if isinstance(steps, int) else None
+
+
+def _pretrain_steps(settings: Mapping[str, Any], config: Mapping[str, Any]) -> int | None:
+    tokens, batch = (
+        dig(settings, "pretrain", key) or dig(config, "pretrain", key) for key in ("tokens", "batch_tokens")
+    )
+    return math.ceil(tokens / batch) if is_number(tokens) and is_number(batch) else None
+
+
+_TOTALS = {"grpo": _grpo_steps, "pretrain": _pretrain_steps}
+"""How many steps a stage of each kind will have, by its configuration and the run's."""
+
+
+def flat(tree: Any, prefix: str = "") -> dict[str, float]:
+    """The finite numbers of a nested mapping by their path; a level called ``metrics`` adds nothing to it."""
+    if not isinstance(tree, Mapping):
+        return {}
+    numbers: dict[str, float] = {}
+    for key, value in tree.items():
+        path = prefix if key == "metrics" else f"{prefix}/{key}".lstrip("/")
+        if is_number(value):
+            numbers[path] = float(value)
+        else:
+            numbers |= flat(value, path)
+    return numbers
+
+
+def _yaml(path: Path) -> Mapping[str, Any]:
+    if not path.is_file():
+        return {}
+    try:
+        tree = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise DataError(f"{path} cannot be read: {error}") from error
+    return tree if isinstance(tree, Mapping) else {}
+
+
+def _json(path: Path) -> Mapping[str, Any]:
+    if not path.is_file():
+        return {}
+    try:
+        tree = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise DataError(f"{path} cannot be read: {error}; delete it, or run the stage again") from error
+    return tree if isinstance(tree, Mapping) else {}
