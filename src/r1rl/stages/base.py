@@ -30,10 +30,19 @@ class StageContext:
 
 @dataclass(slots=True)
 class StageResult:
-    """What a stage made: a model folder if it made one, and the figures for results.json."""
+    """What a stage made: a model folder or a data file to hand on, reports, and the figures for results.json."""
 
     model: Path | None = None
     metrics: dict[str, Any] = field(default_factory=dict)
+    data: Path | None = None
+    reports: dict[str, Path] = field(default_factory=dict)
+    """Files that must be there for the stage to count as done, by name."""
+
+    @property
+    def outputs(self) -> dict[str, Path]:
+        """Everything made, by the name that ``${STAGE.NAME}`` gives it."""
+        handed = {"model": self.model, "data": self.data}
+        return self.reports | {name: path for name, path in handed.items() if path is not None}
 
 
 Stage = Callable[[StageContext], StageResult]

@@ -1,0 +1,167 @@
+"""Supervised fine-tuning by TRL: cold start, the restart from the base model, distillation."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections import Counter
+from typing import Any
+
+from transformers import PreTrainedTokenizerBase
+
+from r1rl.data.problems import load_problems
+from r1rl.errors import ConfigError, DataError
+from r1rl.model.attention import Packed
+from r1rl.model.load import load_policy
+from r1rl.stages.base import StageContext, StageResult
+from r1rl.stages.trainer import Bridge, common_arguments, newest_whole, step_of
+from r1rl.types import Problem
+
+try:
+    import datasets
+    from trl import SFTConfig as TRLConfig
+    from trl import SFTTrainer
+except ImportError as error:
+    raise ConfigError(f"the sft stage needs TRL ({error}); run: pip install 'r1rl[trl]'") from error
+
+NAMES = {
+    "loss": "sft/loss",
+    "learning_rate": "sft/lr",
+    "grad_norm": "sft/grad_norm",
+    "mean_token_accuracy": "sft/token_accuracy",
+}
+SCHEDULES = {"cosine": "cosine_with_min_lr", "linear": "linear", "constant": "constant_with_warmup"}
+Example = dict[str, list[int]]
+
+
+def run(ctx: StageContext) -> StageResult:
+    """Fine-tune ``model.path`` on ``data.train`` and leave it in STAGE/model."""
+    cfg, settings = ctx.config, ctx.config.sft
+    policy = load_policy(cfg.model, ctx.accelerator.device)
+    examples, skipped = read_examples(ctx, policy.tokenizer)
+    arguments = common_arguments(ctx, settings) | {
+        "lr_scheduler_type": SCHEDULES[settings.lr_schedule],
+        "packing": settings.packing,
+        "max_length": settings.max_tokens if settings.packing else None,
+        "padding_free": True,
+    }
+    if settings.lr_schedule == "cosine":
+        arguments["lr_scheduler_kwargs"] = {"min_lr_rate": settings.lr_min_ratio}
+    resume = newest_whole(ctx.folder / "checkpoints")
+    with ctx.console.progress(f"{ctx.name}: fine-tuning", unit="update") as progress:
+        bridge = Bridge(ctx, NAMES, progress, step_of(resume))
+        trainer = PackedTrainer(
+            model=policy.model,
+            args=TRLConfig(**arguments),
+            train_dataset=datasets.Dataset.from_list(examples),
+            processing_class=policy.tokenizer,
+            callbacks=[bridge],
+            **_adapters(ctx),
+        )
+        trainer.train(resume_from_checkpoint=str(resume) if resume else None)
+        bridge.tracker.close()
+    save(trainer, policy.tokenizer, ctx)
+    tokens = sum(len(example["input_ids"]) for example in examples)
+    return StageResult(
+        model=ctx.folder / "model",
+        metrics={
+            **{name.removeprefix("sft/"): value for name, value in bridge.last.items()},
+            "examples": len(examples),
+            "tokens": round(tokens * settings.epochs),
+            **{f"skipped_{reason}": count for reason, count in skipped.items()},
+        },
+    )
+
+
+def read_examples(ctx: StageContext, tokenizer: PreTrainedTokenizerBase) -> tuple[list[Example], Counter[str]]:
+    """Prompt and response of every row as ``input_ids`` and ``labels`` (−100 on the prompt), and what was left out.
+
+    Raises: DataError for a row without response (unless its source says ``on_bad_row: skip``) and for no rows at all.
+    """
+    cfg, settings = ctx.config, ctx.config.sft
+    sources = {name: source.model_copy(update={"answer": None}) for name, source in cfg.data.train.items()}
+    sets = load_problems(sources, cfg.data.prompt, tokenizer)
+    skipped = sum(sets.skipped.values(), Counter[str]())
+    examples: list[Example] = []
+    for problem in sets.problems:
+        response = problem.columns.get(settings.response)
+        if not isinstance(response, str) or not response.strip():
+            _bad_row(problem, settings.response, sources[problem.source].on_bad_row, skipped)
+            continue
+        example = encode(problem, response, tokenizer)
+        if len(example["input_ids"]) <= settings.max_tokens:
+            examples.append(example)
+        else:
+            skipped["too_long"] += 1
+    if not examples:
+        raise DataError(f"stage {ctx.name} has no example to learn from; left out: {dict(skipped)}")
+    if skipped:
+        ctx.console.say(f"{ctx.name}: {len(examples)} examples; left out: {dict(skipped)}")
+    return examples, skipped
+
+
+def encode(problem: Problem, response: str, tokenizer: PreTrainedTokenizerBase) -> Example:
+    """One example; a response that repeats what the template pre-filled has it once."""
+    if problem.prefill and response.startswith(problem.prefill):
+        response = response.removeprefix(problem.prefill)
+    elif problem.prefill.strip() and response.lstrip().startswith(problem.prefill.strip()):
+        response = response.lstrip().removeprefix(problem.prefill.strip())
+    said = [*tokenizer(response, add_special_tokens=False)["input_ids"], tokenizer.eos_token_id]
+    return {"input_ids": [*problem.prompt_ids, *said], "labels": [-100] * len(problem.prompt_ids) + said}
+
+
+class PackedTrainer(SFTTrainer):
+    """TRL's trainer; r1rl's attention keeps the examples of a packed row apart on every device."""
+
+    def compute_loss(self, model: Any, inputs: dict[str, Any], *args: Any, **kwargs: Any) -> Any:
+        """As TRL's, with the layout of the row beside its tokens."""
+        starts = (inputs["position_ids"][0] == 0).nonzero().flatten().tolist()
+        ends = [*starts[1:], inputs["position_ids"].shape[1]]
+        lengths = tuple(end - start for start, end in zip(starts, ends, strict=True))
+        return super().compute_loss(model, {**inputs, "layout": Packed(lengths)}, *args, **kwargs)
+
+
+def save(trainer: Any, tokenizer: PreTrainedTokenizerBase, ctx: StageContext) -> None:
+    """Write STAGE/model beside and rename it, adapters merged; then drop the checkpoints."""
+    draft, final = ctx.folder / ".model", ctx.folder / "model"
+    model = trainer.accelerator.unwrap_model(trainer.model)
+    if hasattr(model, "merge_and_unload"):
+        model = model.merge_and_unload()
+        if ctx.accelerator.is_main_process:
+            model.save_pretrained(draft)
+    else:
+        trainer.save_model(str(draft))
+    if ctx.accelerator.is_main_process:
+        tokenizer.save_pretrained(draft)
+        (draft / "training_args.bin").unlink(missing_ok=True)
+        shutil.rmtree(final, ignore_errors=True)
+        os.replace(draft, final)
+        shutil.rmtree(ctx.folder / "checkpoints", ignore_errors=True)
+    ctx.accelerator.wait_for_everyone()
+
+
+def _adapters(ctx: StageContext) -> dict[str, Any]:
+    lora = ctx.config.model.lora
+    if lora is None:
+        return {}
+    try:
+        from peft import LoraConfig
+    except ImportError as error:
+        raise ConfigError(f"model.lora needs peft ({error}); run: pip install 'r1rl[lora]'") from error
+    config = LoraConfig(
+        r=lora.rank,
+        lora_alpha=lora.alpha,
+        lora_dropout=lora.dropout,
+        target_modules=lora.target_modules,
+        task_type="CAUSAL_LM",
+    )
+    return {"peft_config": config}
+
+
+def _bad_row(problem: Problem, column: str, on_bad_row: str, skipped: Counter[str]) -> None:
+    if on_bad_row == "error":
+        raise DataError(
+            f"data source {problem.source}: a row has no text in column {column!r} (it has "
+            f"{', '.join(problem.columns)}); set sft.response to the right column, or on_bad_row: skip"
+        )
+    skipped["bad_row"] += 1

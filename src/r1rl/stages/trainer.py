@@ -1,0 +1,123 @@
+"""What the stages on TRL's trainers share: their arguments, their checkpoints, and where their figures go."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
+
+from r1rl.config import RewardModelConfig, SFTConfig
+from r1rl.errors import ConfigError
+from r1rl.stages.base import StageContext
+from r1rl.tracking import Tracker, build_tracker
+from r1rl.tracking.console import Progress
+
+WHOLE = "whole"
+"""Marks a checkpoint whose last file was written; one without it was cut off by a kill and is not resumed from."""
+
+
+def accumulation(ctx: StageContext, settings: SFTConfig | RewardModelConfig) -> int:
+    """Micro-batches a process adds up for one update.
+
+    Raises: ConfigError where the batch does not divide into the processes' micro-batches.
+    """
+    together = settings.micro_batch * ctx.accelerator.num_processes
+    if settings.batch % together:
+        raise ConfigError(
+            f"stage {ctx.name}: batch {settings.batch} does not divide into {ctx.accelerator.num_processes} "
+            f"processes × micro_batch {settings.micro_batch}; change one of them"
+        )
+    return settings.batch // together
+
+
+def common_arguments(ctx: StageContext, settings: SFTConfig | RewardModelConfig) -> dict[str, Any]:
+    """Keyword arguments of every TRL trainer's configuration."""
+    model, every = ctx.config.model, settings.checkpoint_every
+    return {
+        "output_dir": str(ctx.folder / "checkpoints"),
+        "seed": ctx.config.seed,
+        "data_seed": ctx.config.seed,
+        "use_cpu": ctx.accelerator.device.type == "cpu",
+        "bf16": model.dtype == "bfloat16",
+        "gradient_checkpointing": model.gradient_checkpointing,
+        "per_device_train_batch_size": settings.micro_batch,
+        "per_device_eval_batch_size": settings.micro_batch,
+        "gradient_accumulation_steps": accumulation(ctx, settings),
+        "num_train_epochs": settings.epochs,
+        "learning_rate": settings.lr,
+        "warmup_steps": settings.warmup_ratio,
+        "weight_decay": settings.weight_decay,
+        "max_grad_norm": settings.max_grad_norm,
+        "adam_beta2": 0.95,
+        "logging_steps": 1,
+        "save_strategy": "steps" if every else "no",
+        "save_steps": every or 500,
+        "save_total_limit": 1,
+        "report_to": [],
+        "disable_tqdm": True,
+        "dataloader_pin_memory": ctx.accelerator.device.type == "cuda",
+        "dataset_num_proc": None,
+    }
+
+
+def newest_whole(folder: Path) -> Path | None:
+    """The newest checkpoint that was written to its end; the others are removed."""
+    found = sorted(folder.glob("checkpoint-*"), key=lambda path: int(path.name.rpartition("-")[2]))
+    whole = [path for path in found if (path / WHOLE).is_file()]
+    for path in found:
+        if path not in whole:
+            shutil.rmtree(path)
+    return whole[-1] if whole else None
+
+
+def step_of(checkpoint: Path | None) -> int | None:
+    """Updates behind a trainer's checkpoint."""
+    if checkpoint is None:
+        return None
+    return int(json.loads((checkpoint / "trainer_state.json").read_text())["global_step"])
+
+
+class Bridge(TrainerCallback):
+    """Carries a trainer's figures to the run's trackers and console, and marks its whole checkpoints."""
+
+    def __init__(
+        self, ctx: StageContext, names: Mapping[str, str], progress: Progress, resume_step: int | None
+    ) -> None:
+        """``names``: the trainer's name of each figure that is kept, and ours."""
+        self.names, self.progress = names, progress
+        self.tracker: Tracker = build_tracker(
+            ctx.config.tracking,
+            ctx.folder,
+            f"{ctx.config.name}/{ctx.name}",
+            ctx.config.model_dump(mode="json"),
+            resume_step=resume_step,
+            is_main=ctx.accelerator.is_main_process,
+        )
+        self.last: dict[str, float] = {}
+
+    def on_train_begin(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
+        self.progress.total = state.max_steps
+
+    def on_log(
+        self,
+        args: TrainingArguments,
+        state: TrainerState,
+        control: TrainerControl,
+        logs: dict[str, Any] | None = None,
+        **kwargs: Any,
+    ) -> None:
+        metrics = {ours: float(logs[theirs]) for theirs, ours in self.names.items() if logs and theirs in logs}
+        if metrics and state.is_world_process_zero:
+            self.last |= metrics
+            self.tracker.log(state.global_step, metrics)
+        self.progress.update(done=state.global_step, **{k.rpartition("/")[2]: v for k, v in metrics.items()})
+
+    def on_save(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
+        if state.is_world_process_zero and args.output_dir:
+            (Path(args.output_dir) / f"checkpoint-{state.global_step}" / WHOLE).touch()
