@@ -107,6 +107,12 @@ def reward(context: typer.Context) -> None:
     _forward("r1rl.scoring.commands:reward", context)
 
 
+@app.command(context_settings=FORWARD, add_help_option=False)
+def report(context: typer.Context) -> None:
+    """Write one HTML page about one or several runs."""
+    _forward("r1rl.report.command:report", context)
+
+
 @app.command("config-docs", hidden=True)
 def config_docs() -> None:
     """Print the reference of every configuration key, in Markdown."""

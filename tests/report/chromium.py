@@ -36,7 +36,10 @@ class Chromium:
         flags = f"--headless=new --no-sandbox --disable-gpu --hide-scrollbars --user-data-dir={self._profile}"
         command = f"exec '{program}' {flags} --remote-debugging-pipe 3<&{theirs_read} 4>&{theirs_write}"
         self._process = subprocess.Popen(
-            ["bash", "-c", command], pass_fds=(theirs_read, theirs_write), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+            ["bash", "-c", command],
+            pass_fds=(theirs_read, theirs_write),
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
         )
         os.close(theirs_read)
         os.close(theirs_write)
@@ -51,7 +54,9 @@ class Chromium:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         self._in.close()
         self._out.close()
         self._process.terminate()
@@ -66,7 +71,9 @@ class Chromium:
         """Opens the file and waits until it is ready; returns the seconds that took."""
         begin = time.monotonic()
         self.send("Page.navigate", url=file.resolve().as_uri())
-        while not self.evaluate("document.readyState === 'complete' && document.documentElement.dataset.ready === 'true'"):
+        while not self.evaluate(
+            "document.readyState === 'complete' && document.documentElement.dataset.ready === 'true'"
+        ):
             assert time.monotonic() - begin < self.deadline_s, f"not ready; {self.problems}"
             time.sleep(0.02)
         return time.monotonic() - begin

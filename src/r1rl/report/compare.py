@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -57,9 +56,15 @@ def _experiment(config: Mapping[str, Any]) -> dict[str, Any]:
 def _label(runs: Sequence[Run]) -> str:
     if len(runs) == 1:
         return runs[0].name
-    shared = os.path.commonprefix([run.name for run in runs]).rstrip("-_./ ").removesuffix("seed").rstrip("-_./ ")
+    shared = _shared([run.name for run in runs]).rstrip("-_./ ").removesuffix("seed").rstrip("-_./ ")
     distinct = len({run.seed for run in runs}) == len(runs)
     return f"{shared or runs[0].name}, {len(runs)} {'seeds' if distinct else 'runs'}"
+
+
+def _shared(names: Sequence[str]) -> str:
+    """What all the names begin with."""
+    length = next((i for i, letters in enumerate(zip(*names, strict=False)) if len(set(letters)) > 1), len(names[0]))
+    return names[0][:length]
 
 
 def _flat(tree: Any, prefix: str = "") -> dict[str, str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import pairwise
 from typing import Any
 
 from r1rl.report.read import Row, Stage, is_number
@@ -40,4 +41,4 @@ def short(value: float) -> float | int:
 
 def _stretches(rows: Sequence[Row], count: int) -> list[Sequence[Row]]:
     edges = [round(i * len(rows) / count) for i in range(count + 1)] if count else [0]
-    return [rows[start:end] for start, end in zip(edges, edges[1:], strict=False)]
+    return [rows[start:end] for start, end in pairwise(edges)]

@@ -217,7 +217,9 @@ def remaining(run: Run, stage: Stage, now: float) -> Finding:
     later = [s.name for s in run.stages[run.stages.index(stage) + 1 :] if not s.finished]
     then = [f"Then: {', '.join(later)}."] if later else []
     if stage.finished or (stage.total is not None and stage.step >= stage.total):
-        return Finding(GOOD, "Done" if not later else f"{stage.name} is done", [f"{stage.step} steps in {spent}.", *then])
+        return Finding(
+            GOOD, "Done" if not later else f"{stage.name} is done", [f"{stage.step} steps in {spent}.", *then]
+        )
     of_total = f" of {stage.total}" if stage.total else ""
     why = [f"{stage.name}: step {stage.step}{of_total} after {spent}."]
     pace = median(seconds[-20:]) if seconds else 0.0

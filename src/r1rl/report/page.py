@@ -113,11 +113,10 @@ def _sections(runs: Sequence[Run], names: Sequence[str], now: float) -> list[Mar
 def _data(runs: Sequence[Run], names: Sequence[str]) -> dict[str, Any]:
     """What the scripts draw from."""
     logged: dict[str, dict[str, set[float]]] = {}
-    for run in runs:
-        for stage in run.stages:
-            for name in stage.names():
-                if values := stage.curve(name)[1]:
-                    logged.setdefault(stage.name, {}).setdefault(name, set()).update(values)
+    for each in (stage for run in runs for stage in run.stages):
+        for name in each.names():
+            if values := each.curve(name)[1]:
+                logged.setdefault(each.name, {}).setdefault(name, set()).update(values)
     interest = next((stage.name for run in runs if (stage := stage_of_interest(run))), None)
     return {
         "runs": [

@@ -109,7 +109,7 @@ PANELS = (
         "shares",
     ),
     Panel("Time", "Step time", "Seconds a step.", ("time/step",), 0.0),
-    Panel("Time", "Completions a second", "Sampled and trained on, over the whole step.", (r"rollout/completions_per_s",), 0.0),
+    Panel("Time", "Completions a second", "Over the whole step.", ("rollout/completions_per_s",), 0.0),
     Panel(
         "Checks",
         "Checks lost",
@@ -118,7 +118,7 @@ PANELS = (
         0.0,
     ),
     Panel("Checks", "Time of a reward", "99 % of calls stay below, milliseconds.", (r"reward/(.+)/p99_ms",), 0.0),
-)  # fmt: skip
+)
 
 HIDDEN = re.compile(r"(data/.+|rollout/(completions|tokens)|policy/(version|micro_batches)|.+" + NON_FINITE + ")")
 """Logged, and in the table of all metrics, but not worth a chart each."""

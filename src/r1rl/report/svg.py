@@ -19,9 +19,11 @@ LEFT, RIGHT, TOP, BOTTOM = 56, 168, 48, 44
 STYLE = """
 text { font: 13px system-ui, -apple-system, "Segoe UI", sans-serif; fill: #57585f; }
 .title { font-size: 16px; font-weight: 600; fill: #1c1d21; }
-.grid { stroke: #e3e0d8; } .c0 { color: #2c57c9; } .c1 { color: #cf5a1b; } .c2 { color: #1b8a5a; } .c3 { color: #9447c2; }
+.grid { stroke: #e3e0d8; }
+.c0 { color: #2c57c9; } .c1 { color: #cf5a1b; } .c2 { color: #1b8a5a; } .c3 { color: #9447c2; }
 .line { fill: none; stroke: currentColor; stroke-width: 2.5; stroke-linejoin: round; }
-.seed { fill: none; stroke: currentColor; stroke-width: 1; opacity: .35; } .name { fill: currentColor; font-weight: 600; }
+.seed { fill: none; stroke: currentColor; stroke-width: 1; opacity: .35; }
+.name { fill: currentColor; font-weight: 600; }
 @media (prefers-color-scheme: dark) {
   text { fill: #a0a1ab; } .title { fill: #ececf0; } .grid { stroke: #33363e; }
   .c0 { color: #86a9ff; } .c1 { color: #ff9a5c; } .c2 { color: #55cf95; } .c3 { color: #cf95f5; }

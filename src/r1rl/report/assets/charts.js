@@ -152,7 +152,7 @@ function drawLines(chart, width) {
   const root = svg('svg', { viewBox: `0 0 ${width} ${HEIGHT}`, tabindex: 0, role: 'img', 'aria-label': described(chart) });
   axes(root, width, scale, x, y, chart.unit === 'share');
   for (const line of chart.lines) {
-    if (line.band) root.append(svg('path', { class: 'band', d: bandPath(line.band, x, y), fill: line.color, stroke: 'none' }));
+    if (line.band) root.append(svg('path', { class: 'band', d: bandPath(line.band, x, y), color: line.color }));
     for (const m of line.faint) {
       root.append(svg('path', { d: path(m.steps, m.values, x, y), stroke: line.color, 'stroke-width': 1, opacity: 0.3 }));
     }

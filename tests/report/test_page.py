@@ -1,0 +1,120 @@
+"""The page as text, the command and the picture."""
+
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+import sys
+from html.parser import HTMLParser
+from pathlib import Path
+from xml.etree import ElementTree
+
+import pytest
+from report_runs import write_run
+
+from r1rl.cli import main
+from r1rl.errors import DataError
+from r1rl.report import write_page, write_report
+from r1rl.report.read import read_run
+from r1rl.report.svg import DEFAULT_METRICS, learning_curve
+
+
+class Elements(HTMLParser):
+    """Every element with its attributes, and the JSON for the scripts."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.found: list[tuple[str, dict[str, str | None]]] = []
+        self.data = ""
+        self.feed(text)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.found.append((tag, dict(attrs)))
+
+    def handle_data(self, data: str) -> None:
+        if self.found and self.found[-1][1].get("id") == "data" and not self.data:
+            self.data = data
+
+
+def test_one_file_that_needs_nothing_else(run_dir: Path) -> None:
+    path = write_report(run_dir)
+    assert path == run_dir / "report.html"
+    text = path.read_text()
+    elements = Elements(text)
+    names = [name for name, _ in elements.found]
+    assert names.count("script") == 2
+    assert "img" not in names  # what a model wrote stays text
+    links = [v for _, a in elements.found for k, v in a.items() if k in ("src", "href") and v]
+    assert all(link.startswith(("#", "data:")) for link in links)
+    assert "url(" not in text.split("</style>")[0]
+    policy = [a["content"] for name, a in elements.found if a.get("http-equiv") == "Content-Security-Policy"]
+    assert "default-src 'none'" in str(policy[0])
+    assert not list(run_dir.glob(".*.partial"))
+
+
+def test_texts_of_a_model_reach_the_page_as_data_alone(run_dir: Path) -> None:
+    text = write_report(run_dir).read_text()
+    assert "<img" not in text
+    data = json.loads(Elements(text).data)
+    assert any("window.hacked" in sample["completion"] for sample in data["samples"])
+    script = (Path(__file__).parents[2] / "src/r1rl/report/assets").glob("*.js")
+    banned = re.compile(
+        r"innerHTML|outerHTML|insertAdjacent|document\.write|eval\(|Function\(|https?://(?!www\.w3\.org)"
+    )
+    assert [file.name for file in script if banned.search(file.read_text())] == []
+
+
+def test_a_page_of_several_runs(tmp_path: Path) -> None:
+    runs = [write_run(tmp_path / f"zero-seed{seed}", seed, steps=30) for seed in range(3)]
+    text = write_page([*runs, write_run(tmp_path / "half", 0, until=60)], tmp_path / "new" / "all.html").read_text()
+    assert "zero, 3 seeds" in text
+    assert "mean ± standard deviation" in text
+    assert "grpo.steps" in text
+    assert "60 of 120" in text
+
+
+def test_a_run_that_has_only_begun(tmp_path: Path) -> None:
+    folder = write_run(tmp_path / "young", until=1)
+    assert "Too early to say" in write_report(folder).read_text()
+    (folder / "zero" / "metrics.jsonl").write_text("")
+    (folder / "base" / "metrics.jsonl").write_text("")
+    assert "Nothing yet" in write_report(folder).read_text()
+
+
+def test_a_thousand_steps_of_three_seeds_stay_small(tmp_path: Path) -> None:
+    runs = [write_run(tmp_path / f"seed{seed}", seed, steps=1000) for seed in range(3)]
+    assert write_page(runs, tmp_path / "three.html").stat().st_size < 5_000_000
+    assert write_report(runs[0]).stat().st_size < 2_000_000
+
+
+def test_the_command(run_dir: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    picture = tmp_path / "pictures" / "curve.svg"
+    with pytest.raises(SystemExit) as ended:
+        main(["report", str(run_dir), "--svg", str(picture)])
+    assert ended.value.code == 0
+    assert f"wrote {run_dir / 'report.html'}" in capsys.readouterr().out
+    assert picture.is_file()
+    with pytest.raises(SystemExit) as ended:
+        main(["report", str(tmp_path / "nowhere")])
+    assert ended.value.code == 2
+    assert "is no folder" in capsys.readouterr().err
+
+
+def test_it_starts_without_torch(run_dir: Path) -> None:
+    code = "import sys, r1rl.report; from pathlib import Path; r1rl.report.write_report(Path(sys.argv[1]))"
+    check = f"{code}; assert 'torch' not in sys.modules"
+    subprocess.run([sys.executable, "-c", check, str(run_dir)], check=True, capture_output=True)
+
+
+def test_the_picture_is_an_image_that_shows_what_it_says(tmp_path: Path) -> None:
+    runs = [read_run(write_run(tmp_path / f"zero-seed{seed}", seed, steps=30)) for seed in range(2)]
+    root = ElementTree.fromstring(learning_curve(runs, DEFAULT_METRICS))
+    text = " ".join(root.itertext())
+    assert "accuracy" in text
+    assert "2 seeds" in text
+    paths = [element.attrib["d"] for element in root.iter("{http://www.w3.org/2000/svg}path")]
+    assert len(paths) == 3 * (2 + 1)  # a thin line a seed and a bold mean, for each metric
+    assert "prefers-color-scheme: dark" in text
+    with pytest.raises(DataError, match="--metric"):
+        learning_curve(runs, ["no/such"])
