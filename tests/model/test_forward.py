@@ -1,0 +1,111 @@
+"""Packed, chunked log-probabilities against transformers' padded, full logits."""
+
+from __future__ import annotations
+
+import copy
+
+import pytest
+import torch
+from transformers import AutoModelForCausalLM
+
+from r1rl.model.forward import PackedTokens, PolicyForward
+
+LENGTHS, PROMPTS = (5, 17, 9, 2, 30), (3, 4, 8, 1, 11)
+
+
+def sequences(seed: int = 0) -> list[list[int]]:
+    generator = torch.Generator().manual_seed(seed)
+    return [torch.randint(1, 300, (n,), generator=generator).tolist() for n in LENGTHS]
+
+
+def packed(rows: list[list[int]]) -> PackedTokens:
+    return PackedTokens.build(rows, PROMPTS, torch.device("cpu"))
+
+
+def padded_logps(model: torch.nn.Module, rows: list[list[int]], temperature: float) -> torch.Tensor:
+    """The oracle: one right-padded batch through transformers' own attention, full logits."""
+    width = max(map(len, rows))
+    ids = torch.tensor([row + [0] * (width - len(row)) for row in rows])
+    mask = torch.tensor([[1] * len(row) + [0] * (width - len(row)) for row in rows])
+    logps = (model(input_ids=ids, attention_mask=mask, use_cache=False).logits / temperature).log_softmax(-1)
+    chosen = logps[:, :-1].gather(-1, ids[:, 1:, None])[..., 0]
+    return torch.cat([chosen[i, p - 1 : n - 1] for i, (p, n) in enumerate(zip(PROMPTS, LENGTHS, strict=True))])
+
+
+@pytest.mark.parametrize("tied", [True, False])
+@pytest.mark.parametrize("temperature", [1.0, 0.7])
+def test_packed_equals_padded_full_logits(tiny_folders, tied: bool, temperature: float) -> None:
+    from r1rl.config import ModelConfig
+    from r1rl.model.load import load_model
+
+    folder = tiny_folders(tied)
+    model = load_model(ModelConfig(path=str(folder)), torch.device("cpu"))
+    oracle = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32, attn_implementation="eager")
+    rows = sequences()
+    weights = torch.linspace(-1, 1, sum(n - p for n, p in zip(LENGTHS, PROMPTS, strict=True)))
+
+    ours, _ = PolicyForward(model, temperature, chunk=7)(packed(rows))
+    theirs = padded_logps(oracle, rows, temperature)
+    assert torch.allclose(ours, theirs, atol=1e-5, rtol=1e-5)
+
+    (ours * weights).sum().backward()
+    (theirs * weights).sum().backward()
+    expected = dict(oracle.named_parameters())
+    for name, parameter in model.named_parameters():
+        assert torch.allclose(parameter.grad, expected[name].grad, atol=1e-5, rtol=1e-4), name
+
+
+def test_chunked_equals_unchunked(tiny_policy) -> None:
+    tokens = packed(sequences())
+    results = []
+    for chunk in (1, 3, 1000):
+        model = copy.deepcopy(tiny_policy.model)
+        logps, entropy = PolicyForward(model, 1.0, chunk)(tokens, entropy=True)
+        logps.square().mean().backward()
+        gradients = torch.cat([p.grad.flatten() for p in model.parameters()])
+        results.append((logps.detach(), entropy, gradients))
+    for logps, entropy, gradients in results[:-1]:
+        assert torch.allclose(logps, results[-1][0], atol=1e-6)
+        assert torch.allclose(entropy, results[-1][1], atol=1e-5)
+        assert torch.allclose(gradients, results[-1][2], atol=1e-5)
+
+
+def test_a_sequence_does_not_see_its_neighbours(tiny_policy) -> None:
+    forward = PolicyForward(tiny_policy.model, 1.0, 100)
+    rows = sequences()
+    alone = torch.cat(
+        [forward(PackedTokens.build([r], [p], torch.device("cpu")))[0] for r, p in zip(rows, PROMPTS, strict=True)]
+    )
+    for training in (True, False):
+        forward.train(training)
+        assert torch.allclose(forward(packed(rows))[0], alone, atol=1e-5)
+
+
+@pytest.mark.parametrize("checkpointing", [False, True])
+def test_gradient_checkpointing_changes_nothing(tiny_policy, checkpointing: bool) -> None:
+    model = tiny_policy.model.train()
+    if checkpointing:
+        model.gradient_checkpointing_enable({"use_reentrant": False})
+    forward = PolicyForward(model, 1.0, 100)
+    logps, _ = forward(packed(sequences()))
+    logps.sum().backward()
+    norm = torch.cat([p.grad.flatten() for p in model.parameters()]).norm()
+    reference = copy.deepcopy(model)
+    reference.gradient_checkpointing_disable()
+    reference.zero_grad()
+    PolicyForward(reference, 1.0, 100)(packed(sequences()))[0].sum().backward()
+    assert torch.allclose(norm, torch.cat([p.grad.flatten() for p in reference.parameters()]).norm(), rtol=1e-5)
+
+
+def test_entropy_is_that_of_the_tempered_distribution(tiny_policy) -> None:
+    rows = sequences()
+    _, entropy = PolicyForward(tiny_policy.model, 0.5, 4)(packed(rows), entropy=True)
+    ids = torch.tensor([rows[0]])
+    from r1rl.model.attention import Packed, positions
+
+    layout = Packed((len(rows[0]),))
+    logits = tiny_policy.model(
+        input_ids=ids, position_ids=positions(layout.lengths, ids.device), layout=layout, use_cache=False
+    ).logits
+    expected = torch.distributions.Categorical(logits=logits[0] / 0.5).entropy()[PROMPTS[0] - 1 : -1]
+    assert torch.allclose(entropy[: len(expected)], expected, atol=1e-5)
