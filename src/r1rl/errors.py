@@ -27,5 +27,9 @@ class TrainingError(R1Error):
     """A guard stopped the run: a non-finite or collapsed quantity."""
 
 
+class StorageError(R1Error):
+    """A folder that cannot be written, a full disk, or a run folder that another process is using."""
+
+
 class EngineError(R1Error):
     """The engine that samples completions failed, hung, or serves other weights than the learner's."""

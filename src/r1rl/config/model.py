@@ -20,6 +20,8 @@ class LoraConfig(Section):
     """Share of the adapters' inputs set to 0 in training."""
     target_modules: str | list[str] = "all-linear"
     """Names of the layers that get adapters, or all-linear."""
+    quantize: bool = False
+    """QLoRA: the frozen weights in 4 bits (bitsandbytes, CUDA only). Not tried yet on a GPU."""
 
 
 class ModelConfig(Section):

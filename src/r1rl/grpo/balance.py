@@ -28,3 +28,9 @@ def partition(lengths: Sequence[int], ranks: int) -> list[list[int]]:
         heapq.heappush(heap, (merged[-1][0] - merged[0][0], order, merged))
         order += 1
     return [sorted(indices) for _, indices in heap[0][2]] if heap else [[] for _ in range(ranks)]
+
+
+def imbalance(lengths: Sequence[int], ranks: Sequence[Sequence[int]]) -> float:
+    """Tokens of the fullest rank over the mean; 1 is perfect."""
+    tokens = [sum(lengths[i] for i in part) for part in ranks]
+    return max(tokens) * len(tokens) / sum(tokens) if sum(tokens) else 1.0

@@ -1,78 +1,203 @@
-"""Checkpoints: written beside and renamed, so that the newest one is always whole."""
+"""Checkpoints: written beside and renamed, flushed, with a manifest, so that the newest good one is always whole."""
 
 from __future__ import annotations
 
+import hashlib
+import io
 import json
 import os
 import shutil
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from typing import Any
 
 import torch
-from safetensors.torch import load_file
 from torch import Tensor
 
-from r1rl.grpo.learner import Learner
-from r1rl.model.load import Policy
+from r1rl.errors import StorageError
+from r1rl.grpo.shards import write_tensors
 
-STATE, LEARNER, MODEL = "state.json", "learner.pt", "model"
+STATE, MANIFEST, BEST = "state.json", "manifest.json", "best.json"
+FORMAT = 1
+"""Of the files in a checkpoint; raised when an older program could not read them."""
 
 
 @dataclass(frozen=True, slots=True)
 class RunState:
-    """Where the run stands after a step. Every random stream is a function of the seed and these numbers."""
+    """Where the run stands after a step. The random streams of sampling and batching follow from the seed and these
+    numbers; those that torch keeps (dropout) lie in the checkpoint's rng.pt."""
 
     step: int
     version: int
+    """Policy version that the engine samples from."""
     fingerprint: str
     """Of the configuration that trained it; another one does not resume from here."""
+    learner: dict[str, int] = field(default_factory=dict)
+    """The learner's counters."""
+    ranks: int = 1
+    """Processes that wrote it. Any other number may go on from it."""
+    format: int = FORMAT
 
 
 class Checkpoints:
-    """The numbered checkpoints of one stage, the last ``keep`` of them."""
+    """The numbered checkpoints of one stage: the last ``keep`` and the best.
 
-    def __init__(self, folder: Path, keep: int) -> None:
-        self.folder, self.keep = folder, keep
+    Args:
+        say: receives a sentence about each checkpoint that could not be used.
+    """
 
-    def save(self, state: RunState, policy: Policy, learner: Learner) -> Path:
-        """Write everything to a temporary folder, flush it to disk, rename it, and drop the oldest."""
+    def __init__(self, folder: Path, keep: int, say: Callable[[str], None] = lambda _: None) -> None:
+        self.folder, self.keep, self.say = folder, keep, say
+
+    def save(
+        self,
+        state: RunState,
+        tensors: Iterable[tuple[str, Tensor]],
+        others: Mapping[str, Any] | None = None,
+        write: bool = True,
+        score: float | None = None,
+    ) -> Path:
+        """Write to a draft, checksum it, flush it to disk, rename it, and drop the oldest.
+
+        Args:
+            tensors: ``FOLDER/NAME`` and tensor; walked through on every rank, whatever happens, as they may be
+                collective.
+            others: what ``torch.save`` takes, by file name.
+            write: whether this rank writes.
+            score: of the policy on held-out problems; the checkpoint with the highest one is kept as the best.
+
+        Raises:
+            StorageError: the folder cannot be written, or the disk is full; earlier checkpoints are as they were.
+        """
         final = self.folder / f"step-{state.step:06d}"
         draft = self.folder / f".writing-{state.step:06d}"
-        shutil.rmtree(draft, ignore_errors=True)
-        draft.mkdir(parents=True)
-        policy.save(draft / MODEL)
-        torch.save(learner.state_dict(), draft / LEARNER)
-        (draft / STATE).write_text(json.dumps(asdict(state)))
-        for file in draft.rglob("*"):
-            if file.is_file():
-                _flush(file)
-        shutil.rmtree(final, ignore_errors=True)
-        os.replace(draft, final)
-        _flush(self.folder)
-        for old in self._all()[: -self.keep]:
-            shutil.rmtree(old)
+        try:
+            write_tensors(draft, tensors, write)
+            if write:
+                self._write_others(draft, state, others or {})
+                _seal(draft)
+                self._publish(draft, final)
+                self._drop(final, score)
+        except OSError as error:
+            shutil.rmtree(draft, ignore_errors=True)
+            raise StorageError(self._explain(state.step, error)) from error
         return final
 
     def newest(self, fingerprint: str) -> tuple[RunState, Path] | None:
-        """The newest checkpoint that belongs to this configuration, or None."""
+        """The newest whole checkpoint that belongs to this configuration, or None; damaged ones are said and left."""
+        for rest in (f for pattern in (".writing-*", ".dropping-*") for f in self.folder.glob(pattern)):
+            shutil.rmtree(rest, ignore_errors=True)
         for folder in reversed(self._all()):
-            state = RunState(**json.loads((folder / STATE).read_text()))
+            fault = damage(folder)
+            if fault is not None:
+                self.say(f"{folder} is damaged ({fault}) and is left alone; looking for an earlier checkpoint")
+                continue
+            state = _read_state(folder)
+            if state.format > FORMAT:
+                raise StorageError(f"{folder} was written by a newer r1rl (format {state.format}): update r1rl")
             if state.fingerprint == fingerprint:
                 return state, folder
         return None
 
+    def best(self) -> Path | None:
+        """The checkpoint with the highest score so far."""
+        name = self._read_best().get("name")
+        return self.folder / name if name and (self.folder / name).is_dir() else None
+
     def _all(self) -> list[Path]:
-        return sorted(f for f in self.folder.glob("step-*") if (f / STATE).is_file())
+        return sorted(f for f in self.folder.glob("step-*") if f.is_dir())
+
+    def _write_others(self, draft: Path, state: RunState, others: Mapping[str, Any]) -> None:
+        draft.mkdir(parents=True, exist_ok=True)
+        for name, value in others.items():
+            # Through memory: torch's own writer reports a full disk as a RuntimeError without its cause.
+            content = io.BytesIO()
+            torch.save(value, content)
+            (draft / name).write_bytes(content.getbuffer())
+        (draft / STATE).write_text(json.dumps(asdict(state)))
+
+    def _publish(self, draft: Path, final: Path) -> None:
+        if final.exists():
+            aside = self.folder / f".dropping-{final.name}"
+            shutil.rmtree(aside, ignore_errors=True)
+            os.replace(final, aside)
+            os.replace(draft, final)
+            shutil.rmtree(aside, ignore_errors=True)
+        else:
+            os.replace(draft, final)
+        _flush(self.folder)
+
+    def _drop(self, saved: Path, score: float | None) -> None:
+        best = self._read_best()
+        if score is not None and score >= best.get("score", -float("inf")):
+            best = {"name": saved.name, "score": score}
+            draft = self.folder / f".{BEST}"
+            draft.write_text(json.dumps(best))
+            os.replace(draft, self.folder / BEST)
+        for old in self._all()[: -self.keep]:
+            if old.name != best.get("name"):
+                # Renamed first: one that is half deleted when the power fails must not look like a damaged one.
+                aside = self.folder / f".dropping-{old.name}"
+                os.replace(old, aside)
+                shutil.rmtree(aside)
+
+    def _read_best(self) -> dict[str, Any]:
+        try:
+            return json.loads((self.folder / BEST).read_text())
+        except (FileNotFoundError, ValueError):
+            return {}
+
+    def _explain(self, step: int, error: OSError) -> str:
+        kept = self._all()
+        safe = f"the last whole one is {kept[-1]}" if kept else "there is no earlier one"
+        return (
+            f"cannot write the checkpoint of step {step} to {self.folder}: {error}; {safe}. Free space or allow "
+            "writing there, then run the same command: it goes on from that checkpoint"
+        )
 
 
-def restore(folder: Path, policy: Policy, learner: Learner) -> None:
-    """Load weights and learner state in place."""
-    weights: dict[str, Tensor] = {}
-    for file in sorted((folder / MODEL).glob("*.safetensors")):
-        weights |= load_file(file, device=str(policy.model.device))
-    policy.model.load_state_dict(weights, strict=False)
-    policy.model.tie_weights()
-    learner.load_state_dict(torch.load(folder / LEARNER, map_location=policy.model.device, weights_only=True))
+def damage(folder: Path) -> str | None:
+    """What is wrong with a checkpoint; None if every file is as it was written."""
+    try:
+        files = json.loads((folder / MANIFEST).read_text())["files"]
+    except FileNotFoundError:
+        return f"no {MANIFEST}"
+    except (ValueError, KeyError, TypeError):
+        return f"{MANIFEST} cannot be read"
+    for name, (size, digest) in files.items():
+        file = folder / name
+        if not file.is_file():
+            return f"{name} is missing"
+        if file.stat().st_size != size:
+            return f"{name} has {file.stat().st_size} bytes, not {size}"
+        if _digest(file) != digest:
+            return f"{name} differs from its checksum"
+    return None
+
+
+def _seal(folder: Path) -> None:
+    """Write the manifest, then flush files before the folders that name them."""
+    files = {str(f.relative_to(folder)): (f.stat().st_size, _digest(f)) for f in _files(folder)}
+    (folder / MANIFEST).write_text(json.dumps({"files": files}))
+    for file in _files(folder):
+        _flush(file)
+    for inner in (f for f in folder.rglob("*") if f.is_dir()):
+        _flush(inner)
+    _flush(folder)
+
+
+def _files(folder: Path) -> Iterator[Path]:
+    return (f for f in sorted(folder.rglob("*")) if f.is_file())
+
+
+def _read_state(folder: Path) -> RunState:
+    return RunState(**json.loads((folder / STATE).read_text()))
+
+
+def _digest(file: Path) -> str:
+    with file.open("rb") as handle:
+        return hashlib.file_digest(handle, "sha256").hexdigest()
 
 
 def _flush(path: Path) -> None:

@@ -11,6 +11,7 @@ from accelerate.utils import gather_object
 from r1rl.config.rollout import DynamicSamplingConfig
 from r1rl.data.stream import PromptStream
 from r1rl.errors import TrainingError
+from r1rl.grpo.interrupt import Interrupted
 from r1rl.rollout.collect import Rollouts
 from r1rl.scoring import Scorer
 from r1rl.types import Problem, ScoredGroup
@@ -45,10 +46,16 @@ class PlainExperience:
         """Sample and score ``problems``, shared among the processes by turns; a group stays whole on one of them."""
         rank, ranks = self.accelerator.process_index, self.accelerator.num_processes
         mine = [(i, problem) for i, problem in enumerate(problems) if i % ranks == rank]
-        groups = self.rollouts.collect(mine, step, round)
-        scored = self.scorer.score(groups, {"global_step": step})
-        indexed = list(zip([i for i, _ in mine], scored, strict=True))
+        indexed: list[tuple[int, ScoredGroup] | None]
+        try:
+            groups = self.rollouts.collect(mine, step, round)
+            scored = self.scorer.score(groups, {"global_step": step})
+            indexed = list(zip([i for i, _ in mine], scored, strict=True))
+        except Interrupted:
+            indexed = [None]  # the others may be waiting in the gathering already: tell them there
         everything = gather_object(indexed) if ranks > 1 else indexed
+        if None in everything:
+            raise Interrupted
         return [group for _, group in sorted(everything, key=lambda pair: pair[0])]
 
 

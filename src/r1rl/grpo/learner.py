@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import contextlib
-import copy
-import math
 from collections import defaultdict
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -16,13 +14,21 @@ from accelerate import Accelerator
 from torch import Tensor
 
 from r1rl.config.grpo import GRPOConfig
-from r1rl.errors import TrainingError
-from r1rl.grpo.balance import partition
+from r1rl.errors import ConfigError, TrainingError
+from r1rl.grpo.backend import Step, assign, build_backend
+from r1rl.grpo.balance import imbalance, partition
 from r1rl.grpo.batch import Batch, MicroBatch, Sample, contributes, micro_batch, pack, update_size
+from r1rl.grpo.interrupt import Interrupted
 from r1rl.grpo.losses import LossInputs, LossSettings, UpdateSize, policy_loss
+from r1rl.grpo.reference import AdaptersOff, FrozenCopy, Reference, frozen
 from r1rl.grpo.schedule import learning_rate
-from r1rl.model.forward import PolicyForward
+from r1rl.grpo.shards import read_tensors
+from r1rl.model.forward import PackedTokens, PolicyForward
 from r1rl.model.load import DTYPES, Policy
+from r1rl.model.lora import adapted
+
+ADAM, REFERENCE, WEIGHTS = "adam", "reference", "weights"
+"""Folders of a checkpoint."""
 
 Metrics = dict[str, float]
 
@@ -34,6 +40,8 @@ class Progress:
     updates: int = 0
     skipped: int = 0
     tokens: int = 0
+    done: int = 0
+    """Updates made of the current rollout; not 0 only while it is being learned from."""
 
 
 class Learner:
@@ -46,6 +54,9 @@ class Learner:
         max_length: longest completion, tokens (Dr. GRPO's denominator).
         total_updates: length of the learning-rate schedule.
         seed: orders the minibatches.
+        resume: weights of a checkpoint, put into the policy after the reference was copied from it and before a
+            backend shards it; :meth:`load` then brings the rest.
+        interrupted: asked before every micro-batch, on every rank at once; True ends the update there.
     """
 
     def __init__(
@@ -59,18 +70,34 @@ class Learner:
         max_length: int,
         total_updates: int,
         seed: int,
+        resume: Path | None = None,
+        interrupted: Callable[[], bool] = lambda: False,
     ) -> None:
-        self.policy, self.cfg, self.accelerator, self.seed = policy, cfg, accelerator, seed
+        self.policy, self.cfg, self.seed, self.interrupted = policy, cfg, seed, interrupted
         self.total_updates = total_updates
         self.progress = Progress()
         self.settings = LossSettings(cfg.loss, cfg.clip_low, cfg.clip_high, cfg.beta, max_length)
         autocast = None if dtype == "float32" else DTYPES[dtype]
         forward = PolicyForward(policy.model, temperature, cfg.logprob_chunk, autocast)
+        start = frozen(forward) if cfg.beta > 0 and not adapted(policy.model) else None
+        if resume is not None:
+            load_weights(policy, resume)
         optimizer = torch.optim.AdamW(
             weight_decay_groups(policy.model, cfg.weight_decay), lr=cfg.lr, betas=cfg.adam_betas, fused=True
         )
-        self.reference = self._freeze(forward) if cfg.beta > 0 else None
-        self.forward, self.optimizer = accelerator.prepare(forward, optimizer)
+        self.backend = build_backend(policy, forward, optimizer, cfg, accelerator)
+        self.reference = self._reference(start)
+
+    def _reference(self, start: PolicyForward | None) -> Reference | None:
+        if self.cfg.beta == 0:
+            return None
+        if start is not None:
+            return FrozenCopy(self.backend.place(start), self.backend)
+        if self.cfg.ref_update_every:
+            raise ConfigError(
+                "grpo.ref_update_every: with model.lora the reference is the model without adapters; use 0"
+            )
+        return AdaptersOff(self.backend.forward, self.policy.model)
 
     @property
     def updates_per_rollout(self) -> int:
@@ -84,67 +111,80 @@ class Learner:
 
         Raises:
             TrainingError: a loss or gradient was not finite and ``guards.non_finite`` is stop.
+            Interrupted: somebody asked; the same batch again goes on behind the last update made.
         """
-        if self.updates_per_rollout > 1:
-            self._record(batch.samples, self.forward, "old_logps")
-        if self.reference is not None and self.updates_per_rollout > 1:
-            self._record(batch.samples, self.reference, "ref_logps")
+        if self.updates_per_rollout > 1 and self.progress.done == 0:
+            self._record(batch.samples, lambda tokens: self.backend.forward(tokens)[0], "old_logps")
+            if self.reference is not None:
+                self._record(batch.samples, self.reference, "ref_logps")
         history: dict[str, list[float]] = defaultdict(list)
-        for epoch in range(self.cfg.epochs):
-            order_seed = self.seed * 1_000_003 + self.progress.updates
-            for samples in batch.minibatches(self.cfg.minibatches, order_seed + epoch):
-                for name, value in self._step(samples).items():
-                    history[name].append(value)
+        for samples in self._minibatches(batch)[self.progress.done :]:
+            for name, value in self._step(samples).items():
+                history[name].append(value)
+            self.progress.done += 1
+        self.progress.done = 0
         return {name: float(np.mean(values)) for name, values in history.items()}
+
+    def _minibatches(self, batch: Batch) -> list[list[Sample]]:
+        """Every update's samples, in an order that follows from the seed and the number of updates before."""
+        first = self.seed * 1_000_003 + self.progress.updates - self.progress.done
+        count = self.cfg.minibatches
+        return [part for epoch in range(self.cfg.epochs) for part in batch.minibatches(count, first + epoch * count)]
 
     def _step(self, samples: Sequence[Sample]) -> Metrics:
         """One optimizer step on one minibatch."""
         size = update_size(samples)
         forwarded = [s for s in samples if contributes(s, self.cfg.beta)]
-        packed = self._pack(forwarded)
-        self._set_learning_rate()
+        ranks = partition([len(s) for s in forwarded], self.backend.ranks)
+        packed = self._pack(forwarded, ranks)
+        lr = learning_rate(self.cfg, self.progress.updates, self.total_updates)
         entropy = self.cfg.entropy_every > 0 and self.progress.updates % self.cfg.entropy_every == 0
-        sums: dict[str, Tensor] = defaultdict(lambda: torch.zeros((), device=self.accelerator.device))
+        sums: dict[str, Tensor] = defaultdict(lambda: torch.zeros((), device=self.backend.device))
         for i, chunk in enumerate(packed):
-            with self._sync_gradients(last=i == len(packed) - 1):
-                self._forward_backward(chunk, size, entropy, sums)
-        grad_norm = self._apply(sums["loss"])
+            if self.interrupted():
+                raise Interrupted
+            self._forward_backward(chunk, size, entropy, sums, last=i == len(packed) - 1)
+        step = self.backend.step(lr) if packed else Step(0.0, True)
+        self._check(step)
         self.progress.updates += 1
         self.progress.tokens += sum(len(s) for s in samples)
         self._refresh_reference()
         tokens = max(1, sum(len(s.completion_ids) for s in forwarded))
-        totals = {name: float(self._all_reduce(value)) for name, value in sorted(sums.items())}
+        totals = {name: float(self.backend.sum(value)) for name, value in sorted(sums.items())}
         metrics = {f"policy/{name}": value / tokens for name, value in totals.items() if name != "loss"}
         return metrics | {
-            "policy/loss": totals["loss"],
-            "policy/grad_norm": grad_norm,
-            "policy/lr": self.optimizer.param_groups[0]["lr"],
+            "policy/loss": totals.get("loss", 0.0),
+            "policy/grad_norm": step.norm,
+            "policy/lr": lr,
             "policy/forwarded_fraction": len(forwarded) / max(1, len(samples)),
             "policy/micro_batches": len(packed),
+            "policy/imbalance": imbalance([len(s) for s in forwarded], ranks),
             "policy/updates_skipped": float(self.progress.skipped),
         }
 
     def _forward_backward(
-        self, samples: Sequence[Sample], size: UpdateSize, entropy: bool, sums: dict[str, Tensor]
+        self, samples: Sequence[Sample], size: UpdateSize, entropy: bool, sums: dict[str, Tensor], last: bool
     ) -> None:
-        chunk = micro_batch(samples, self.accelerator.device)
-        logps_C, entropy_C = self.forward(chunk.tokens, entropy=entropy)
+        chunk = micro_batch(samples, self.backend.device)
+        logps_C, entropy_C = self.backend.forward(chunk.tokens, entropy=entropy)
         ref_logps_C = chunk.ref_logps_C
         if self.reference is not None and ref_logps_C is None:
-            with torch.no_grad():
-                ref_logps_C, _ = self.reference(chunk.tokens)
+            ref_logps_C = self.reference(chunk.tokens)
         inputs = self._loss_inputs(chunk, logps_C, ref_logps_C)
         outputs = policy_loss(inputs, self.settings, size)
-        # Ranks are averaged by the backend, while the loss is a share of a sum: undo the average.
-        self.accelerator.backward(outputs.loss * self.accelerator.num_processes)
+        loss = outputs.loss
+        sums["loss"] += loss.detach()
+        if last and not self.backend.sum(sums["loss"]).isfinite():
+            loss = loss * torch.nan  # one rank's bad loss keeps every rank from stepping
+        self.backend.backward(loss, last)
         with torch.no_grad():
-            sums["loss"] += outputs.loss.detach()
+            counts = float(samples[0].keep)  # a micro-batch that only fills up leaves no trace in the metrics
             for name, value in outputs.sums.items():
-                sums[name] += value
+                sums[name] += counts * value
             if entropy_C is not None:
-                sums["entropy"] += entropy_C.sum()
+                sums["entropy"] += counts * entropy_C.sum()
             mismatch_C = inputs.old_logps_C - chunk.engine_logps_C
-            sums["engine_mismatch"] += mismatch_C.abs().sum()
+            sums["engine_mismatch"] += counts * mismatch_C.abs().sum()
 
     def _loss_inputs(self, chunk: MicroBatch, logps_C: Tensor, ref_logps_C: Tensor | None) -> LossInputs:
         old_logps_C = chunk.old_logps_C if chunk.old_logps_C is not None else logps_C.detach()
@@ -162,15 +202,14 @@ class Learner:
             correction_C=correction_C,
         )
 
-    def _pack(self, samples: Sequence[Sample]) -> list[list[Sample]]:
+    def _pack(self, samples: Sequence[Sample], ranks: Sequence[Sequence[int]]) -> list[list[Sample]]:
         """This rank's micro-batches; every rank has as many, the missing ones repeat a short sample at weight 0."""
-        ranks = partition([len(s) for s in samples], self.accelerator.num_processes)
         packs = [
             [[samples[part[i]] for i in bin_] for bin_ in pack([len(samples[i]) for i in part], self._budget)]
             for part in ranks
         ]
         most = max(len(p) for p in packs)
-        mine = packs[self.accelerator.process_index]
+        mine = packs[self.backend.rank]
         if len(mine) < most:
             shortest = min(samples, key=len)
             mine = mine + [[_silent(shortest)] for _ in range(most - len(mine))]
@@ -180,76 +219,65 @@ class Learner:
     def _budget(self) -> int:
         return self.cfg.tokens_per_microbatch
 
-    def _sync_gradients(self, last: bool) -> Any:
-        """Gradients cross ranks once an update, with its last micro-batch."""
-        return self.accelerator.no_sync(self.forward) if not last else contextlib.nullcontext()
-
-    def _apply(self, loss: Tensor) -> float:
-        """Clip, check, step. Returns the gradient's norm before clipping."""
-        if self.optimizer.param_groups[0]["params"][0].grad is None and not self._has_gradients():
-            return 0.0
-        norm = self.accelerator.clip_grad_norm_(self.forward.parameters(), self.cfg.max_grad_norm)
-        value = float(norm)
-        finite = math.isfinite(value) and math.isfinite(float(self._all_reduce(loss)))
-        if finite:
-            self.optimizer.step()
-        elif self.cfg.guards.non_finite == "stop":
+    def _check(self, step: Step) -> None:
+        """Count or refuse an update that the backend left out."""
+        if step.applied:
+            return
+        if self.cfg.guards.non_finite == "stop":
             raise TrainingError(
-                f"update {self.progress.updates + 1}: the loss or its gradient is not finite (gradient norm {value}); "
-                "lower grpo.lr, check the rewards, or set grpo.guards.non_finite: skip to leave such updates out"
+                f"update {self.progress.updates + 1}: the loss or its gradient is not finite (gradient norm "
+                f"{step.norm}); lower grpo.lr, check the rewards, or set grpo.guards.non_finite: skip to leave such "
+                "updates out"
             )
-        else:
-            self.progress.skipped += 1
-        self.optimizer.zero_grad()
-        return value
-
-    def _has_gradients(self) -> bool:
-        return any(p.grad is not None for g in self.optimizer.param_groups for p in g["params"])
+        self.progress.skipped += 1
 
     @torch.no_grad()
-    def _record(self, samples: Sequence[Sample], forward: Callable[..., Any], field: str) -> None:
-        """Store log-probabilities of every sample under ``forward`` in its ``field``."""
-        for bin_ in pack([len(s) for s in samples], self._budget):
-            chunk = [samples[i] for i in bin_]
-            logps_C, _ = forward(micro_batch(chunk, self.accelerator.device).tokens)
-            lengths = [len(s.completion_ids) for s in chunk]
-            for sample, logps in zip(chunk, logps_C.float().cpu().split(lengths), strict=True):
-                setattr(sample, field, logps.numpy())
-
-    def _set_learning_rate(self) -> None:
-        lr = learning_rate(self.cfg, self.progress.updates, self.total_updates)
-        for group in self.optimizer.param_groups:
-            group["lr"] = lr
+    def _record(self, samples: Sequence[Sample], logps_of: Callable[[PackedTokens], Tensor], field: str) -> None:
+        """Store log-probabilities of every sample in its ``field``; each rank computes its share of them."""
+        ranks = partition([len(s) for s in samples], self.backend.ranks)
+        found: list[tuple[int, np.ndarray]] = []
+        place = {id(sample): i for i, sample in enumerate(samples)}
+        for chunk in self._pack(samples, ranks):
+            logps_C = logps_of(micro_batch(chunk, self.backend.device).tokens)
+            split = logps_C.float().cpu().split([len(s.completion_ids) for s in chunk])
+            found += [(place[id(s)], logps.numpy()) for s, logps in zip(chunk, split, strict=True) if id(s) in place]
+        for i, logps in self.backend.gather(found):
+            setattr(samples[i], field, logps)
 
     def _refresh_reference(self) -> None:
         every = self.cfg.ref_update_every
         if self.reference is not None and every and self.progress.updates % every == 0:
-            self.reference.load_state_dict(self.accelerator.unwrap_model(self.forward).state_dict())
+            self.reference.replace(self.backend.weights())
 
-    @staticmethod
-    def _freeze(forward: PolicyForward) -> PolicyForward:
-        return copy.deepcopy(forward).eval().requires_grad_(False)
+    def tensors(self) -> Iterator[tuple[str, Tensor]]:
+        """Everything the next update depends on, as ``FOLDER/NAME``: weights, AdamW's averages, the reference if it
+        changes. Whole tensors, one at a time: they say nothing of how many ranks or which backend held them.
+        Collective.
+        """
+        parts = [(WEIGHTS, self.backend.weights()), (ADAM, self.backend.adam())]
+        if self.cfg.ref_update_every and isinstance(self.reference, FrozenCopy):
+            parts.append((REFERENCE, self.reference.weights()))
+        for folder, named in parts:
+            yield from ((f"{folder}/{name}", tensor) for name, tensor in named)
 
-    def _all_reduce(self, value: Tensor) -> Tensor:
-        return self.accelerator.reduce(value.detach().clone(), "sum")
+    def state_dict(self) -> dict[str, int]:
+        """The numbers that belong to these tensors."""
+        return asdict(self.progress) | {"adam_steps": self.backend.adam_steps()}
 
-    def state_dict(self) -> dict[str, Any]:
-        """Everything besides the policy's weights that the next update depends on."""
-        return {
-            "optimizer": self.optimizer.state_dict(),
-            "progress": {
-                "updates": self.progress.updates,
-                "skipped": self.progress.skipped,
-                "tokens": self.progress.tokens,
-            },
-            "reference": None if self.reference is None else self.reference.state_dict(),
-        }
+    def load(self, folder: Path, state: dict[str, int]) -> None:
+        """Take over a checkpoint's :meth:`tensors`; the weights themselves came in by ``resume``."""
+        numbers = dict(state)
+        steps = numbers.pop("adam_steps")
+        self.progress = Progress(**numbers)
+        self.backend.load(lambda: read_tensors(folder / WEIGHTS), lambda: read_tensors(folder / ADAM), steps)
+        if self.reference is not None and (folder / REFERENCE).is_dir():
+            self.reference.replace(read_tensors(folder / REFERENCE))
 
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        self.optimizer.load_state_dict(state["optimizer"])
-        self.progress = Progress(**state["progress"])
-        if self.reference is not None and state["reference"] is not None:
-            self.reference.load_state_dict(state["reference"])
+
+@torch.no_grad()
+def load_weights(policy: Policy, folder: Path) -> None:
+    """Put a checkpoint's weights into a policy that is not sharded yet."""
+    assign(policy.model, read_tensors(folder / WEIGHTS))
 
 
 def weight_decay_groups(model: torch.nn.Module, decay: float) -> list[dict[str, Any]]:

@@ -9,7 +9,7 @@ from typing import TypeVar
 
 from r1rl.config.grpo import GRPOConfig
 from r1rl.grpo import guards
-from r1rl.grpo.batch import make_batch
+from r1rl.grpo.batch import Batch, make_batch
 from r1rl.grpo.experience import Experience, check_gathered
 from r1rl.grpo.learner import Learner
 from r1rl.grpo.report import rollout_metrics, sample_rows
@@ -19,6 +19,14 @@ from r1rl.types import ScoredGroup
 
 Metrics = dict[str, float]
 T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class Rollout:
+    """What a step learns from, in both its forms."""
+
+    groups: list[ScoredGroup]
+    batch: Batch
 
 
 @dataclass(slots=True)
@@ -37,27 +45,33 @@ class Loop:
     samples_per_step: int
     evaluate: Callable[[], Metrics]
     """Held-out metrics of the policy as it is."""
-    save: Callable[[int, int], None]
-    """Writes a checkpoint, given the number of finished steps and the policy version."""
+    save: Callable[[int, int, Metrics], None]
+    """Writes a checkpoint, given the number of finished steps, the policy version and the last step's metrics."""
     warn: Callable[[str], None]
     drain: Callable[[], Metrics]
     """Metrics that the scorer gathered since the last step."""
     step: int = 0
     version: int = 0
+    rollout: Rollout | None = None
+    """The rollout being learned from: where a step is interrupted, its checkpoint takes it along."""
     clock: Callable[[], float] = time.perf_counter
     _times: Metrics = field(default_factory=dict)
 
     def train_step(self) -> Metrics:
         """One step of the algorithm; returns its metrics."""
         begin = self.clock()
-        groups = self._timed("rollout", lambda: self.experience.collect(self.step))
-        check_gathered(groups)
-        batch = make_batch(groups, self.cfg.scale, self.cfg.mask_truncated)
-        learned = self._timed("update", lambda: self.learner.update(batch))
+        rollout = self.rollout = self.rollout or self._timed("rollout", self._collect)
+        learned = self._timed("update", lambda: self.learner.update(rollout.batch))
+        self.rollout = None
         self.version += 1
         self._timed("sync", lambda: self.engine.sync(self.version))
         self.step += 1
-        return self._finish(groups, learned, self.clock() - begin)
+        return self._finish(rollout.groups, learned, self.clock() - begin)
+
+    def _collect(self) -> Rollout:
+        groups = self.experience.collect(self.step)
+        check_gathered(groups)
+        return Rollout(groups, make_batch(groups, self.cfg.scale, self.cfg.mask_truncated))
 
     def _finish(self, groups: list[ScoredGroup], learned: Metrics, seconds: float) -> Metrics:
         metrics = rollout_metrics(groups) | learned | self.drain() | self.experience.metrics() | self._times
@@ -71,7 +85,7 @@ class Loop:
         self.tracker.log(self.step, metrics)
         self.tracker.samples(self.step, sample_rows(groups, self.samples_per_step))
         if self._due(self.cfg.checkpoint_every) or self.step == self.cfg.steps:
-            self.save(self.step, self.version)
+            self.save(self.step, self.version, metrics)
         return metrics
 
     def _due(self, every: int) -> bool:

@@ -26,7 +26,7 @@ def rollout_metrics(groups: Sequence[ScoredGroup]) -> dict[str, float]:
         "rollout/completions": float(len(completions)),
         "rollout/tokens": float(lengths.sum()),
     }
-    for name in groups[0].by_reward:
+    for name in dict.fromkeys(name for g in groups for name in g.by_reward):
         values = np.concatenate([g.by_reward[name] for g in groups if name in g.by_reward])
         if not np.isnan(values).all():
             metrics[f"reward/{name}/mean"] = float(np.nanmean(values))

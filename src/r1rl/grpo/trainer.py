@@ -4,17 +4,24 @@ from __future__ import annotations
 
 import contextlib
 from pathlib import Path
+from typing import Any
 
+import torch
 from accelerate import Accelerator
+from accelerate.utils import broadcast_object_list
 
 from r1rl.config import RewardConfig, RunConfig
 from r1rl.config.derived import derive
 from r1rl.data.problems import ProblemSets, ensure_disjoint, filter_by_pass_rate, load_problems
 from r1rl.data.stream import PromptStream
-from r1rl.grpo.checkpoint import Checkpoints, RunState, restore
+from r1rl.errors import StorageError
+from r1rl.grpo.batch import make_batch
+from r1rl.grpo.checkpoint import Checkpoints, RunState
 from r1rl.grpo.experience import DynamicExperience, Experience, PlainExperience
+from r1rl.grpo.interrupt import Interrupt, Interrupted, Preempted
 from r1rl.grpo.learner import Learner
-from r1rl.grpo.loop import Loop, Metrics
+from r1rl.grpo.loop import Loop, Metrics, Rollout
+from r1rl.grpo.snapshot import RNG, ROLLOUT, read_groups, restore_logps, restore_rng, rng_state, rollout_state
 from r1rl.model.load import load_policy
 from r1rl.rollout.build import build_engine
 from r1rl.rollout.collect import Rollouts, completion_seeds
@@ -60,7 +67,8 @@ class GRPOTrainer:
         self.config, self.folder, self.fingerprint = config, Path(folder), fingerprint
         self.accelerator = accelerator or Accelerator()
         self.console = console or Console(quiet=not config.tracking.console)
-        self.checkpoints = Checkpoints(self.folder / "checkpoints", config.grpo.keep_checkpoints)
+        self.checkpoints = Checkpoints(self.folder / "checkpoints", config.grpo.keep_checkpoints, self.console.say)
+        self.interrupt = Interrupt()
         self.policy = load_policy(config.model, self.accelerator.device)
         self.params = SamplingParams(
             config.rollout.max_new_tokens, config.rollout.temperature, stop=tuple(config.rollout.stop)
@@ -71,9 +79,13 @@ class GRPOTrainer:
 
         Returns:
             The last step's metrics.
+
+        Raises:
+            Preempted: a scheduler asked the run to end; it left a checkpoint.
         """
         cfg = self.config
         train, held_out = self._problems()
+        state, checkpoint = self._find_checkpoint()
         learner = Learner(
             self.policy,
             cfg.grpo,
@@ -83,11 +95,14 @@ class GRPOTrainer:
             max_length=cfg.rollout.max_new_tokens,
             total_updates=derive(cfg).total_updates,
             seed=cfg.seed,
+            resume=checkpoint,
+            interrupted=lambda: self.interrupt.anywhere(learner.backend.gather),
         )
-        state = self._resume(learner)
+        rollout = self._resume(state, checkpoint, learner)
         last: Metrics = {}
         with contextlib.ExitStack() as owned:
-            engine = build_engine(cfg, self.policy)
+            owned.enter_context(self.interrupt)
+            engine = build_engine(cfg, learner.backend.sampler() if cfg.rollout.engine == "torch" else self.policy)
             owned.callback(engine.close)
             engine.sync(state.version)
             sources = cfg.data.train | cfg.data.eval
@@ -113,17 +128,20 @@ class GRPOTrainer:
                 tracker=tracker,
                 samples_per_step=cfg.tracking.samples_per_step,
                 evaluate=lambda: self._evaluate(engine, scorer, held_out),
-                save=lambda step, version: self._save(step, version, learner),
+                save=lambda step, version, metrics: self._save(step, version, learner, metrics),
                 warn=self.console.say,
                 drain=scorer.drain_metrics,
                 step=state.step,
                 version=state.version,
+                rollout=rollout,
             )
-            while loop.step < cfg.grpo.steps:
-                last = loop.train_step()
-                self._show(progress, loop.step, last)
-        if self.accelerator.is_main_process:
-            self.policy.save(self.folder / "model")
+            try:
+                while loop.step < cfg.grpo.steps:
+                    last = loop.train_step()
+                    self._show(progress, loop.step, last)
+            except Interrupted:
+                self._leave(loop, learner)
+        self.policy.save(self.folder / "model", write=self.accelerator.is_main_process)
         self.accelerator.wait_for_everyone()
         return last
 
@@ -145,7 +163,12 @@ class GRPOTrainer:
         cfg = self.config
         weights = {name: source.weight for name, source in cfg.data.train.items()}
         stream = PromptStream(train.by_source, weights, cfg.seed)
-        rollouts = Rollouts(engine, self.params, cfg.rollout.group_size, cfg.seed, scorer.submit)
+
+        def on_group(group: Group) -> None:
+            self.interrupt.check()
+            scorer.submit(group)
+
+        rollouts = Rollouts(engine, self.params, cfg.rollout.group_size, cfg.seed, on_group)
         plain = PlainExperience(stream, rollouts, scorer, self.accelerator, cfg.rollout.prompts)
         return DynamicExperience(plain, cfg.rollout.dynamic_sampling) if cfg.grpo.dynamic_sampling else plain
 
@@ -177,21 +200,65 @@ class GRPOTrainer:
             metrics |= {f"eval/{name}/{key}": value for key, value in result.metrics.items()}
         return metrics
 
-    def _resume(self, learner: Learner) -> RunState:
-        found = self.checkpoints.newest(self.fingerprint)
-        if found is None:
-            return RunState(step=0, version=0, fingerprint=self.fingerprint)
-        state, folder = found
-        restore(folder, self.policy, learner)
-        self.console.say(f"resuming after step {state.step} from {folder}")
-        return state
+    def _find_checkpoint(self) -> tuple[RunState, Path | None]:
+        """The newest good checkpoint; the main process looks, so that all go on from the same one."""
+        found = self.checkpoints.newest(self.fingerprint) if self.accelerator.is_main_process else None
+        found = broadcast_object_list([found])[0]
+        return found or (RunState(step=0, version=0, fingerprint=self.fingerprint), None)
 
-    def _save(self, step: int, version: int, learner: Learner) -> None:
-        if self.accelerator.is_main_process:
-            self.checkpoints.save(RunState(step, version, self.fingerprint), self.policy, learner)
+    def _resume(self, state: RunState, checkpoint: Path | None, learner: Learner) -> Rollout | None:
+        """Load everything but the weights; returns the rollout that the run was learning from, if any."""
+        if checkpoint is None:
+            return None
+        learner.load(checkpoint, state.learner)
+        ranks, rank = learner.backend.ranks, learner.backend.rank
+        if state.ranks == ranks:
+            restore_rng(torch.load(checkpoint / RNG, weights_only=True)[rank])
+        moved = "" if state.ranks == ranks else f", written by {state.ranks} processes, on {ranks}"
+        self.console.say(f"resuming after step {state.step} from {checkpoint}{moved}")
+        if not (checkpoint / ROLLOUT).is_file():
+            return None
+        groups = read_groups(checkpoint / ROLLOUT)
+        batch = make_batch(groups, self.config.grpo.scale, self.config.grpo.mask_truncated)
+        restore_logps(checkpoint / ROLLOUT, batch.samples)
+        return Rollout(groups, batch)
+
+    def _save(
+        self, step: int, version: int, learner: Learner, metrics: Metrics, rollout: Rollout | None = None
+    ) -> None:
+        streams = learner.backend.gather([rng_state()])
+
+        others: dict[str, Any] = {RNG: streams}
+        if rollout is not None:
+            others[ROLLOUT] = rollout_state(rollout.groups, rollout.batch.samples)
+        state = RunState(step, version, self.fingerprint, learner.state_dict(), learner.backend.ranks)
+        failure: StorageError | None = None
+        try:
+            write = self.accelerator.is_main_process
+            self.checkpoints.save(state, learner.tensors(), others, write, _score(metrics))
+        except StorageError as error:
+            failure = error
+        failures = [message for message in learner.backend.gather([failure and str(failure)]) if message]
+        if failures:
+            raise StorageError(failures[0]) from failure
+
+    def _leave(self, loop: Loop, learner: Learner) -> None:
+        """Checkpoint where the run stands and end it."""
+        self._save(loop.step, loop.version, learner, {}, loop.rollout)
+        what = "with its rollout, " if loop.rollout is not None else ""
+        raise Preempted(
+            f"asked to end: step {loop.step} is saved {what}in {self.checkpoints.folder}; "
+            "the same command goes on from there"
+        )
 
     def _show(self, progress: Progress, step: int, metrics: Metrics) -> None:
         progress.update(done=step, **{label: metrics[name] for name, label in HEADLINES.items() if name in metrics})
+
+
+def _score(metrics: Metrics) -> float | None:
+    """Mean held-out pass@1 of a step that evaluated."""
+    values = [value for name, value in metrics.items() if name.startswith("eval/") and name.endswith("/pass@1")]
+    return sum(values) / len(values) if values else None
 
 
 _FILTER_STEP = 2**31 - 2

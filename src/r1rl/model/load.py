@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,6 +13,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, P
 from r1rl.config.model import ModelConfig
 from r1rl.errors import ModelError
 from r1rl.model.attention import Packed, positions, register
+from r1rl.model.lora import adapted, add_adapters, merged, quantization
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 
@@ -22,6 +24,10 @@ class Policy:
 
     model: PreTrainedModel
     tokenizer: PreTrainedTokenizerBase
+    gather: Callable[[], Iterator[tuple[str, Tensor]]] | None = None
+    """The trained weights where they are in shards or of lower precision than the optimizer's; collective."""
+    refresh: Callable[[], None] | None = None
+    """Brings ``model`` up to date where it is a copy of sharded weights; collective."""
 
     @property
     def eos_ids(self) -> tuple[int, ...]:
@@ -30,10 +36,28 @@ class Policy:
         ids = configured if isinstance(configured, list) else [configured]
         return tuple(sorted({int(i) for i in [*ids, self.tokenizer.eos_token_id] if i is not None}))
 
-    def save(self, folder: Path) -> None:
-        """Write the Hugging Face format; it opens in plain transformers and in vLLM."""
-        self.model.save_pretrained(folder)
-        self.tokenizer.save_pretrained(folder)
+    def weights(self) -> Iterator[tuple[str, Tensor]]:
+        """Whole weights by the plain model's names, adapters merged in, one at a time; collective if sharded."""
+        if adapted(self.model):
+            return merged(self.model)
+        return self.gather() if self.gather else iter(self.model.named_parameters())
+
+    def save(self, folder: Path, write: bool = True) -> None:
+        """Write the Hugging Face format; it opens in plain transformers and in vLLM.
+
+        Every rank calls it where weights are sharded; those with ``write`` False only take part in the gathering.
+        """
+        state = {name: tensor.detach().cpu() for name, tensor in self.weights() if write}
+        if write:
+            self._plain().save_pretrained(folder, state_dict=state)
+            self.tokenizer.save_pretrained(folder)
+
+    def _plain(self) -> PreTrainedModel:
+        """The model, or one without adapters to take the merged weights' names and configuration from."""
+        if not adapted(self.model):
+            return self.model
+        with torch.device("meta"):
+            return type(self.model)(self.model.config)
 
 
 def load_tokenizer(cfg: ModelConfig) -> PreTrainedTokenizerBase:
@@ -65,6 +89,10 @@ def load_policy(cfg: ModelConfig, device: torch.device) -> Policy:
     """
     tokenizer = load_tokenizer(cfg)
     model = load_model(cfg, device)
+    if cfg.lora is not None:
+        add_adapters(model, cfg.lora)
+    if cfg.gradient_checkpointing:
+        model.gradient_checkpointing_enable({"use_reentrant": False})
     if model.get_output_embeddings().weight.shape[0] < len(tokenizer):
         raise ModelError(
             f"{cfg.path}: the tokenizer has {len(tokenizer)} tokens, the model only "
@@ -83,6 +111,7 @@ def load_model(cfg: ModelConfig, device: torch.device) -> PreTrainedModel:
             trust_remote_code=cfg.trust_remote_code,
             dtype=torch.float32,
             attn_implementation=register(),
+            quantization_config=quantization(cfg.lora),
         )
     except (OSError, ValueError, ImportError, KeyError) as error:
         raise ModelError(f"cannot open the model {cfg.path!r}: {_first_line(error)}") from error

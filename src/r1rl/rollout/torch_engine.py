@@ -52,6 +52,8 @@ class TorchEngine:
         self.version = 0
 
     def sync(self, version: int) -> None:
+        if self.policy.refresh is not None:
+            self.policy.refresh()
         self.version = version
 
     def close(self) -> None:

@@ -1,0 +1,182 @@
+"""Where gradients meet and weights are updated: one process, DDP, or DeepSpeed ZeRO, behind one small protocol.
+
+The learner is an algorithm and knows none of them. A new backend is one class and one row of :data:`BACKENDS`.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import importlib
+import math
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from typing import Any, Protocol, cast
+
+import torch
+from accelerate import Accelerator
+from accelerate.utils import gather_object
+from torch import Tensor, nn
+
+from r1rl.config.grpo import GRPOConfig
+from r1rl.model.forward import PolicyForward
+from r1rl.model.load import Policy
+
+ADAM_SLOTS = ("exp_avg", "exp_avg_sq")
+"""AdamW's running averages, a tensor a parameter each."""
+
+Named = tuple[str, Tensor]
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """What became of an update: the gradient's norm before clipping, and whether the weights moved."""
+
+    norm: float
+    applied: bool
+
+
+class Backend(Protocol):
+    """One rank's part in the updates. Every method is collective: all ranks call it, in the same order."""
+
+    rank: int
+    ranks: int
+    device: torch.device
+    forward: Callable[..., tuple[Tensor, Tensor | None]]
+    """The policy's forward pass with whatever the backend wraps around it."""
+
+    def backward(self, loss: Tensor, last: bool) -> None:
+        """Add the gradient of the sum of ``loss`` over ranks; ``last`` on an update's last micro-batch."""
+
+    def step(self, lr: float) -> Step:
+        """Clip, update and clear the gradients; an update whose gradient is not finite is left out."""
+
+    def sum(self, value: Tensor) -> Tensor:
+        """Sum over ranks, on every rank."""
+
+    def gather(self, items: list[Any]) -> list[Any]:
+        """The items of every rank, in the order of ranks, on every rank."""
+
+    def weights(self) -> Iterator[Named]:
+        """The trained float32 weights, whole, one at a time, by their names in the model."""
+
+    def adam(self) -> Iterator[Named]:
+        """AdamW's averages, whole, one at a time, as ``SLOT/NAME``; nothing before the first update."""
+
+    def adam_steps(self) -> int:
+        """Updates that AdamW has counted."""
+
+    def load(self, weights: Callable[[], Iterable[Named]], adam: Callable[[], Iterable[Named]], steps: int) -> None:
+        """Take optimizer state that :meth:`adam` gave, at any number of ranks and by any backend.
+
+        ``weights`` are the float32 weights for backends whose copy of the model is of lower precision.
+        """
+
+    def place(self, module: PolicyForward) -> PolicyForward:
+        """Bring a frozen module to where passes without gradients can be made through it."""
+
+    def assign(self, module: nn.Module, weights: Iterable[Named]) -> None:
+        """Overwrite the weights of a placed module, by their names in the model."""
+
+    def gather_placed(self, module: nn.Module) -> Iterator[Named]:
+        """The weights of a placed module, whole."""
+
+    def sampler(self) -> Policy:
+        """The policy to sample from without the other ranks: itself, or a copy that its ``refresh`` keeps current."""
+
+
+class AccelerateBackend:
+    """One process, or a whole model on each of several (DDP)."""
+
+    def __init__(
+        self, policy: Policy, forward: nn.Module, optimizer: torch.optim.Optimizer, cfg: GRPOConfig, accel: Accelerator
+    ) -> None:
+        self.policy, self.cfg, self.accelerator = policy, cfg, accel
+        self.rank, self.ranks, self.device = accel.process_index, accel.num_processes, accel.device
+        self.names = {name: p for name, p in policy.model.named_parameters() if p.requires_grad}
+        self.forward, self.optimizer = accel.prepare(forward, optimizer)
+
+    def backward(self, loss: Tensor, last: bool) -> None:
+        # DDP averages over ranks, while the losses are shares of a sum: undo the average.
+        with contextlib.nullcontext() if last else self.accelerator.no_sync(self.forward):
+            self.accelerator.backward(loss * self.ranks)
+
+    def step(self, lr: float) -> Step:
+        for group in self.optimizer.param_groups:
+            group["lr"] = lr
+        norm = float(self.accelerator.clip_grad_norm_(self.forward.parameters(), self.cfg.max_grad_norm))
+        if math.isfinite(norm):
+            self.optimizer.step()
+        self.optimizer.zero_grad()
+        return Step(norm, math.isfinite(norm))
+
+    def sum(self, value: Tensor) -> Tensor:
+        return self.accelerator.reduce(value.detach().clone(), "sum")
+
+    def gather(self, items: list[Any]) -> list[Any]:
+        return gather_object(items) if self.ranks > 1 else items
+
+    def weights(self) -> Iterator[Named]:
+        yield from ((name, p.detach()) for name, p in self.names.items())
+
+    def adam(self) -> Iterator[Named]:
+        state = self._inner.state
+        for slot in ADAM_SLOTS:
+            yield from ((f"{slot}/{name}", state[p][slot]) for name, p in self.names.items() if p in state)
+
+    def adam_steps(self) -> int:
+        return max((int(s["step"]) for s in self._inner.state.values()), default=0)
+
+    def load(self, weights: Callable[[], Iterable[Named]], adam: Callable[[], Iterable[Named]], steps: int) -> None:
+        del weights  # the model holds them already, in float32
+        for key, value in adam():
+            slot, _, name = key.partition("/")
+            state = self._inner.state[self.names[name]]
+            state[slot] = value.to(self.device)
+            state["step"] = torch.tensor(float(steps), device=self.device if self.device.type == "cuda" else "cpu")
+
+    def place(self, module: PolicyForward) -> PolicyForward:
+        return module
+
+    def assign(self, module: nn.Module, weights: Iterable[Named]) -> None:
+        assign(module, weights)
+
+    def gather_placed(self, module: nn.Module) -> Iterator[Named]:
+        yield from inner(module).named_parameters()
+
+    def sampler(self) -> Policy:
+        return self.policy
+
+    @property
+    def _inner(self) -> torch.optim.Optimizer:
+        return getattr(self.optimizer, "optimizer", self.optimizer)
+
+
+def inner(module: nn.Module) -> nn.Module:
+    """The model inside a placed forward, or the model itself."""
+    unwrapped = getattr(module, "module", module)
+    return unwrapped.model if isinstance(unwrapped, PolicyForward) else unwrapped
+
+
+@torch.no_grad()
+def assign(module: nn.Module, weights: Iterable[Named]) -> None:
+    """Overwrite whole parameters by name."""
+    parameters = dict(inner(module).named_parameters())
+    for name, value in weights:
+        parameters[name].copy_(value)
+
+
+Build = Callable[[Policy, nn.Module, torch.optim.Optimizer, GRPOConfig, Accelerator], Backend]
+
+BACKENDS: dict[str, Build | str] = {"DEEPSPEED": "r1rl.grpo.zero:ZeroBackend"}
+"""By accelerate's name for how processes work together; every other one is :class:`AccelerateBackend`."""
+
+
+def build_backend(
+    policy: Policy, forward: nn.Module, optimizer: torch.optim.Optimizer, cfg: GRPOConfig, accelerator: Accelerator
+) -> Backend:
+    """The backend that ``accelerate launch`` was configured for."""
+    build = BACKENDS.get(accelerator.distributed_type.value, AccelerateBackend)
+    if isinstance(build, str):
+        module, _, name = build.partition(":")
+        build = cast(Build, getattr(importlib.import_module(module), name))
+    return build(policy, forward, optimizer, cfg, accelerator)

@@ -1,0 +1,70 @@
+"""Joins the processes that ``accelerate launch`` started."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable
+from datetime import timedelta
+from pathlib import Path
+from typing import Literal
+
+import torch
+from accelerate import Accelerator
+from accelerate.utils import InitProcessGroupKwargs
+
+from r1rl.errors import ConfigError
+
+STALE_S = 900.0
+"""A lock of DeepSpeed's compiler that is older belongs to a process that was killed."""
+
+
+def start(device: Literal["auto", "cpu", "cuda"], deadline_s: float, say: Callable[[str], None]) -> Accelerator:
+    """The accelerator of this process, connected to the others.
+
+    Args:
+        device: ``RunConfig.device``.
+        deadline_s: longest wait for another process in a collective.
+        say: receives remarks.
+
+    Raises:
+        ConfigError: the launch file and ``device`` do not go together, or DeepSpeed is not installed.
+    """
+    sharded = os.environ.get("ACCELERATE_USE_DEEPSPEED", "false").lower() == "true"
+    on_cpu = device == "cpu" or not torch.cuda.is_available()
+    if device == "cuda" and on_cpu:
+        raise ConfigError("device: cuda, but torch finds no GPU here; use device: auto or cpu")
+    launched = "LOCAL_RANK" in os.environ
+    join = InitProcessGroupKwargs(
+        backend="gloo" if launched and on_cpu else None, timeout=timedelta(seconds=deadline_s)
+    )
+    if not sharded:
+        return Accelerator(cpu=on_cpu, kwargs_handlers=[join])
+    _prepare_deepspeed(on_cpu, say)
+    return Accelerator(kwargs_handlers=[join])
+
+
+def _prepare_deepspeed(on_cpu: bool, say: Callable[[str], None]) -> None:
+    if on_cpu:
+        if torch.cuda.is_available():
+            raise ConfigError("device: cpu under DeepSpeed on a machine with GPUs: set CUDA_VISIBLE_DEVICES= as well")
+        os.environ.setdefault("DS_ACCELERATOR", "cpu")
+        os.environ["ACCELERATE_USE_CPU"] = "false"  # accelerate would leave DeepSpeed out
+    try:
+        import deepspeed  # noqa: F401
+    except ImportError as error:
+        raise ConfigError("the launch file asks for DeepSpeed: pip install 'r1rl[deepspeed]'") from error
+    if int(os.environ.get("LOCAL_RANK", "0")) == 0:
+        clear_stale_locks(say)
+
+
+def clear_stale_locks(say: Callable[[str], None], now: Callable[[], float] = time.time) -> int:
+    """Remove locks that killed compilations of DeepSpeed's operators left behind; the next run would wait for ever."""
+    from torch.utils.cpp_extension import get_default_build_root
+
+    root = Path(os.environ.get("TORCH_EXTENSIONS_DIR") or get_default_build_root())
+    stale = [lock for lock in root.glob("**/lock") if now() - lock.stat().st_mtime > STALE_S]
+    for lock in stale:
+        lock.unlink(missing_ok=True)
+        say(f"removed a stale lock of DeepSpeed's compiler: {lock}")
+    return len(stale)

@@ -1,0 +1,64 @@
+"""The policy that the KL term measures the distance to."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor, nn
+
+from r1rl.grpo.backend import Backend
+from r1rl.model.forward import PackedTokens, PolicyForward
+from r1rl.model.lora import adapters_off
+
+Named = tuple[str, Tensor]
+
+
+class Reference(Protocol):
+    """Log-probabilities under fixed weights."""
+
+    def __call__(self, tokens: PackedTokens) -> Tensor:
+        """[C] float32, no gradient; collective where weights are sharded."""
+
+    def replace(self, weights: Iterable[Named]) -> None:
+        """Take other weights from now on."""
+
+
+class FrozenCopy:
+    """Weights of its own: the policy as it started, or as it was when they were last replaced."""
+
+    def __init__(self, forward: PolicyForward, backend: Backend) -> None:
+        self.forward, self.backend = forward, backend
+
+    @torch.no_grad()
+    def __call__(self, tokens: PackedTokens) -> Tensor:
+        return self.forward(tokens)[0]
+
+    def replace(self, weights: Iterable[Named]) -> None:
+        self.backend.assign(self.forward, weights)
+
+    def weights(self) -> Iterator[Named]:
+        """Whole, one at a time; collective."""
+        return self.backend.gather_placed(self.forward)
+
+
+class AdaptersOff:
+    """The policy itself without its LoRA adapters: a reference that costs no memory."""
+
+    def __init__(self, forward: Callable[..., Any], model: nn.Module) -> None:
+        self.forward, self.model = forward, model
+
+    @torch.no_grad()
+    def __call__(self, tokens: PackedTokens) -> Tensor:
+        with adapters_off(self.model):
+            return self.forward(tokens)[0]
+
+    def replace(self, weights: Iterable[Named]) -> None:
+        raise NotImplementedError("the configuration excludes ref_update_every with LoRA")
+
+
+def frozen(forward: PolicyForward) -> PolicyForward:
+    """A copy that no gradient reaches."""
+    return copy.deepcopy(forward).eval().requires_grad_(False)

@@ -1,0 +1,184 @@
+"""DeepSpeed ZeRO 1, 2 and 3: optimizer states, gradients and weights in shards, one a rank."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any
+
+import deepspeed
+import torch
+from accelerate import Accelerator
+from accelerate.utils import gather_object
+from deepspeed import zero
+from deepspeed.utils import (
+    safe_get_full_fp32_param,
+    safe_get_full_optimizer_state,
+    safe_get_local_fp32_param,
+    safe_set_full_fp32_param,
+    safe_set_full_optimizer_state,
+    safe_set_local_fp32_param,
+    safe_set_local_optimizer_state,
+)
+from torch import Tensor, nn
+
+from r1rl.config.grpo import GRPOConfig
+from r1rl.errors import ConfigError
+from r1rl.grpo.backend import ADAM_SLOTS, Named, Step, inner
+from r1rl.model.forward import PolicyForward
+from r1rl.model.load import Policy
+from r1rl.model.lora import adapted
+
+
+class ZeroBackend:
+    """Drives DeepSpeed's engine itself: accelerate would step it on every micro-batch.
+
+    The engine divides by its accumulation steps, so these stay 1 and the boundary is set by hand; it averages over
+    ranks, which the losses undo; it clips by its own configuration only.
+    """
+
+    def __init__(
+        self, policy: Policy, forward: nn.Module, optimizer: torch.optim.Optimizer, cfg: GRPOConfig, accel: Accelerator
+    ) -> None:
+        self.policy, self.cfg, self.accelerator = policy, cfg, accel
+        self.rank, self.ranks, self.device = accel.process_index, accel.num_processes, accel.device
+        plugin = accel.state.deepspeed_plugin
+        self.stage = int(plugin.deepspeed_config["zero_optimization"]["stage"])
+        half = getattr(forward, "autocast", None) is torch.bfloat16
+        plugin.deepspeed_config.update(engine_settings(cfg.max_grad_norm, self.ranks, half))
+        self.names = {name: p for name, p in policy.model.named_parameters() if p.requires_grad}
+        self._replica: Policy | None = None
+        if self.stage == 3 and adapted(policy.model):
+            raise ConfigError("model.lora: adapters do not go with ZeRO-3 here; they are small, so use ZeRO-2")
+        self.forward, _ = accel.prepare(forward, optimizer)
+        policy.gather = self.weights
+
+    def backward(self, loss: Tensor, last: bool) -> None:
+        self.forward.set_gradient_accumulation_boundary(last)
+        self.forward.backward(loss * self.ranks)
+
+    def step(self, lr: float) -> Step:
+        for group in self._zero.param_groups:
+            group["lr"] = lr
+        self.forward.step()
+        norm = float(self.forward.get_global_grad_norm())
+        return Step(norm, self.forward.was_step_applied() and math.isfinite(norm))
+
+    def sum(self, value: Tensor) -> Tensor:
+        return self.accelerator.reduce(value.detach().clone(), "sum")
+
+    def gather(self, items: list[Any]) -> list[Any]:
+        return gather_object(items) if self.ranks > 1 else items
+
+    def weights(self) -> Iterator[Named]:
+        for name, p in self.names.items():
+            yield name, safe_get_full_fp32_param(p)
+
+    def adam(self) -> Iterator[Named]:
+        if not self.adam_steps():
+            return
+        for slot in ADAM_SLOTS:
+            for name, p in self.names.items():
+                yield f"{slot}/{name}", safe_get_full_optimizer_state(p, slot)
+
+    def adam_steps(self) -> int:
+        return max((int(s["step"]) for s in self._zero.optimizer.state.values() if "step" in s), default=0)
+
+    def load(self, weights: Callable[[], Iterable[Named]], adam: Callable[[], Iterable[Named]], steps: int) -> None:
+        for name, value in weights():
+            self._set(self.names[name], value, None)
+        if not steps:
+            return
+        self._create_states(steps)
+        for key, value in adam():
+            slot, _, name = key.partition("/")
+            self._set(self.names[name], value, slot)
+
+    def place(self, module: PolicyForward) -> PolicyForward:
+        if self.stage < 3:
+            return module
+        config = {
+            "train_micro_batch_size_per_gpu": 1,
+            "train_batch_size": self.ranks,
+            "zero_optimization": {"stage": 3},
+            "bf16": {"enabled": module.autocast is torch.bfloat16},
+        }
+        return deepspeed.initialize(model=module, config=config)[0]
+
+    @torch.no_grad()
+    def assign(self, module: nn.Module, weights: Iterable[Named]) -> None:
+        parameters = dict(inner(module).named_parameters())
+        for name, value in weights:
+            with zero.GatheredParameters([parameters[name]], modifier_rank=0, enabled=self.stage == 3):
+                parameters[name].copy_(value)
+
+    @torch.no_grad()
+    def gather_placed(self, module: nn.Module) -> Iterator[Named]:
+        for name, p in inner(module).named_parameters():
+            with zero.GatheredParameters([p], enabled=self.stage == 3):
+                yield name, p.detach().clone()
+
+    def sampler(self) -> Policy:
+        """Under ZeRO-3 a whole copy: ranks sample different lengths, so no weights can be gathered while they do."""
+        if self.stage < 3:
+            return self.policy
+        if self._replica is None:
+            model = type(self.policy.model)(self.policy.model.config).requires_grad_(False)
+            self._replica = Policy(model.to(self.device), self.policy.tokenizer, refresh=self._refresh)
+        return self._replica
+
+    def _set(self, p: nn.Parameter, value: Tensor, slot: str | None) -> None:
+        value = value.to(self.device)
+        if self.stage < 3:
+            set_full = safe_set_full_fp32_param if slot is None else safe_set_full_optimizer_state
+            set_full(p, value, *([] if slot is None else [slot]))
+            return
+        # Shards are padded to equal sizes, which DeepSpeed's own setter of whole tensors does not do.
+        size = safe_get_local_fp32_param(p).numel()
+        padded = torch.zeros(size * self.ranks, dtype=value.dtype, device=self.device)
+        padded[: value.numel()] = value.flatten()
+        shard = padded.narrow(0, size * self.rank, size)
+        if slot is None:
+            safe_set_local_fp32_param(p, shard)
+        else:
+            safe_set_local_optimizer_state(p, shard, slot)
+
+    def _create_states(self, steps: int) -> None:
+        """AdamW makes its averages in the first step; make them now, so that there is something to load into."""
+        adam = self._zero.optimizer
+        for group in adam.param_groups:
+            for flat in group["params"]:
+                if not flat.numel():
+                    continue
+                state = adam.state[flat]
+                for slot in ADAM_SLOTS:
+                    state.setdefault(slot, torch.zeros_like(flat, memory_format=torch.preserve_format))
+                state["step"] = torch.tensor(float(steps)) if isinstance(adam, torch.optim.AdamW) else steps
+        if self.stage < 3:
+            self._zero._lazy_init_hp_params_optimizer_state()
+
+    @torch.no_grad()
+    def _refresh(self) -> None:
+        assert self._replica is not None
+        copies = dict(self._replica.model.named_parameters())
+        for name, p in self.names.items():
+            with zero.GatheredParameters([p]):
+                copies[name].copy_(p)
+
+    @property
+    def _zero(self) -> Any:
+        return self.forward.optimizer
+
+
+def engine_settings(clip: float, ranks: int, half: bool) -> dict[str, Any]:
+    """What the run's configuration decides in DeepSpeed's, whatever the launch file says."""
+    settings: dict[str, Any] = {
+        "train_micro_batch_size_per_gpu": 1,
+        "gradient_accumulation_steps": 1,
+        "train_batch_size": ranks,
+        "gradient_clipping": clip,
+        "steps_per_print": 1_000_000_000,
+    }
+    if half:
+        settings |= {"bf16": {"enabled": True}, "data_types": {"grad_accum_dtype": "fp32"}}
+    return settings
