@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 
@@ -30,3 +31,11 @@ def summary_of(text: str) -> str:
     """What follows the thought; all of a text without one; nothing where the thought never closed."""
     _, closed, summary = text.rpartition("</think>")
     return summary if closed else ("" if "<think>" in text else text)
+
+
+def part_of(text: str, part: str) -> str:
+    """The ``response`` (all of it) or its final ``summary``."""
+    return _PARTS[part](text)
+
+
+_PARTS: dict[str, Callable[[str], str]] = {"response": str, "summary": summary_of}

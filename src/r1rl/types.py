@@ -76,6 +76,8 @@ class ScoredGroup:
     group: Group
     rewards: np.ndarray
     by_reward: dict[str, np.ndarray]
+    extras: dict[str, list[Any]] = field(default_factory=dict)
+    """Columns that reward functions gave to ``log_extra``, one item a completion; for the table of samples."""
 
     def __post_init__(self) -> None:
         if self.rewards.shape != (len(self.group),):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import inspect
 import math
 import traceback
@@ -145,5 +146,6 @@ def columns_of(group: Group) -> dict[str, list[Any]]:
 
 def _unwrapped(call: Callable[..., Any]) -> Callable[..., Any]:
     """What runs when a partial or an object with ``__call__`` is called."""
-    inner = getattr(call, "func", call)
-    return inner if inspect.isroutine(inner) else type(inner).__call__
+    while isinstance(call, functools.partial):
+        call = call.func
+    return call if inspect.isroutine(call) else type(call).__call__

@@ -163,7 +163,7 @@ class Scorer(AbstractContextManager["Scorer"]):
         for function in self._for(pending.group):
             rewards += function.weight * np.nan_to_num(by_reward[function.name], nan=0.0)
         self._metrics.add_group(by_reward, len(pending.group))
-        return ScoredGroup(pending.group, rewards, by_reward)
+        return ScoredGroup(pending.group, rewards, by_reward, pending.extras)
 
     def _result(self, function: RewardFunction, call: Call) -> np.ndarray:
         try:

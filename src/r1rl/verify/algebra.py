@@ -57,6 +57,8 @@ def parse_expression(text: str) -> Any:
 
 def _parse_with_grammar(text: str) -> Any:
     """The same through the grammar for all of LaTeX: an unevaluated tree first, whose size is bounded."""
+    if "'" in text:  # the grammar drops primes, and with them a difference
+        raise Unparsable("prime")
     try:
         tree = _Grammar(is_real=True).parse(with_products(text))
     except (MemoryError, RecursionError, Unparsable):

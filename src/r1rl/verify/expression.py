@@ -19,6 +19,7 @@ from fractions import Fraction
 import sympy
 
 MAX_TOKENS = 600
+MAX_DEPTH = 60
 MAX_LOG10 = 30_000.0
 """Largest number computed, in digits."""
 
@@ -86,8 +87,10 @@ def _tokens(text: str) -> list[tuple[str, str]]:
     text = text.rstrip()
     while position < len(text):
         match = _TOKEN.match(text, position)
-        if match is None or len(tokens) >= MAX_TOKENS:
+        if match is None:
             raise Unparsable("token")
+        if len(tokens) >= MAX_TOKENS:
+            raise Undecided("size")
         number, accent, accented, command, character = match.groups()
         if number is not None:
             tokens.append(("number", number))
@@ -105,6 +108,7 @@ class _Reader:
     def __init__(self, tokens: list[tuple[str, str]]) -> None:
         self._tokens = [*tokens, ("sign", "")]
         self._at = 0
+        self._depth = 0
 
     def sum(self) -> sympy.Expr:
         terms = [self._signed_term()]
@@ -179,9 +183,14 @@ class _Reader:
             elif self._take("%", "\\%"):
                 value = value / 100
             elif self._take("^"):
-                value = power(value, self._argument())
+                value = power(value, self._exponent())
             else:
                 return value
+
+    def _exponent(self) -> sympy.Expr:
+        """What stands above; a tower is read from the top, ``2^3^2`` as 2^9."""
+        value = self._argument()
+        return power(value, self._exponent()) if self._take("^") else value
 
     def _argument(self) -> sympy.Expr:
         """A braced expression, or one token, as after ``^``."""
@@ -192,6 +201,14 @@ class _Reader:
         return self._atom()
 
     def _atom(self) -> sympy.Expr:
+        self._depth += 1
+        if self._depth > MAX_DEPTH:
+            raise Undecided("nesting")
+        value = self._read_atom()
+        self._depth -= 1
+        return value
+
+    def _read_atom(self) -> sympy.Expr:
         kind, text = self._tokens[self._at]
         self._at += 1
         if kind == "number":

@@ -3,6 +3,7 @@ output in the trainer's own process."""
 
 from __future__ import annotations
 
+import sys
 from functools import lru_cache
 
 from r1rl.verify import algebra
@@ -45,6 +46,8 @@ def compare(gold: str, answer: str) -> list[str]:
         return ["unparsable", "expression"]
     except algebra.Undecided as reason:
         return ["unparsable", str(reason)]
+    except ArithmeticError:  # overflow, or precision that does not suffice
+        return ["unparsable", "arithmetic"]
     return ["correct" if same else "wrong", comparison.path]
 
 
@@ -55,5 +58,6 @@ def _parsed(text: str) -> Node:
 
 def warm_up() -> None:
     """Fill the grammar's and sympy's caches once, before workers are forked from this process."""
+    sys.set_int_max_str_digits(100_000)  # numbers are bounded by algebra's own limit
     for pair in _WARM_UP.strip().splitlines():
         compare(*pair.split(" ~ "))

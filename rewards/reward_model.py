@@ -1,0 +1,110 @@
+"""A learned reward: any sequence-classification model with one output (stage 4 of DeepSeek-R1, arXiv 2501.12948)."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, Literal
+
+from r1rl.errors import RewardError
+from r1rl_rewards.texts import part_of, texts_of
+
+
+class RewardModel:
+    """Scores prompt and completion with a model; higher is better.
+
+    Args:
+        model: a folder or name of a sequence-classification model with one label, or such a ``torch.nn.Module``.
+        tokenizer: its folder or name; None takes the model's own.
+        part: what is judged, the whole ``response`` (harmlessness in the paper) or its final ``summary`` (helpfulness).
+        max_length: tokens; of longer texts the end is kept.
+        batch_size: texts a forward pass.
+        device: None takes the first GPU, else the CPU.
+        dtype: as in ``from_pretrained``.
+
+    Raises: RewardError for a model that cannot be loaded or has several labels.
+    """
+
+    def __init__(
+        self,
+        model: Any,
+        *,
+        tokenizer: str | None = None,
+        part: Literal["response", "summary"] = "response",
+        max_length: int = 8192,
+        batch_size: int = 8,
+        device: str | None = None,
+        dtype: str = "auto",
+    ) -> None:
+        import torch
+
+        self._part, self._max_length, self._batch_size = part, max_length, batch_size
+        self._device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+        loaded = _load_model(model, dtype) if isinstance(model, str | Path) else model
+        self._model = loaded.to(self._device).eval().requires_grad_(False)
+        self._tokenizer = _load_tokenizer(tokenizer or model if isinstance(model, str | Path) else tokenizer, loaded)
+        if getattr(loaded.config, "pad_token_id", None) is None:
+            loaded.config.pad_token_id = self._tokenizer.pad_token_id
+
+    def __call__(
+        self, prompts: list[Any], completions: list[Any], prefill: list[str] | None = None, **kwargs: Any
+    ) -> list[float]:
+        """The model's score of each completion."""
+        answers = [part_of(text, self._part) for text in texts_of(completions, prefill)]
+        texts = [self._render(prompt, answer) for prompt, answer in zip(prompts, answers, strict=True)]
+        order = sorted(range(len(texts)), key=lambda index: len(texts[index]))  # like lengths share a batch
+        scores = [0.0] * len(texts)
+        for start in range(0, len(order), self._batch_size):
+            batch = order[start : start + self._batch_size]
+            for index, score in zip(batch, self._forward([texts[i] for i in batch]), strict=True):
+                scores[index] = score
+        return scores
+
+    def _render(self, prompt: Any, answer: str) -> str:
+        if isinstance(prompt, str):
+            return prompt + answer
+        messages = [*prompt, {"role": "assistant", "content": answer}]
+        if self._tokenizer.chat_template is None:
+            return "\n".join(f"{message['role']}: {message['content']}" for message in messages)
+        rendered: str = self._tokenizer.apply_chat_template(messages, tokenize=False)
+        return rendered
+
+    def _forward(self, texts: list[str]) -> list[float]:
+        import torch
+
+        inputs = self._tokenizer(
+            texts, return_tensors="pt", padding=True, truncation=True, max_length=self._max_length
+        ).to(self._device)
+        inputs.pop("token_type_ids", None)
+        with torch.inference_mode():
+            logits = self._model(**inputs).logits
+        if logits.shape[1] != 1:
+            raise RewardError(
+                f"the reward model has {logits.shape[1]} labels; train or name one with a single label (num_labels=1)"
+            )
+        scores: list[float] = logits[:, 0].float().tolist()
+        return scores
+
+
+def _load_model(model: str | Path, dtype: str) -> Any:
+    from transformers import AutoModelForSequenceClassification
+
+    try:
+        return AutoModelForSequenceClassification.from_pretrained(model, dtype=dtype)
+    except (OSError, ValueError) as error:
+        raise RewardError(
+            f"reward model {str(model)!r} does not load: {error}; "
+            "give a folder or name of a sequence-classification model"
+        ) from error
+
+
+def _load_tokenizer(name: Any, model: Any) -> Any:
+    from transformers import AutoTokenizer
+
+    place = name or getattr(model.config, "_name_or_path", "")
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(place, truncation_side="left", padding_side="right")
+    except (OSError, ValueError) as error:
+        raise RewardError(f"no tokenizer for the reward model at {str(place)!r}; name one in args.tokenizer") from error
+    if tokenizer.pad_token is None:
+        tokenizer.pad_token = tokenizer.eos_token
+    return tokenizer
