@@ -1,4 +1,4 @@
-"""Every metric: its name, unit and meaning, in one table. ``python -m r1rl.tracking.names`` prints it as Markdown.
+"""Every metric: its name, unit and meaning, in one table, from which docs/metrics.md is made.
 
 ``NAME`` stands for the name of a reward, ``SOURCE`` for that of a dataset.
 """
@@ -16,6 +16,7 @@ GROUPS = {
     "rollout": "what was sampled",
     "policy": "the update",
     "time": "where a step's time went",
+    "verify": "how answers were checked",
     "system": "the machine and the run itself",
     "eval": "held-out problems",
     "data": "what was read",
@@ -73,6 +74,7 @@ METRICS: dict[str, Metric] = {
     "time/rollout": Metric("s", "sampling and scoring"),
     "time/update": Metric("s", "the learner's updates, old and reference passes included"),
     "time/sync": Metric("s", "new weights to the engine"),
+    "verify/OUTCOME": Metric("count", "checks of the step that ended so, or were answered from memory (remembered)"),
     "system/tracker_failures": Metric("count", "calls to a tracking service that failed since the start"),
     "eval/SOURCE/pass@1": Metric("share", "completions that are correct, mean over held-out problems"),
     "eval/SOURCE/pass@COUNT": Metric("share", "problems that one of so many completions solves"),
@@ -104,9 +106,22 @@ def undocumented(names: Iterable[str]) -> list[str]:
     return sorted(name for name in names if describe(name) is None)
 
 
+INTRO = """\
+# Metrics: what every number means
+
+Made from the table in `src/r1rl/tracking/names.py` by `python -m r1rl.tracking.names > docs/metrics.md`; do not edit.
+
+The names are the same in `metrics.jsonl`, wandb, trackio and TensorBoard, and the first part groups them there.
+`NAME` stands for a reward function, `SOURCE` for a dataset, other words in capitals for any. A value that was not
+finite is written as `null` (left out by the services), with `METRIC/non_finite` 1 beside it.
+
+Reward functions add their own by `log_metric(name, value)`. What to look for in them: [dashboard.md](dashboard.md).
+"""
+
+
 def markdown() -> str:
-    """The table as Markdown, grouped."""
-    lines = []
+    """The page in Markdown, grouped."""
+    lines = [INTRO]
     for group, title in GROUPS.items():
         rows = [(name, metric) for name, metric in METRICS.items() if name.startswith(f"{group}/")]
         if rows:

@@ -1,0 +1,103 @@
+"""What the pages say about code, keys and files is so."""
+
+from __future__ import annotations
+
+import dataclasses
+import importlib
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from documents import PAGES, ROOT, Block, blocks, links
+from pydantic import BaseModel
+
+from r1rl.config import RunConfig, load_config
+from r1rl.config.docs import sections
+
+DOCS = ROOT / "docs"
+KEYS = {
+    ".".join(p for p in (path, name) if p) for path, section, _ in sections(RunConfig) for name in section.model_fields
+}
+SYMBOL = re.compile(r"`((?:r1rl|r1rl_rewards)[\w.]*):([\w.]+)`")
+DOTTED = re.compile(r"`((?:[a-z_]+|NAME)(?:\.(?:[a-z_]+|NAME))+)`")
+
+
+def symbols(page: Path) -> list[tuple[str, str]]:
+    return SYMBOL.findall(page.read_text(encoding="utf-8"))
+
+
+@pytest.mark.parametrize("page", [DOCS / "algorithm.md"], ids=lambda page: page.name)
+def test_the_code_that_a_page_names_exists(page: Path) -> None:
+    found = symbols(page)
+    assert len(found) > 20
+    for module, path in found:
+        value: Any = importlib.import_module(module)
+        for name in path.split("."):
+            assert hasattr(value, name), f"{page.name}: no {module}:{path}"
+            value = getattr(value, name)
+
+
+def test_the_table_of_losses_is_the_code() -> None:
+    from r1rl.grpo.losses import LOSSES
+
+    text = (DOCS / "algorithm.md").read_text(encoding="utf-8")
+    names = {"token_clip": "token clip", "sequence_clip": "sequence clip", "capped_reinforce": "capped REINFORCE"}
+    for name, loss in LOSSES.items():
+        weight = r"$1/\lvert o_i\rvert$" if loss.weight.__name__ == "per_sequence" else "1"
+        assert f"| `{name}` | {names[loss.surrogate.__name__]} | {weight} |" in text
+
+
+def known(key: str) -> bool:
+    return any(re.fullmatch(re.escape(known).replace("NAME", r"[\w-]+"), key) for known in KEYS)
+
+
+@pytest.mark.parametrize("page", [page for page in PAGES if page.name != "config.md"], ids=lambda page: page.name)
+def test_configuration_keys_exist(page: Path) -> None:
+    roots = {key.split(".")[0] for key in KEYS}
+    named = {key for key in DOTTED.findall(page.read_text(encoding="utf-8")) if key.split(".")[0] in roots}
+    assert [
+        key for key in sorted(named) if not known(key) and not key.endswith((".py", ".md", ".yaml", ".jsonl"))
+    ] == []
+
+
+def test_every_key_of_trl_has_its_line() -> None:
+    trl = pytest.importorskip("trl", reason="pip install 'r1rl[trl]'")
+    from transformers import TrainingArguments
+
+    theirs = {f.name for f in dataclasses.fields(trl.GRPOConfig)}
+    own = theirs - {f.name for f in dataclasses.fields(TrainingArguments)}
+    text = (DOCS / "from-trl.md").read_text(encoding="utf-8").split("## open-r1")[0]
+    named = set(re.findall(r"`(\w+)`", text))
+    assert sorted(own - named) == []
+    table = text.split("## Keys")[1].split("## Without")[0]
+    left = [row.split("|")[1].strip(" `") for row in table.splitlines() if row.startswith("| `")]
+    assert [key for key in left if key not in theirs] == []
+
+
+@pytest.mark.parametrize("block", blocks("yaml", "yml"), ids=str)
+def test_yaml_is_configuration(block: Block, tmp_path: Path) -> None:
+    tree = yaml.safe_load(block.text)
+    if not isinstance(tree, dict) or not set(tree) <= {*RunConfig.model_fields, "extends"}:
+        pytest.skip("YAML of another program")
+    allowed(tree, RunConfig, block)
+    whole = {"model": "x", "data": {"train": {"x": {"path": "x.jsonl"}}}, "rewards": {"accuracy": 1.0}} | tree
+    (tmp_path / "x.yaml").write_text(yaml.safe_dump(whole))
+    load_config(tmp_path / "x.yaml", ())
+
+
+def allowed(tree: dict[str, Any], section: type[BaseModel], block: Block) -> None:
+    unknown = set(tree) - set(section.model_fields) - {"extends"}
+    assert not unknown, f"{block}: unknown keys {unknown}"
+
+
+@pytest.mark.parametrize(("page", "target"), links(), ids=lambda value: value)
+def test_links_lead_somewhere(page: str, target: str) -> None:
+    base = ROOT if (ROOT / page).is_file() else DOCS
+    assert (base / target).exists(), f"{page} links to {target}"
+
+
+def test_no_page_names_this_machine() -> None:
+    for page in [*DOCS.glob("*.md"), *ROOT.glob("*.md")]:
+        assert not re.search(r"/work/|/tmp/|/root/", page.read_text(encoding="utf-8")), page.name
