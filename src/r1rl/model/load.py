@@ -67,15 +67,13 @@ def load_tokenizer(cfg: ModelConfig) -> PreTrainedTokenizerBase:
         ModelError: nothing to open, or no end-of-sequence token.
     """
     _check_path(cfg.path)
+    _check_tokenizer_files(cfg.path)
     try:
         tokenizer = AutoTokenizer.from_pretrained(
             cfg.path, revision=cfg.revision, trust_remote_code=cfg.trust_remote_code
         )
     except (OSError, ValueError, ImportError, KeyError) as error:
-        raise ModelError(
-            f"no tokenizer in {cfg.path!r} ({_first_line(error)}): copy tokenizer.json and tokenizer_config.json of "
-            "its base model there, or set model.path to a checkpoint that has them"
-        ) from error
+        raise ModelError(f"cannot open the tokenizer of {cfg.path!r}: {_first_line(error)}") from error
     if tokenizer.eos_token_id is None:
         raise ModelError(f"the tokenizer in {cfg.path!r} has no end-of-sequence token: set eos_token in its config")
     return tokenizer
@@ -165,6 +163,19 @@ def _check_path(path: str) -> None:
         raise ModelError(f"model.path: the folder {path} does not exist")
     if folder.is_dir() and not (folder / "config.json").is_file():
         raise ModelError(f"model.path: {path} has no config.json, so it is not a Hugging Face model folder")
+
+
+TOKENIZER_FILES = ("tokenizer.json", "tokenizer.model", "vocab.json", "vocab.txt", "spiece.model", "tekken.json")
+
+
+def _check_tokenizer_files(path: str) -> None:
+    """transformers makes an empty tokenizer where a folder has none, so look before it does."""
+    folder = Path(path)
+    if folder.is_dir() and not any((folder / name).is_file() for name in TOKENIZER_FILES):
+        raise ModelError(
+            f"{path} has no tokenizer: copy tokenizer.json and tokenizer_config.json of its base model there, "
+            "or set model.path to a checkpoint that has them"
+        )
 
 
 def _first_line(error: Exception) -> str:

@@ -1,0 +1,238 @@
+"""The whole loop on a tiny policy: learning, resuming, dynamic sampling, guards, bad input."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from transformers import AutoModelForCausalLM, AutoTokenizer
+
+from r1rl import GRPOTrainer
+from r1rl.config import RunConfig
+from r1rl.errors import ConfigError, DataError, ModelError, R1Error, RewardError, TrainingError
+from r1rl.grpo.guards import check
+from r1rl.tracking.console import Console
+
+REWARDS = """
+def digits(prompts, completions, **kwargs):
+    return [min(1.0, sum(ch.isdigit() for ch in c) / 6) for c in completions]
+
+def nan(prompts, completions, **kwargs):
+    return [float("nan")] * len(completions)
+
+def short(prompts, completions, **kwargs):
+    return [1.0]
+
+def huge(prompts, completions, **kwargs):
+    return [1e38 * (i + 1) for i in range(len(completions))]
+"""
+
+
+@pytest.fixture
+def rewards_file(tmp_path: Path) -> Path:
+    file = tmp_path / "my_rewards.py"
+    file.write_text(REWARDS)
+    return file
+
+
+def config(folder: Path, rewards_from: Path, **changes: Any) -> RunConfig:
+    settings: dict[str, Any] = {
+        "name": "test",
+        "device": "cpu",
+        "model": {"path": str(folder)},
+        "data": {
+            "train": {"sums": {"path": "generated:arithmetic", "args": {"split": "train", "size": 40}}},
+            "prompt": {"template": "r1_zero", "system": ""},
+        },
+        "rewards": {"digits": {"use": f"{rewards_from}:digits"}},
+        "rollout": {"prompts": 4, "group_size": 4, "max_new_tokens": 12},
+        "grpo": {"steps": 3, "lr": 1e-3, "beta": 0.0, "checkpoint_every": 1},
+        "tracking": {"console": False},
+    }
+    for key, value in changes.items():
+        settings[key] = {**settings.get(key, {}), **value} if isinstance(value, dict) else value
+    return RunConfig(**settings)
+
+
+def train(cfg: RunConfig, folder: Path) -> dict[str, float]:
+    return GRPOTrainer(cfg, folder, console=Console(quiet=True)).train()
+
+
+def weights(folder: Path) -> dict[str, torch.Tensor]:
+    return AutoModelForCausalLM.from_pretrained(folder / "model", dtype=torch.float32).state_dict()
+
+
+def lines(folder: Path, *drop: str) -> list[dict[str, Any]]:
+    rows = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+    watch = ("time/", "_ms", "per_s", "system/")
+    return [{k: v for k, v in row.items() if not any(w in k for w in watch)} for row in rows]
+
+
+def test_it_learns_what_is_rewarded(tiny_folder, rewards_file, tmp_path) -> None:
+    cfg = config(
+        tiny_folder,
+        rewards_file,
+        rollout={"prompts": 8, "group_size": 8, "max_new_tokens": 12},
+        grpo={"steps": 15, "lr": 5e-3, "beta": 0.0, "checkpoint_every": 0},
+    )
+    train(cfg, tmp_path / "run")
+    rewards = [row["reward/mean"] for row in lines(tmp_path / "run")]
+    assert np.mean(rewards[:3]) < 0.3
+    assert np.mean(rewards[-3:]) > 0.7
+
+
+@pytest.mark.parametrize(
+    "grpo",
+    [
+        {"beta": 0.0},
+        {"beta": 0.05, "ref_update_every": 2, "minibatches": 2, "epochs": 2},
+    ],
+)
+def test_a_resumed_run_equals_the_uninterrupted_one_bit_for_bit(tiny_folder, rewards_file, tmp_path, grpo) -> None:
+    base = {"steps": 4, "lr": 1e-3, "checkpoint_every": 1, "warmup_updates": 2}
+    whole, cut = tmp_path / "whole", tmp_path / "cut"
+    train(config(tiny_folder, rewards_file, grpo=base | grpo), whole)
+    train(config(tiny_folder, rewards_file, grpo=base | grpo | {"steps": 2}), cut)
+    train(config(tiny_folder, rewards_file, grpo=base | grpo), cut)
+    expected, resumed = weights(whole), weights(cut)
+    assert all(torch.equal(expected[name], resumed[name]) for name in expected)
+    assert [row["step"] for row in lines(cut)] == [1, 2, 3, 4]
+    assert lines(whole) == lines(cut)
+
+
+def test_the_result_opens_in_plain_transformers(tiny_folder, rewards_file, tmp_path) -> None:
+    train(config(tiny_folder, rewards_file, grpo={"steps": 1}), tmp_path / "run")
+    folder = tmp_path / "run" / "model"
+    tokenizer = AutoTokenizer.from_pretrained(folder)
+    model = AutoModelForCausalLM.from_pretrained(folder)
+    ids = model.generate(**tokenizer("What is 3+4?", return_tensors="pt"), max_new_tokens=3)
+    assert ids.shape[1] > 3
+
+
+def test_dynamic_sampling_is_bounded_and_counts(tiny_folder, rewards_file, tmp_path) -> None:
+    cfg = config(
+        tiny_folder,
+        rewards_file,
+        grpo={"algorithm": "dapo", "steps": 2, "lr": 1e-3},
+        rollout={"prompts": 4, "group_size": 4, "max_new_tokens": 12, "dynamic_sampling": {"max_rounds": 3}},
+    )
+    train(cfg, tmp_path / "run")
+    for row in lines(tmp_path / "run"):
+        assert 1 <= row["rollout/dynamic_rounds"] <= 3
+        assert row["rollout/dynamic_useful"] <= row["rollout/dynamic_drawn"]
+        if row["rollout/dynamic_useful"] >= 4:
+            assert row["rollout/zero_variance_groups"] == 0
+
+
+@pytest.mark.parametrize("algorithm", ["r1", "dr_grpo", "dapo", "gspo", "cispo"])
+def test_every_algorithm_runs_with_several_updates_a_rollout(tiny_folder, rewards_file, tmp_path, algorithm) -> None:
+    cfg = config(
+        tiny_folder,
+        rewards_file,
+        grpo={"algorithm": algorithm, "steps": 1, "lr": 1e-3, "minibatches": 2, "overlong_buffer": 4},
+    )
+    metrics = train(cfg, tmp_path / "run")
+    assert np.isfinite(metrics["policy/loss"])
+
+
+def test_a_non_finite_update_stops_the_run_or_is_skipped_and_counted(tiny_folder, rewards_file, tmp_path) -> None:
+    huge = {"huge": {"use": f"{rewards_file}:huge"}}
+    grpo = {"algorithm": "dr_grpo", "steps": 1, "lr": 1e-3}
+    with pytest.raises(TrainingError, match="not finite"):
+        train(config(tiny_folder, rewards_file, rewards=huge, grpo=grpo), tmp_path / "stop")
+    metrics = train(
+        config(tiny_folder, rewards_file, rewards=huge, grpo=grpo | {"guards": {"non_finite": "skip"}}),
+        tmp_path / "skip",
+    )
+    assert metrics["policy/updates_skipped"] == 1
+    before, after = AutoModelForCausalLM.from_pretrained(tiny_folder).state_dict(), weights(tmp_path / "skip")
+    assert all(torch.equal(before[name], after[name]) for name in before)
+
+
+def test_guards_warn_or_stop() -> None:
+    cfg = config(Path("x"), Path("y"), grpo={"guards": {"min_entropy": 0.5}}).grpo.guards
+    said: list[str] = []
+    assert check(cfg, 3, {"policy/entropy": 0.1}, said.append) == 1
+    assert "min_entropy" in said[0]
+    assert check(cfg, 3, {"policy/entropy": 0.9}, said.append) == 0
+    stop = cfg.model_copy(update={"action": "stop"})
+    with pytest.raises(TrainingError, match="collapsed"):
+        check(stop, 3, {"policy/entropy": 0.1}, said.append)
+
+
+BAD = [
+    ("missing dataset", {"data": {"train": {"a": {"path": "nowhere.jsonl"}}}}, DataError, "nowhere.jsonl"),
+    ("unknown reward", {"rewards": {"acuracy": 1.0}}, R1Error, "accuracy"),
+    (
+        "missing column",
+        {
+            "data": {
+                "train": {"a": {"path": "generated:arithmetic", "question": "q", "args": {"split": "train", "size": 4}}}
+            }
+        },
+        DataError,
+        "question",
+    ),
+    (
+        "prompt too long",
+        {
+            "data": {
+                "train": {"a": {"path": "generated:arithmetic", "args": {"split": "train", "size": 4}}},
+                "prompt": {"max_tokens": 3},
+            }
+        },
+        DataError,
+        "max_tokens",
+    ),
+    ("no such model", {"model": {"path": "/nowhere/model"}}, ModelError, "does not exist"),
+]
+
+
+@pytest.mark.parametrize(("changes", "error", "says"), [b[1:] for b in BAD], ids=[b[0] for b in BAD])
+def test_bad_input_is_one_line_that_says_what_to_change(tiny_folder, rewards_file, tmp_path, changes, error, says):
+    with pytest.raises(error, match=says) as caught:
+        train(config(tiny_folder, rewards_file, **changes), tmp_path / "run")
+    assert "\n" not in str(caught.value).strip()
+
+
+@pytest.mark.parametrize("name", ["nan", "short"])
+def test_a_reward_that_breaks_its_contract_is_named(tiny_folder, rewards_file, tmp_path, name: str) -> None:
+    with pytest.raises(RewardError, match=name):
+        train(config(tiny_folder, rewards_file, rewards={name: {"use": f"{rewards_file}:{name}"}}), tmp_path / "run")
+
+
+def test_an_empty_dataset_says_so(tiny_folder, rewards_file, tmp_path) -> None:
+    empty = tmp_path / "empty.jsonl"
+    empty.write_text("")
+    with pytest.raises(DataError, match="empty"):
+        train(config(tiny_folder, rewards_file, data={"train": {"a": {"path": str(empty)}}}), tmp_path / "run")
+
+
+def test_a_model_folder_without_tokenizer_says_so(tiny_folder, rewards_file, tmp_path) -> None:
+    import shutil
+
+    folder = tmp_path / "model"
+    shutil.copytree(tiny_folder, folder, ignore=shutil.ignore_patterns("tokenizer*"))
+    with pytest.raises(ModelError, match="tokenizer"):
+        train(config(folder, rewards_file), tmp_path / "run")
+
+
+def test_a_training_question_in_the_evaluation_set_is_refused_or_dropped(tiny_folder, rewards_file, tmp_path) -> None:
+    same = {"path": "generated:arithmetic", "args": {"split": "train", "size": 10}}
+    data = {"train": {"a": same}, "eval": {"b": same | {"limit": 3}}, "prompt": {"system": ""}}
+    with pytest.raises(DataError):
+        train(config(tiny_folder, rewards_file, data=data), tmp_path / "run")
+    train(config(tiny_folder, rewards_file, data=data | {"on_overlap": "drop"}, grpo={"steps": 1}), tmp_path / "run")
+
+
+def test_group_size_one_is_refused(tiny_folder, rewards_file, tmp_path) -> None:
+    from r1rl import load_config
+
+    file = tmp_path / "one.yaml"
+    file.write_text(json.dumps(config(tiny_folder, rewards_file).model_dump(mode="json")))
+    with pytest.raises(ConfigError, match="group_size"):
+        load_config(file, ["rollout.group_size=1"])
