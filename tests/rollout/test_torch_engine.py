@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import chain
+
 import numpy as np
 import pytest
 import torch
@@ -41,7 +43,7 @@ def test_the_same_seed_gives_the_same_completion_whatever_the_batch(tiny_policy)
     together = TorchEngine(tiny_policy, 100).generate(REQUESTS, params)
     for concurrent in (1, 3):
         squeezed = TorchEngine(tiny_policy, concurrent).generate(REQUESTS, params)
-        for a, b in zip(sum(together, []), sum(squeezed, []), strict=True):
+        for a, b in zip(chain(*together), chain(*squeezed), strict=True):
             assert a.token_ids.tolist() == b.token_ids.tolist()
     alone = TorchEngine(tiny_policy, 100).generate([request([3], (6,))], params)
     assert alone[0][0].token_ids.tolist() == together[2][1].token_ids.tolist()
