@@ -2,103 +2,184 @@
 
 from __future__ import annotations
 
+import contextlib
+import fcntl
 import importlib
-import json
 import os
-from dataclasses import asdict, dataclass, field
+import sys
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, cast
+from typing import cast
 
 import torch
 from accelerate import Accelerator
 
-from r1rl.config import RunConfig, StageConfig, dump_config, stage_config, stages_of
-from r1rl.errors import ConfigError
-from r1rl.recipe.fingerprint import stage_fingerprint
+from r1rl.config import RunConfig, dump_config
+from r1rl.errors import ConfigError, R1Error
+from r1rl.grpo.processes import start
+from r1rl.recipe import record
+from r1rl.recipe.graph import Node, dependents, graph, resolved
+from r1rl.recipe.launch import launch_stage
+from r1rl.recipe.record import Done
 from r1rl.recipe.summary import summarize
 from r1rl.stages.base import Stage, StageContext, StageResult
 from r1rl.tracking.console import Console
 
 STAGES = {
     "pretrain": "r1rl.stages.pretrain:run",
+    "sft": "r1rl.stages.sft:run",
     "grpo": "r1rl.stages.grpo:run",
+    "sample": "r1rl.stages.sample:run",
+    "reward_model": "r1rl.stages.reward_model:run",
     "evaluate": "r1rl.stages.evaluate:run",
+    "export": "r1rl.stages.export:run",
 }
 """Where each kind of stage lives; a new one is one file and one row."""
 
-ALONE = frozenset({"pretrain"})
+ALONE = frozenset({"pretrain", "export"})
 """Kinds that run on the main process while the others wait."""
 
 
-@dataclass(slots=True)
-class Done:
-    """What RUN/STAGE/stage.json says of a finished stage."""
+@dataclass(frozen=True, slots=True)
+class Selection:
+    """Which stages of the plan a run is about; nothing given means all of them."""
 
-    fingerprint: str
-    model: str | None
-    metrics: dict[str, Any] = field(default_factory=dict)
+    until: str | None = None
+    """The last one to run."""
+    start: str | None = None
+    """Run it and whatever builds on it again, done or not; what it builds on must be done."""
+    only: str | None = None
+    """Run it alone; what it builds on must be done."""
+
+    def check(self, nodes: dict[str, Node]) -> None:
+        """Raises ConfigError for a stage that the plan does not have."""
+        for name in (self.until, self.start, self.only):
+            if name is not None and name not in nodes:
+                raise ConfigError(f"no stage is called {name}; the run has {', '.join(nodes)}")
+
+    def again(self, nodes: dict[str, Node]) -> set[str]:
+        """Stages that run even if they are done."""
+        return dependents(nodes, self.start) if self.start else set()
+
+    def wanted(self, nodes: dict[str, Node]) -> list[str]:
+        """Stages that may run, in order."""
+        if self.only:
+            return [self.only]
+        names = list(nodes)
+        first = names.index(self.start) if self.start else 0
+        last = names.index(self.until) if self.until else len(names) - 1
+        return names[first : last + 1]
 
 
-def run_recipe(config: RunConfig, until: str | None = None) -> Path:
-    """Run every stage, or up to the stage ``until``; returns the run folder.
+def run_recipe(
+    config: RunConfig, until: str | None = None, *, selection: Selection | None = None, launched: bool = False
+) -> Path:
+    """Run every stage, up to the stage ``until``, or those of ``selection``; returns the run folder.
+
+    ``launched``: this is a process that ``accelerate launch`` started for one stage of another process's run.
 
     Raises:
-        R1Error: any stage's own.
+        R1Error: any stage's own, or another process is at work in the same folder.
     """
+    selection = selection or Selection(until=until)
+    nodes = graph(config)
+    selection.check(nodes)
     if config.threads:
         torch.set_num_threads(config.threads)
-    accelerator = Accelerator(cpu=config.device == "cpu")
+    accelerator = start(config.device, config.grpo.deadline_s, lambda text: print(f"r1rl: {text}", file=sys.stderr))
     console = Console(quiet=not (config.tracking.console and accelerator.is_main_process))
     folder = Path(config.output_dir) / config.name
-    if accelerator.is_main_process:
-        folder.mkdir(parents=True, exist_ok=True)
-        dump_config(config, folder / "config.yaml")
-    accelerator.wait_for_everyone()
-    done: dict[str, Done] = {}
-    for name, stage in stages_of(config).items():
-        done[name] = _run_stage(name, stage, config, folder, done, accelerator, console)
-        if accelerator.is_main_process:
-            _write_results(folder, done)
-        if name == until:
-            break
-    if accelerator.is_main_process:
-        summarize(folder, config, console)
+    folder.mkdir(parents=True, exist_ok=True)
+    owner = accelerator.is_main_process and not launched
+    with _alone_in(folder) if owner else contextlib.nullcontext():
+        if owner:
+            dump_config(config, folder / "config.yaml")
+        accelerator.wait_for_everyone()
+        done = _Recipe(nodes, folder, accelerator, console, launched).run(selection)
+        if owner:
+            record.write_json(folder / "results.json", {name: each.metrics for name, each in done.items()})
+            summarize(folder, config, console)
     return folder
 
 
-def _run_stage(
-    name: str,
-    stage: StageConfig,
-    config: RunConfig,
-    run_folder: Path,
-    done: dict[str, Done],
-    accelerator: Accelerator,
-    console: Console,
-) -> Done:
-    view = stage_config(config, name)
-    inputs = {}
-    if view.model.path in done:
-        upstream = view.model.path
-        inputs["model"] = done[upstream].fingerprint
-        view.model.path = _model_of(upstream, done[upstream])
-    fingerprint = stage_fingerprint(stage.kind, _placeless(view, inputs), inputs)
-    folder = run_folder / name
-    finished = _finished(folder, fingerprint)
-    if finished is not None:
-        console.say(f"{name}: done already, unchanged")
+@dataclass(slots=True)
+class _Recipe:
+    nodes: dict[str, Node]
+    folder: Path
+    accelerator: Accelerator
+    console: Console
+    launched: bool
+
+    def run(self, selection: Selection) -> dict[str, Done]:
+        """Returns the record of every stage that is done in the end."""
+        again, wanted = selection.again(self.nodes), selection.wanted(self.nodes)
+        done: dict[str, Done] = {}
+        for name, node in self.nodes.items():
+            if name in wanted:
+                done[name] = self._stage(node, done, again=name in again)
+            else:
+                there = record.finished(self.folder, name, node.fingerprint)
+                if there is not None:
+                    done[name] = there
+            if self.accelerator.is_main_process and name in wanted:
+                record.write_json(self.folder / "results.json", {n: each.metrics for n, each in done.items()})
+        return done
+
+    def _stage(self, node: Node, done: dict[str, Done], again: bool) -> Done:
+        there = None if again else record.finished(self.folder, node.name, node.fingerprint)
+        self.accelerator.wait_for_everyone()
+        if there is not None:
+            self.console.say(f"{node.name}: done already, unchanged")
+            return there
+        missing = [name for name in node.inputs if name not in done]
+        if missing:
+            raise ConfigError(
+                f"stage {node.name} builds on {', '.join(missing)}, not done yet; run without --from/--only"
+            )
+        if self.accelerator.is_main_process:
+            self._prepare(node, again)
+        self.accelerator.wait_for_everyone()
+        self.console.say(f"{node.name}: {node.kind}")
+        if node.launch is not None and not self.launched:
+            return self._launch(node)
+        began = time.monotonic()
+        view = resolved(node, {name: done[name].paths(self.folder) for name in node.inputs})
+        context = StageContext(node.name, view, self.folder / node.name, self.accelerator, self.console)
+        result = _call(node.kind, context)
+        self.accelerator.wait_for_everyone()
+        fingerprint, seconds = node.fingerprint, time.monotonic() - began
+        finished = Done.of(self.folder, fingerprint, node.kind, result.outputs, result.metrics, seconds)
+        if self.accelerator.is_main_process:
+            record.write(self.folder / node.name, finished)
+        self.accelerator.wait_for_everyone()
         return finished
-    if accelerator.is_main_process:
-        _set_aside(folder, fingerprint, console)
+
+    def _prepare(self, node: Node, again: bool) -> None:
+        """Keep what another configuration left in the stage's folder; unfinished work of this one stays in place."""
+        folder, mark = self.folder / node.name, self.folder / node.name / record.MARK
+        changed = mark.is_file() and mark.read_text() != node.fingerprint
+        if changed or (again and (folder / record.RECORD).is_file()):
+            aside = record.set_aside(folder)
+            why = "its configuration or its inputs changed" if changed else "it is run again"
+            self.console.say(f"{node.name}: {why}; the earlier outputs are kept in {aside}")
         folder.mkdir(parents=True, exist_ok=True)
-        (folder / "fingerprint").write_text(fingerprint)
-    accelerator.wait_for_everyone()
-    console.say(f"{name}: {stage.kind}")
-    result = _call(stage.kind, StageContext(name, view, folder, accelerator, console))
-    record = Done(fingerprint, str(result.model) if result.model else None, result.metrics)
-    if accelerator.is_main_process:
-        _write_json(folder / "stage.json", asdict(record))
-    accelerator.wait_for_everyone()
-    return record
+        mark.write_text(node.fingerprint)
+
+    def _launch(self, node: Node) -> Done:
+        """Run the stage in processes of its own and read what they left."""
+        if self.accelerator.num_processes > 1:
+            raise ConfigError(
+                f"stage {node.name} has its own launch configuration, so start the run with plain `r1rl run`, "
+                "not under accelerate launch"
+            )
+        assert node.launch is not None
+        launch_stage(node.launch, self.folder / "config.yaml", node.name)
+        finished = record.finished(self.folder, node.name, node.fingerprint)
+        if finished is None:
+            raise R1Error(f"stage {node.name} ended without its outputs; see the messages of its processes above")
+        return finished
 
 
 def _call(kind: str, ctx: StageContext) -> StageResult:
@@ -111,48 +192,18 @@ def _call(kind: str, ctx: StageContext) -> StageResult:
     return result
 
 
-def _model_of(upstream: str, record: Done) -> str:
-    if record.model is None:
-        raise ConfigError(f"stage {upstream} makes no model, so no later stage can start from it")
-    return str(Path(record.model).absolute())
-
-
-def _placeless(view: RunConfig, inputs: dict[str, str]) -> RunConfig:
-    """The configuration without the folder of an earlier stage: that stage's fingerprint stands for it."""
-    if not inputs:
-        return view
-    copy = view.model_copy(deep=True)
-    copy.model.path = "<stage>"
-    return copy
-
-
-def _finished(folder: Path, fingerprint: str) -> Done | None:
-    file = folder / "stage.json"
-    if not file.is_file():
-        return None
-    record = Done(**json.loads(file.read_text()))
-    whole = record.model is None or (Path(record.model) / "config.json").is_file()
-    return record if whole and record.fingerprint == fingerprint else None
-
-
-def _set_aside(folder: Path, fingerprint: str, console: Console) -> None:
-    """Keep what another configuration left in the stage's folder under another name; checkpoints of this one stay."""
-    mark = folder / "fingerprint"
-    if not mark.is_file() or mark.read_text() == fingerprint:
-        return
-    number = 1
-    while folder.with_name(f"{folder.name}.{number}").exists():
-        number += 1
-    aside = folder.with_name(f"{folder.name}.{number}")
-    os.replace(folder, aside)
-    console.say(f"{folder.name}: its configuration or its inputs changed; the earlier outputs are kept in {aside}")
-
-
-def _write_results(folder: Path, done: dict[str, Done]) -> None:
-    _write_json(folder / "results.json", {name: record.metrics for name, record in done.items()})
-
-
-def _write_json(path: Path, value: Any) -> None:
-    draft = path.with_name(f".{path.name}")
-    draft.write_text(json.dumps(value, indent=2))
-    os.replace(draft, path)
+@contextlib.contextmanager
+def _alone_in(folder: Path) -> Iterator[None]:
+    """Two runs in one folder would spoil each other's outputs. The lock goes with the process, however it ends."""
+    with (folder / ".lock").open("a+") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            lock.seek(0)
+            raise R1Error(
+                f"{folder} is in use by process {lock.read().strip() or 'unknown'}; wait for it, or change name"
+            ) from error
+        lock.truncate(0)
+        lock.write(str(os.getpid()))
+        lock.flush()
+        yield

@@ -31,10 +31,10 @@ _SEED_STEP = 2**31 - 1
 
 @dataclass(frozen=True, slots=True)
 class Evaluation:
-    """``metrics`` by name; ``correct_NK`` a bool a problem and sample; ``rows`` for samples.jsonl."""
+    """``metrics`` by name; ``correct_NK`` a bool a problem and sample, None where nothing is right or wrong."""
 
     metrics: dict[str, float]
-    correct_NK: np.ndarray
+    correct_NK: np.ndarray | None
     groups: list[ScoredGroup]
 
 
@@ -43,6 +43,11 @@ def run(ctx: StageContext) -> StageResult:
     cfg = ctx.config
     if not cfg.data.eval:
         raise ConfigError(f"stage {ctx.name} evaluates, but data.eval has no source: add one")
+    if cfg.evaluate.reward not in cfg.rewards:
+        known = ", ".join(cfg.rewards) or "none"
+        raise ConfigError(
+            f"evaluate.reward: {cfg.evaluate.reward!r} is none of the rewards of stage {ctx.name} ({known})"
+        )
     policy = load_policy(cfg.model, ctx.accelerator.device)
     engine = build_engine(cfg, policy)
     metrics: dict[str, float] = {}
@@ -55,14 +60,15 @@ def run(ctx: StageContext) -> StageResult:
                 metrics |= {f"{name}/{key}": value for key, value in result.metrics.items()}
                 saved[name] = {
                     "problems": [p.id for p in problems],
-                    "correct": result.correct_NK.mean(1).tolist(),
+                    "correct": None if result.correct_NK is None else result.correct_NK.mean(1).tolist(),
+                    "rewards": _by_problem(result.groups),
                     "samples": _shown(result.groups, cfg.evaluate.show),
                 }
     finally:
         engine.close()
     if ctx.accelerator.is_main_process:
         (ctx.folder / "evaluation.json").write_text(json.dumps(saved))
-    return StageResult(metrics=metrics)
+    return StageResult(metrics=metrics, reports={"evaluation": ctx.folder / "evaluation.json"})
 
 
 def evaluate(
@@ -107,18 +113,14 @@ def evaluate(
 
 
 def measure(groups: list[ScoredGroup], reward: str) -> Evaluation:
-    """Figures of scored groups; a completion is correct where ``reward`` gave it more than 0.5."""
-    if reward not in groups[0].by_reward:
-        known = ", ".join(groups[0].by_reward)
-        raise ConfigError(f"evaluate.reward: {reward!r} is none of the rewards of this data source ({known})")
-    correct_NK = np.stack([np.nan_to_num(g.by_reward[reward]) > 0.5 for g in groups])
+    """Figures of scored groups; a completion is correct where ``reward`` gave it more than 0.5.
+
+    A source to which ``reward`` does not apply has no right answers, and so no pass@1.
+    """
+    judged = reward in groups[0].by_reward
+    correct_NK = np.stack([np.nan_to_num(g.by_reward[reward]) > 0.5 for g in groups]) if judged else None
     completions = [c for g in groups for c in g.group.completions]
-    answers = [[extract_answer(g.group.problem.prefill + c.text) for c in g.group.completions] for g in groups]
-    k = correct_NK.shape[1]
-    metrics = {
-        "pass@1": pass_at_1(correct_NK),
-        f"pass@{k}": pass_at_k(correct_NK, k),
-        f"maj@{k}": majority_vote(answers, correct_NK),
+    metrics = (_solved(groups, correct_NK) if correct_NK is not None else {}) | {
         "length": float(np.mean([len(c) for c in completions])),
         "truncated": float(np.mean([c.finish == "length" for c in completions])),
         "problems": float(len(groups)),
@@ -127,6 +129,27 @@ def measure(groups: list[ScoredGroup], reward: str) -> Evaluation:
         if name != reward:
             metrics[name] = float(np.nanmean(np.concatenate([g.by_reward[name] for g in groups])))
     return Evaluation(metrics, correct_NK, groups)
+
+
+def _solved(groups: list[ScoredGroup], correct_NK: np.ndarray) -> dict[str, float]:
+    answers = [[extract_answer(g.group.problem.prefill + c.text) for c in g.group.completions] for g in groups]
+    k = correct_NK.shape[1]
+    return {
+        "pass@1": pass_at_1(correct_NK),
+        f"pass@{k}": pass_at_k(correct_NK, k),
+        f"maj@{k}": majority_vote(answers, correct_NK),
+    }
+
+
+def _by_problem(groups: Sequence[ScoredGroup]) -> dict[str, list[float | None]]:
+    """Each reward's mean over the samples of every problem; None where it applied to none of them."""
+    names = dict.fromkeys(name for g in groups for name in g.by_reward)
+    return {name: [_mean(g.by_reward.get(name)) for g in groups] for name in names}
+
+
+def _mean(values: np.ndarray | None) -> float | None:
+    applied = values[~np.isnan(values)] if values is not None else np.zeros(0)
+    return float(applied.mean()) if applied.size else None
 
 
 def _shown(groups: Sequence[ScoredGroup], count: int) -> list[dict[str, Any]]:

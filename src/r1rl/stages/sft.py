@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import shutil
 from collections import Counter
 from typing import Any
 
@@ -14,7 +12,7 @@ from r1rl.errors import ConfigError, DataError
 from r1rl.model.attention import Packed
 from r1rl.model.load import load_policy
 from r1rl.stages.base import StageContext, StageResult
-from r1rl.stages.trainer import Bridge, common_arguments, newest_whole, step_of
+from r1rl.stages.trainer import Bridge, common_arguments, newest_whole, save_model, step_of
 from r1rl.types import Problem
 
 try:
@@ -60,7 +58,7 @@ def run(ctx: StageContext) -> StageResult:
         )
         trainer.train(resume_from_checkpoint=str(resume) if resume else None)
         bridge.tracker.close()
-    save(trainer, policy.tokenizer, ctx)
+    save_model(trainer, policy.tokenizer, ctx)
     tokens = sum(len(example["input_ids"]) for example in examples)
     return StageResult(
         model=ctx.folder / "model",
@@ -119,25 +117,6 @@ class PackedTrainer(SFTTrainer):
         ends = [*starts[1:], inputs["position_ids"].shape[1]]
         lengths = tuple(end - start for start, end in zip(starts, ends, strict=True))
         return super().compute_loss(model, {**inputs, "layout": Packed(lengths)}, *args, **kwargs)
-
-
-def save(trainer: Any, tokenizer: PreTrainedTokenizerBase, ctx: StageContext) -> None:
-    """Write STAGE/model beside and rename it, adapters merged; then drop the checkpoints."""
-    draft, final = ctx.folder / ".model", ctx.folder / "model"
-    model = trainer.accelerator.unwrap_model(trainer.model)
-    if hasattr(model, "merge_and_unload"):
-        model = model.merge_and_unload()
-        if ctx.accelerator.is_main_process:
-            model.save_pretrained(draft)
-    else:
-        trainer.save_model(str(draft))
-    if ctx.accelerator.is_main_process:
-        tokenizer.save_pretrained(draft)
-        (draft / "training_args.bin").unlink(missing_ok=True)
-        shutil.rmtree(final, ignore_errors=True)
-        os.replace(draft, final)
-        shutil.rmtree(ctx.folder / "checkpoints", ignore_errors=True)
-    ctx.accelerator.wait_for_everyone()
 
 
 def _adapters(ctx: StageContext) -> dict[str, Any]:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
+from transformers import PreTrainedTokenizerBase, TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
 from r1rl.config import RewardModelConfig, SFTConfig
 from r1rl.errors import ConfigError
@@ -121,3 +122,22 @@ class Bridge(TrainerCallback):
     def on_save(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
         if state.is_world_process_zero and args.output_dir:
             (Path(args.output_dir) / f"checkpoint-{state.global_step}" / WHOLE).touch()
+
+
+def save_model(trainer: Any, tokenizer: PreTrainedTokenizerBase, ctx: StageContext) -> None:
+    """Write STAGE/model beside and rename it, adapters merged; then drop the checkpoints."""
+    draft, final = ctx.folder / ".model", ctx.folder / "model"
+    model = trainer.accelerator.unwrap_model(trainer.model)
+    if hasattr(model, "merge_and_unload"):
+        model = model.merge_and_unload()
+        if ctx.accelerator.is_main_process:
+            model.save_pretrained(draft)
+    else:
+        trainer.save_model(str(draft))
+    if ctx.accelerator.is_main_process:
+        tokenizer.save_pretrained(draft)
+        (draft / "training_args.bin").unlink(missing_ok=True)
+        shutil.rmtree(final, ignore_errors=True)
+        os.replace(draft, final)
+        shutil.rmtree(ctx.folder / "checkpoints", ignore_errors=True)
+    ctx.accelerator.wait_for_everyone()

@@ -21,6 +21,8 @@ GROUPS = {
     "eval": "held-out problems",
     "data": "what was read",
     "pretrain": "the base model's own training",
+    "sft": "supervised fine-tuning",
+    "reward_model": "a reward model's training",
 }
 """The first part of every name."""
 
@@ -85,6 +87,17 @@ METRICS: dict[str, Metric] = {
     "eval/SOURCE/NAME": Metric("reward", "mean of any other reward function"),
     "pretrain/loss": Metric("nats/token", "cross-entropy on the corpus"),
     "pretrain/lr": Metric("1/update", "learning rate"),
+    "sft/loss": Metric("nats/token", "cross-entropy on the responses"),
+    "sft/lr": Metric("1/update", "learning rate"),
+    "sft/grad_norm": Metric("norm", "gradient norm before clipping"),
+    "sft/token_accuracy": Metric("share", "tokens of the responses that the model thought likeliest"),
+    "reward_model/loss": Metric("nats/pair", "Bradley–Terry loss"),
+    "reward_model/lr": Metric("1/update", "learning rate"),
+    "reward_model/grad_norm": Metric("norm", "gradient norm before clipping"),
+    "reward_model/accuracy": Metric("share", "pairs of which the chosen one scored higher"),
+    "reward_model/margin": Metric("reward", "mean difference of the two scores"),
+    "reward_model/held_out_accuracy": Metric("share", "the same on pairs kept from training"),
+    "reward_model/held_out_margin": Metric("reward", "the same on pairs kept from training"),
     "data/SOURCE/problems": Metric("count", "problems read from a dataset"),
     "data/SOURCE/skipped_REASON": Metric("count", "rows left out, by reason"),
 }

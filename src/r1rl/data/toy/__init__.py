@@ -6,12 +6,18 @@ import random
 from collections.abc import Callable
 
 from r1rl.data.sources import register_generated
-from r1rl.data.toy import arithmetic
+from r1rl.data.toy import arithmetic, bilingual
 
 Document = tuple[str, str]
 """A prompt and its continuation; what is learned is both, as in any pre-training."""
 
-CORPORA: dict[str, Callable[[random.Random], Document]] = {"arithmetic": arithmetic.document}
+CORPORA: dict[str, Callable[[random.Random], Document]] = {
+    "arithmetic": arithmetic.document,
+    "bilingual": bilingual.document,
+}
 """Writers of one document each, by the name that ``pretrain.corpus`` gives."""
 
 register_generated("arithmetic")(arithmetic.problems)
+register_generated("bilingual")(bilingual.problems)
+register_generated("bilingual_requests")(bilingual.requests)
+register_generated("bilingual_preferences")(bilingual.preferences)

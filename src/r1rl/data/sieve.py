@@ -1,0 +1,128 @@
+"""Rejection sampling's filters in their order: what is left of a set of samples, what was dropped, and why."""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, TypeAlias
+
+from r1rl.config.sample import SampleConfig
+from r1rl.data.filters import Contamination, Share, failed_rule, normalized
+from r1rl.data.sources import load_rows
+from r1rl.errors import DataError
+
+Row: TypeAlias = dict[str, Any]
+"""One sample: question, response, rewards and where it came from (see ``r1rl.stages.sample``)."""
+
+
+@dataclass(slots=True)
+class Sieve:
+    """Rows on their way through the filters."""
+
+    rows: list[Row]
+    dropped: list[Row] = field(default_factory=list)
+    """Each with the filter's name under ``dropped``."""
+    table: list[tuple[str, int, int]] = field(default_factory=list)
+    """Each filter, what it removed and what it left."""
+
+    def keep(self, name: str, verdicts: Iterable[bool]) -> None:
+        """Drop the rows whose verdict is false, for the reason ``name``."""
+        self.reject(name if good is False else None for good in verdicts)
+        if not self.table or self.table[-1][0] != name:
+            self.table.append((name, 0, len(self.rows)))
+
+    def reject(self, reasons: Iterable[str | None]) -> None:
+        """Drop the rows that have a reason; the table gets one line a reason."""
+        judged = list(zip(self.rows, reasons, strict=True))
+        self.rows = [row for row, reason in judged if reason is None]
+        lost = [row | {"dropped": reason} for row, reason in judged if reason is not None]
+        self.dropped += lost
+        left = len(judged)
+        for reason, count in Counter(row["dropped"] for row in lost).items():
+            left -= count
+            self.table.append((reason, count, left))
+
+    def verify(self, bounds: Mapping[str, float]) -> None:
+        """Drop what its rewards do not vouch for."""
+        self.reject(_unvouched(row, bounds) for row in self.rows)
+
+    def apply_rules(self, settings: SampleConfig, share: Share) -> None:
+        """Drop what breaks a rule on its text."""
+        rules = settings.filters
+        self.reject(failed_rule(row["response"], row["finish"], row["tokens"], rules, share) for row in self.rows)
+
+    def deduplicate(self) -> None:
+        """Drop a response that the same question already has."""
+        seen: set[tuple[str, str]] = set()
+        verdicts = []
+        for row in self.rows:
+            key = (normalized(row["question"]), normalized(row["response"]))
+            verdicts.append(key not in seen)
+            seen.add(key)
+        self.keep("double", verdicts)
+
+    def decontaminate(self, evaluated: Iterable[str], n: int) -> None:
+        """Drop rows whose question or response holds a piece of an evaluation problem."""
+        contamination = Contamination(evaluated, n)
+        texts = ((row["question"], row["response"]) for row in self.rows)
+        self.keep("contaminated", [not any(map(contamination.found_in, pair)) for pair in texts])
+
+    def balance(self, per_problem: int | None, limits: Mapping[str, int]) -> None:
+        """Cap the rows of a problem, the shortest first, and of a source, one of every problem before a second."""
+        place = _places(self.rows)
+        if per_problem is not None:
+            self.keep("per_problem", [place[id(row)] < per_problem for row in self.rows])
+        for source, limit in limits.items():
+            mine = sorted((row for row in self.rows if row["source"] == source), key=lambda row: place[id(row)])
+            over = {id(row) for row in mine[limit:]}
+            self.keep(f"limit_{source}", [id(row) not in over for row in self.rows])
+
+
+def mixed_rows(settings: SampleConfig) -> list[Row]:
+    """The rows of ``sample.mix``, written like samples; they were not sampled, so they have no rewards.
+
+    Raises: DataError for a row without question or response (unless its source says ``on_bad_row: skip``).
+    """
+    rows: list[Row] = []
+    for name, source in settings.mix.items():
+        for number, values in enumerate(load_rows(source), start=1):
+            question, response = values.get(source.question), values.get(settings.response)
+            if isinstance(question, str) and isinstance(response, str) and question.strip() and response.strip():
+                rows.append(
+                    {
+                        "id": f"{name}-{number}",
+                        "problem": f"{name}-{number}",
+                        "source": name,
+                        "question": question,
+                        "response": response,
+                        "rewards": {},
+                    }
+                )
+            elif source.on_bad_row == "error":
+                raise DataError(
+                    f"sample.mix.{name} ({source.path}) row {number} has no text in {source.question!r} or "
+                    f"{settings.response!r}; mend it, or set on_bad_row: skip"
+                )
+    return rows
+
+
+def _unvouched(row: Row, bounds: Mapping[str, float]) -> str | None:
+    """Why a sample is not kept: a reward at or below its bound, or none that applies."""
+    values = {name: row["rewards"].get(name) for name in bounds}
+    if all(value is None for value in values.values()):
+        return "unverified" if bounds else None
+    failed = [name for name, value in values.items() if value is not None and value <= bounds[name]]
+    return failed[0] if failed else None
+
+
+def _places(rows: list[Row]) -> dict[int, int]:
+    """By id of a row: how many shorter ones its problem has."""
+    by_problem: dict[str, list[Row]] = defaultdict(list)
+    for row in rows:
+        by_problem[row["problem"]].append(row)
+    return {
+        id(row): place
+        for mine in by_problem.values()
+        for place, row in enumerate(sorted(mine, key=lambda row: len(row["response"])))
+    }

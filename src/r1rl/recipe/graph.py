@@ -1,0 +1,95 @@
+"""The stages of a configuration as a graph: what each builds on, and a fingerprint of all that it depends on."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import r1rl
+from r1rl.config import RunConfig, stage_config, stages_of
+from r1rl.config.references import USES, pick, references_in, replaced, strings
+from r1rl.recipe.fingerprint import content, digest
+
+Outputs = Mapping[str, Mapping[str, Path]]
+"""Of each finished stage, by name: what it hands on, by the name of the output."""
+
+_HANDS_ON = "model"
+
+
+@dataclass(frozen=True, slots=True)
+class Node:
+    """One stage with its place in the graph."""
+
+    name: str
+    kind: str
+    view: RunConfig
+    """The run as this stage sees it, references still in place."""
+    inputs: tuple[str, ...]
+    """Stages that it builds on, in the order of the plan."""
+    fingerprint: str
+    """Changes with the stage's configuration, the code's version, local input files and anything upstream."""
+    launch: str | None = None
+
+
+def graph(config: RunConfig) -> dict[str, Node]:
+    """Every stage in the order of the plan. Pure: it runs nothing and needs no output of any stage."""
+    nodes: dict[str, Node] = {}
+    hashed: dict[str, str] = {}
+    for name, stage in stages_of(config).items():
+        view = stage_config(config, name)
+        parts = {section: pick(view.model_dump(mode="json"), section) for section in USES[stage.kind]}
+        inputs = _inputs(stage.kind, view, parts, list(nodes))
+        upstream = {each: nodes[each].fingerprint for each in inputs}
+        identity = {"kind": stage.kind, "version": r1rl.__version__, "config": parts, "inputs": upstream}
+        files = _local_files(parts, hashed)
+        fingerprint = digest(identity | ({"files": files} if files else {}))
+        nodes[name] = Node(name, stage.kind, view, inputs, fingerprint, stage.launch)
+    return nodes
+
+
+def resolved(node: Node, outputs: Outputs) -> RunConfig:
+    """The run as the stage runs it: every reference is the path of what the earlier stage made."""
+    dumped = node.view.model_dump()
+    for section in USES[node.kind]:
+        *above, last = section.split(".")
+        around = pick(dumped, ".".join(above)) if above else dumped
+        around[last] = replaced(around[last], lambda text: _filled(text, outputs))
+    if "model" in USES[node.kind] and node.view.model.path in node.inputs:
+        dumped["model"]["path"] = str(outputs[node.view.model.path][_HANDS_ON])
+    return RunConfig.model_validate(dumped)
+
+
+def dependents(nodes: Mapping[str, Node], name: str) -> set[str]:
+    """The stage and every stage that builds on it, directly or not."""
+    found = {name}
+    for node in nodes.values():  # in the order of the plan, so one pass is enough
+        if found.intersection(node.inputs):
+            found.add(node.name)
+    return found
+
+
+def _inputs(kind: str, view: RunConfig, parts: Mapping[str, Any], earlier: list[str]) -> tuple[str, ...]:
+    named = {reference.stage for _, text in strings(parts) for reference in references_in(text)}
+    if "model" in USES[kind]:
+        named.add(view.model.path)
+    return tuple(name for name in earlier if name in named)
+
+
+def _filled(text: str, outputs: Outputs) -> str:
+    for reference in references_in(text):
+        text = text.replace(reference.text, str(outputs[reference.stage][reference.output]))
+    return text
+
+
+def _local_files(parts: Mapping[str, Any], hashed: dict[str, str]) -> dict[str, str]:
+    """Content hashes of the local files that the configuration names as ``path``."""
+    found: dict[str, str] = {}
+    for place, text in strings(parts):
+        if place[-1] != "path" or references_in(text) or not text or ":" in text:
+            continue
+        path = Path(text).expanduser()
+        if path.exists():
+            found[text] = hashed[text] = hashed.get(text) or content(path)
+    return found

@@ -1,0 +1,84 @@
+"""A model for others: a folder that transformers and ``vllm serve`` open, with the prompt it was trained on."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from pathlib import Path
+
+import torch
+from transformers import AutoModelForCausalLM
+
+from r1rl.config import ExportConfig, ModelConfig, PromptConfig
+from r1rl.data.templates import R1_ZERO_OPENING
+from r1rl.errors import ConfigError, ModelError
+from r1rl.model.load import load_tokenizer
+from r1rl.stages.base import StageContext, StageResult
+
+_DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+
+
+def run(ctx: StageContext) -> StageResult:
+    """Export ``model.path`` to ``export.folder``, or STAGE/model."""
+    cfg = ctx.config
+    folder = Path(cfg.export.folder).expanduser() if cfg.export.folder else ctx.folder / "model"
+    export_model(cfg.model, cfg.export, cfg.data.prompt, folder)
+    ctx.console.say(f"{ctx.name}: {folder} opens in transformers and by: vllm serve {folder}")
+    return StageResult(reports={"folder": folder})
+
+
+def export_model(model: ModelConfig, settings: ExportConfig, prompt: PromptConfig, folder: Path) -> None:
+    """Write weights, tokenizer, generation settings and chat template; beside and renamed.
+
+    Raises:
+        ModelError: there is nothing to open.
+        ConfigError: the folder holds something that is not a model.
+    """
+    if folder.exists() and any(folder.iterdir()) and not (folder / "config.json").is_file():
+        raise ConfigError(f"{folder} holds something else than a model; choose another folder")
+    tokenizer = load_tokenizer(model)
+    try:
+        policy = AutoModelForCausalLM.from_pretrained(
+            model.path,
+            revision=model.revision,
+            trust_remote_code=model.trust_remote_code,
+            dtype=_DTYPES[settings.dtype],
+        )
+    except (OSError, ValueError) as error:
+        raise ModelError(f"cannot open the model {model.path!r}: {error}") from error
+    if settings.chat_template and not tokenizer.chat_template:
+        tokenizer.chat_template = as_chat_template(prompt)
+    stops = policy.generation_config.eos_token_id
+    ids = stops if isinstance(stops, list) else [stops]
+    policy.generation_config.eos_token_id = sorted({i for i in [*ids, tokenizer.eos_token_id] if i is not None})
+    draft = folder.with_name(f".{folder.name}.partial")
+    shutil.rmtree(draft, ignore_errors=True)
+    policy.save_pretrained(draft, max_shard_size=f"{settings.max_shard_gb}GB")
+    tokenizer.save_pretrained(draft)
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    os.replace(draft, folder)
+
+
+def as_chat_template(prompt: PromptConfig) -> str:
+    """The plain-text prompt of R1-Zero as a chat template, past turns without their thoughts.
+
+    A single user message is written exactly as the ``r1_zero`` template writes it.
+    """
+    opening = R1_ZERO_OPENING if prompt.system is None else prompt.system
+    head = json.dumps(f"{opening}\n" if opening else "")
+    instruction = json.dumps(f"\n{prompt.instruction}" if prompt.instruction else "")
+    raw = prompt.template == "raw"
+    user = "{{ m['content'] }}" if raw else "{{ 'User: ' + m['content'] }}"
+    opened = json.dumps(("" if raw else "\nAssistant:") + (prompt.prefill or ""))
+    return (
+        "{%- if messages[0]['role'] == 'system' %}{{ messages[0]['content'] + '\\n' }}"
+        f"{{%- else %}}{{{{ {head} }}}}{{%- endif %}}"
+        "{%- for m in messages if m['role'] != 'system' %}"
+        "{%- if m['role'] == 'user' %}"
+        f"{user}{{{{ {instruction} }}}}"
+        "{%- else %}{{ '\\nAssistant:' + m['content'].split('</think>')[-1] + '\\n' }}{%- endif %}"
+        "{%- endfor %}"
+        f"{{%- if add_generation_prompt %}}{{{{ {opened} }}}}{{%- endif %}}"
+    )

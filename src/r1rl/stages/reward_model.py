@@ -1,0 +1,132 @@
+"""A reward model by TRL: one score for prompt and response, learnt from pairs (Bradley–Terry)."""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import Any
+
+import torch
+from transformers import AutoModelForSequenceClassification, PreTrainedModel, PreTrainedTokenizerBase
+
+from r1rl.data.problems import load_problems
+from r1rl.errors import ConfigError, DataError
+from r1rl.model.load import load_tokenizer
+from r1rl.stages.base import StageContext, StageResult
+from r1rl.stages.trainer import Bridge, common_arguments, newest_whole, save_model, step_of
+from r1rl.types import Problem
+from r1rl_rewards.texts import summary_of
+
+try:
+    import datasets
+    from trl import RewardConfig as TRLConfig
+    from trl import RewardTrainer
+except ImportError as error:
+    raise ConfigError(f"the reward_model stage needs TRL ({error}); run: pip install 'r1rl[trl]'") from error
+
+NAMES = {
+    "loss": "reward_model/loss",
+    "learning_rate": "reward_model/lr",
+    "grad_norm": "reward_model/grad_norm",
+    "accuracy": "reward_model/accuracy",
+    "margin": "reward_model/margin",
+    "eval_accuracy": "reward_model/held_out_accuracy",
+    "eval_margin": "reward_model/held_out_margin",
+}
+Pair = dict[str, list[int]]
+
+
+def run(ctx: StageContext) -> StageResult:
+    """Train a scorer that starts from the policy ``model.path`` on ``data.train`` and leave it in STAGE/model.
+
+    The score is that of the last token of what :func:`text_of` writes.
+    """
+    cfg, settings = ctx.config, ctx.config.reward_model
+    tokenizer = load_tokenizer(cfg.model)
+    pairs, skipped = read_pairs(ctx, tokenizer)
+    held_out = round(len(pairs) * settings.held_out)
+    arguments = common_arguments(ctx, settings) | {
+        "lr_scheduler_type": "linear",
+        "max_length": settings.max_tokens,
+        "center_rewards_coefficient": settings.center or None,
+    }
+    resume = newest_whole(ctx.folder / "checkpoints")
+    with ctx.console.progress(f"{ctx.name}: learning the preference", unit="update") as progress:
+        bridge = Bridge(ctx, NAMES, progress, step_of(resume))
+        trainer = RewardTrainer(
+            model=_scorer(ctx, tokenizer),
+            args=TRLConfig(**arguments),
+            train_dataset=datasets.Dataset.from_list(pairs[held_out:]),
+            eval_dataset=datasets.Dataset.from_list(pairs[:held_out]) if held_out else None,
+            processing_class=tokenizer,
+            callbacks=[bridge],
+        )
+        trainer.train(resume_from_checkpoint=str(resume) if resume else None)
+        if held_out:
+            trainer.evaluate()
+        bridge.tracker.close()
+    save_model(trainer, tokenizer, ctx)
+    tokens = sum(len(ids) for pair in pairs[held_out:] for ids in pair.values())
+    metrics: dict[str, Any] = {name.removeprefix("reward_model/"): value for name, value in bridge.last.items()}
+    metrics |= {"pairs": len(pairs) - held_out, "tokens": round(tokens * settings.epochs)}
+    return StageResult(
+        model=ctx.folder / "model", metrics=metrics | {f"skipped_{why}": count for why, count in skipped.items()}
+    )
+
+
+def read_pairs(ctx: StageContext, tokenizer: PreTrainedTokenizerBase) -> tuple[list[Pair], Counter[str]]:
+    """Token ids of both texts of every row, in the order of the data, and what was left out.
+
+    Raises: DataError for a row without one of them (unless its source says ``on_bad_row: skip``) and for no pairs.
+    """
+    cfg, settings = ctx.config, ctx.config.reward_model
+    sources = {name: source.model_copy(update={"answer": None}) for name, source in cfg.data.train.items()}
+    sets = load_problems(sources, cfg.data.prompt, tokenizer)
+    skipped = sum(sets.skipped.values(), Counter[str]())
+    pairs: list[Pair] = []
+    for problem in sets.problems:
+        responses = [problem.columns.get(name) for name in (settings.chosen, settings.rejected)]
+        if not all(isinstance(response, str) and response.strip() for response in responses):
+            if sources[problem.source].on_bad_row == "error":
+                raise DataError(
+                    f"data source {problem.source}: a row lacks text in {settings.chosen!r} or {settings.rejected!r}, "
+                    f"it has {', '.join(problem.columns)}; set reward_model.chosen and rejected, or on_bad_row: skip"
+                )
+            skipped["bad_row"] += 1
+            continue
+        chosen, rejected = (_ids(problem, str(response), settings.part, tokenizer) for response in responses)
+        if max(len(chosen), len(rejected)) > settings.max_tokens:
+            skipped["too_long"] += 1
+        elif chosen == rejected:
+            skipped["equal"] += 1
+        else:
+            pairs.append({"chosen_ids": chosen, "rejected_ids": rejected})
+    if not pairs:
+        raise DataError(f"stage {ctx.name} has no pair to learn from; left out: {dict(skipped)}")
+    if skipped:
+        ctx.console.say(f"{ctx.name}: {len(pairs)} pairs; left out: {dict(skipped)}")
+    return pairs, skipped
+
+
+def text_of(problem: Problem, response: str, part: str, tokenizer: PreTrainedTokenizerBase) -> str:
+    """What is scored: the prompt and all of the response, or the prompt and what follows the thought."""
+    said = summary_of(response) if part == "summary" else response
+    if isinstance(problem.prompt, str):
+        return problem.prompt + said
+    messages = [*problem.prompt, {"role": "assistant", "content": said}]
+    return str(tokenizer.apply_chat_template(messages, tokenize=False))
+
+
+def _ids(problem: Problem, response: str, part: str, tokenizer: PreTrainedTokenizerBase) -> list[int]:
+    return list(tokenizer(text_of(problem, response, part, tokenizer))["input_ids"])
+
+
+def _scorer(ctx: StageContext, tokenizer: PreTrainedTokenizerBase) -> PreTrainedModel:
+    """The policy's body under a fresh head with one output."""
+    cfg = ctx.config.model
+    torch.manual_seed(ctx.config.seed)
+    model = AutoModelForSequenceClassification.from_pretrained(
+        cfg.path, revision=cfg.revision, trust_remote_code=cfg.trust_remote_code, num_labels=1, dtype=torch.float32
+    )
+    pad = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else tokenizer.eos_token_id
+    model.config.pad_token_id = pad
+    return model

@@ -1,0 +1,80 @@
+"""Readable reasoning from an OpenAI-compatible endpoint: each kept sample rewritten, and verified again."""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+import urllib.error
+import urllib.request
+from concurrent.futures import ThreadPoolExecutor
+
+from r1rl.config import RewriteConfig, RunConfig
+from r1rl.data.sieve import Row, Sieve
+from r1rl.errors import ConfigError
+from r1rl.scoring import Scorer
+from r1rl.tracking.console import Console
+
+
+def rewrite(sieve: Sieve, cfg: RunConfig, console: Console) -> None:
+    """Replace every response by its rewriting, with the rewards of the new text; what got none is dropped.
+
+    Raises: ConfigError for a missing key.
+    """
+    settings = cfg.sample.rewrite
+    assert settings is not None
+    key = _key(settings)
+    with (
+        console.progress("rewriting", total=len(sieve.rows), unit="sample") as progress,
+        ThreadPoolExecutor(settings.concurrent) as pool,
+    ):
+        texts = []
+        for text in pool.map(lambda row: _ask(row, settings, key), sieve.rows):
+            texts.append(text)
+            progress.update(done=len(texts))
+    sieve.rows = [
+        row if text is None else row | {"original": row["response"], "response": text, "finish": "stop"}
+        for row, text in zip(sieve.rows, texts, strict=True)
+    ]
+    sieve.keep("rewrite", [text is not None for text in texts])
+    _score_again(sieve.rows, cfg)
+
+
+def _score_again(rows: list[Row], cfg: RunConfig) -> None:
+    from r1rl.stages.verify_rows import verdicts
+
+    with Scorer(cfg.rewards, cfg.scoring, applies={n: s.rewards for n, s in cfg.data.train.items()}) as scorer:
+        for row, values in zip(rows, verdicts(rows, scorer), strict=True):
+            row["rewards"] = values
+
+
+def _key(settings: RewriteConfig) -> str | None:
+    if settings.api_key_env is None:
+        return None
+    if settings.api_key_env not in os.environ:
+        raise ConfigError(f"sample.rewrite.api_key_env: the environment has no {settings.api_key_env}; export it")
+    return os.environ[settings.api_key_env]
+
+
+def _ask(row: Row, settings: RewriteConfig, key: str | None) -> str | None:
+    """One rewriting; None after the last attempt failed or came back empty."""
+    content = f"{settings.instruction}\n\nQuestion:\n{row['question']}\n\nResponse:\n{row['response']}"
+    body = {
+        "model": settings.model,
+        "messages": [{"role": "user", "content": content}],
+        "temperature": settings.temperature,
+        "max_tokens": settings.max_tokens,
+    }
+    headers = {"Content-Type": "application/json"} | ({"Authorization": f"Bearer {key}"} if key else {})
+    request = urllib.request.Request(
+        f"{settings.url.rstrip('/')}/chat/completions", json.dumps(body).encode(), headers, method="POST"
+    )
+    for attempt in range(settings.retries + 1):
+        try:
+            with urllib.request.urlopen(request, timeout=settings.timeout_s) as reply:
+                text = json.load(reply)["choices"][0]["message"]["content"]
+            return str(text).strip() or None
+        except (urllib.error.URLError, TimeoutError, ValueError, KeyError, IndexError, TypeError):
+            if attempt < settings.retries:
+                time.sleep(min(30.0, 2.0**attempt))
+    return None
