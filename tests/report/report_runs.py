@@ -77,6 +77,8 @@ def metrics_at(step: int, steps: int, rng: random.Random) -> dict[str, float]:
         "reward/accuracy/p50_ms": 0.4,
         "reward/accuracy/p99_ms": 2.1 + rng.random(),
         "reward/unscored": 0.0,
+        "verify/correct": 256 * accuracy,
+        "verify/wrong": 256 * (1 - accuracy),
         "policy/loss": rng.gauss(0, 0.01),
         "policy/grad_norm": 0.4 + abs(rng.gauss(0, 0.1)),
         "policy/lr": 5e-4,

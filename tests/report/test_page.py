@@ -114,7 +114,7 @@ def test_the_picture_is_an_image_that_shows_what_it_says(tmp_path: Path) -> None
     assert "accuracy" in text
     assert "2 seeds" in text
     paths = [element.attrib["d"] for element in root.iter("{http://www.w3.org/2000/svg}path")]
-    assert len(paths) == 3 * (2 + 1)  # a thin line a seed and a bold mean, for each metric
+    assert len(paths) == 2 * (2 + 1)  # a thin line a seed and a bold mean, for each metric
     assert "prefers-color-scheme: dark" in text
     with pytest.raises(DataError, match="--metric"):
         learning_curve(runs, ["no/such"])

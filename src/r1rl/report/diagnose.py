@@ -64,7 +64,7 @@ def learning(run: Run, stage: Stage) -> Finding:
         return Finding(UNKNOWN, "Too early to say", [f"{len(reward)} steps so far."])
     first, last, error = ends(reward)
     why = [f"Reward {first:.2f} → {last:.2f}, first tenth of the steps against the last."]
-    why += [f"Held-out {name} {percent(a)} → {percent(b)}." for name, a, b in held_out(run, stage)]
+    why += [f"Held-out accuracy on {name}: {percent(a)} → {percent(b)}." for name, a, b in held_out(run, stage)]
     _, flat = stage.curve("rollout/zero_variance_groups")
     silent = fmean(flat[-max(3, len(flat) // 10) :]) if flat else 0.0
     if flat:
@@ -101,7 +101,7 @@ def _reward_without_accuracy(run: Run, stage: Stage) -> list[str]:
 
 def _memorised(run: Run, stage: Stage) -> list[str]:
     _, accuracy = stage.curve("reward/accuracy/mean")
-    after = [b for name, _, b in held_out(run, stage) if name.endswith("pass@1")]
+    after = [b for _, _, b in held_out(run, stage)]
     if len(accuracy) < LEAST or not after:
         return []
     gap = ends(accuracy)[1] - fmean(after)
@@ -234,7 +234,7 @@ def remaining(run: Run, stage: Stage, now: float) -> Finding:
 
 
 def held_out(run: Run, stage: Stage) -> list[tuple[str, float, float]]:
-    """Held-out accuracy before and after a stage: name, first and last figure.
+    """Held-out pass@1 before and after a stage: source, first and last figure.
 
     From evaluations while it trained, else from the evaluation stages of the model it started from and of its own.
     """
@@ -242,12 +242,18 @@ def held_out(run: Run, stage: Stage) -> list[tuple[str, float, float]]:
     for name in stage.names():
         _, values = stage.curve(name)
         if name.startswith("eval/") and name.endswith("/pass@1") and len(values) > 1:
-            tracked.append((name.removeprefix("eval/"), values[0], values[-1]))
+            tracked.append((_source_of(name), values[0], values[-1]))
     if tracked:
         return tracked
     before = _evaluation_of(run, stage.start)
     after = _evaluation_of(run, stage.name)
-    return [(name, before[name], after[name]) for name in before if name.endswith("/pass@1") and name in after]
+    return [
+        (_source_of(name), before[name], after[name]) for name in before if name.endswith("/pass@1") and name in after
+    ]
+
+
+def _source_of(name: str) -> str:
+    return name.removeprefix("eval/").removesuffix("/pass@1")
 
 
 def _evaluation_of(run: Run, model: str) -> dict[str, float]:
@@ -265,4 +271,4 @@ def _rising(values: Sequence[float]) -> bool:
 
 def percent(share: float) -> str:
     """A share as text, one decimal below ten."""
-    return f"{100 * share:.1f} %" if 0 < abs(share) < 0.1 else f"{100 * share:.0f} %"
+    return f"{100 * share:.1f}\N{NO-BREAK SPACE}%" if 0 < abs(share) < 0.1 else f"{100 * share:.0f}\N{NO-BREAK SPACE}%"

@@ -117,6 +117,9 @@ PANELS = (
         (r"reward/(.+/(?:timeouts|errors))",),
         0.0,
     ),
+    Panel(
+        "Checks", "How answers were checked", "By outcome; remembered ones were seen before.", (r"verify/(.+)",), 0.0
+    ),
     Panel("Checks", "Time of a reward", "99 % of calls stay below, milliseconds.", (r"reward/(.+)/p99_ms",), 0.0),
 )
 

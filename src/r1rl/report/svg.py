@@ -13,7 +13,7 @@ from r1rl.report.read import Run
 from r1rl.tracking.console import visible
 from r1rl.tracking.names import describe
 
-DEFAULT_METRICS = ("reward/accuracy/mean", "reward/format/mean", "rollout/truncated")
+DEFAULT_METRICS = ("reward/accuracy/mean", "reward/format/mean")
 WIDTH, HEIGHT = 800, 360
 LEFT, RIGHT, TOP, BOTTOM = 56, 168, 48, 44
 STYLE = """

@@ -76,8 +76,8 @@ function theme() {
   set('');
 }
 
-const longest = Math.max(0, ...DATA.runs.flatMap((run) => Object.values(run.stages).map((s) => s.steps.length)));
-view.smoothing = longest > 150 ? 0.6 : 0;
+const longest = Math.max(0, ...DATA.runs.map((run) => (run.stages[view.stage] ? run.stages[view.stage].steps.length : 0)));
+view.smoothing = longest > 100 ? 0.6 : 0;
 theme();
 show();
 completions();
