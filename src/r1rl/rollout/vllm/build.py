@@ -3,21 +3,34 @@
 from __future__ import annotations
 
 import importlib.util
-from collections.abc import Callable
+import logging
+import os
+import secrets
+import socket
+from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any
 
 import torch
 
 from r1rl.config import RunConfig
+from r1rl.config.rollout import VLLMConfig
 from r1rl.errors import ConfigError
 from r1rl.model.load import DTYPES, Policy
 from r1rl.rollout.engine import Engine
-from r1rl.rollout.vllm.carriers import Carrier, SharedMemoryCarrier, ipc
+from r1rl.rollout.vllm.carriers import Carrier, SharedMemoryCarrier, ipc, nccl
 from r1rl.rollout.vllm.check import SyncCheck
+from r1rl.rollout.vllm.client import Client
 from r1rl.rollout.vllm.colocate import ColocatedEngine, make_llm
+from r1rl.rollout.vllm.member import Member
+from r1rl.rollout.vllm.pool import Pool
+from r1rl.rollout.vllm.process import ServerProcess, command_line, free_port, launcher
 from r1rl.rollout.vllm.weights import PolicyWeights
 
+log = logging.getLogger(__name__)
 MB = 1 << 20
+PROBES = 4
+"""Sequences that a launched server takes above rollout.max_concurrent."""
 
 
 def build(cfg: RunConfig, policy: Policy) -> Engine:
@@ -130,4 +143,89 @@ def place() -> tuple[int, int]:
     return 0, 1
 
 
-MODES: dict[str, Callable[[RunConfig, Policy], Engine]] = {"colocate": build_colocated}
+def build_served(cfg: RunConfig, policy: Policy) -> Engine:
+    """A pool of servers: those under ``urls``, or as many as ``servers`` says, started here by the first rank."""
+    vllm, on_gpu = cfg.rollout.vllm, policy.model.device.type == "cuda"
+    rank, ranks = place()
+    source = PolicyWeights(policy.model, DTYPES[cfg.model.dtype])
+    kind = transfer(cfg, on_gpu)
+    members: list[Member] = []
+    carriers: dict[str, Callable[[], Carrier]] = {
+        "shm": lambda: SharedMemoryCarrier(source, vllm.bucket_mb * MB, writes=rank == 0),
+        "nccl": lambda: nccl(source, rank, host_address(), free_port(""), lambda: workers(members)),
+    }
+    carrier = carriers[kind]()
+    key = secrets.token_hex(16) if not vllm.urls else os.environ.get(vllm.api_key_env)
+    if not vllm.urls and rank == 0:
+        members += [launched(cfg, policy, carrier.backend, i, key) for i in range(vllm.servers)]
+    urls, key = share((vllm.urls or [m.client.url for m in members], key))
+    if not members:
+        members += [Member(f"vLLM at {url}", client(url, key, vllm), None, vllm, key) for url in urls]
+    return Pool(
+        members,
+        policy,
+        vllm,
+        carrier,
+        sync_check(cfg, policy),
+        slots=max(1, cfg.rollout.max_concurrent // cfg.rollout.group_size // ranks),
+        rank=rank,
+        leads=rank == 0,
+        barrier=barrier,
+        deadline_s=cfg.grpo.deadline_s,
+    )
+
+
+def launched(cfg: RunConfig, policy: Policy, backend: str, index: int, key: str | None) -> Member:
+    """A server of ours, not yet started. On GPUs it takes the devices after those of the trainer's processes."""
+    vllm = cfg.rollout.vllm
+    arguments = engine_arguments(cfg, policy, backend) | {"enable_scale_out": True}
+    arguments["max_num_seqs"] += PROBES  # a probe is admitted however busy the server is
+    env = variables(cfg, backend) | {"VLLM_API_KEY": key or ""}
+    del env["VLLM_ENABLE_V1_MULTIPROCESSING"]
+    if vllm.threads:
+        env["OMP_NUM_THREADS"] = str(vllm.threads)
+    if policy.model.device.type == "cuda":
+        first = place()[1] + index * vllm.tensor_parallel
+        env["CUDA_VISIBLE_DEVICES"] = ",".join(str(first + i) for i in range(vllm.tensor_parallel))
+    logs = Path(cfg.output_dir) / cfg.name / "vllm"
+    logs.mkdir(parents=True, exist_ok=True)
+    port = vllm.port + index if vllm.port else 0
+    process = ServerProcess(
+        launcher(vllm.launcher), command_line(arguments), env, logs / f"server-{index}.log", vllm.host, port
+    )
+    if vllm.port and process.port != port:
+        log.warning("rollout.vllm.port %d is taken, using %d", port, process.port)
+    return Member(f"vLLM server {index}", client(process.url, key, vllm), process, vllm, key)
+
+
+def client(url: str, key: str | None, vllm: VLLMConfig) -> Client:
+    return Client(url, key, request_s=vllm.request_timeout_s, sync_s=vllm.sync_timeout_s)
+
+
+def workers(members: Sequence[Member]) -> int:
+    """GPUs of all servers, each of which then knows its share of the ranks."""
+    for member in members:
+        member.client.world_size = member.client.workers()
+    return sum(member.client.world_size for member in members)
+
+
+def host_address() -> str:
+    """Where other hosts reach this one."""
+    return socket.gethostbyname(socket.gethostname())
+
+
+def share(value: Any) -> Any:
+    """The first rank's value, on every rank."""
+    if place()[1] == 1:
+        return value
+    box = [value]
+    torch.distributed.broadcast_object_list(box)
+    return box[0]
+
+
+def barrier() -> None:
+    if place()[1] > 1:
+        torch.distributed.barrier()
+
+
+MODES: dict[str, Callable[[RunConfig, Policy], Engine]] = {"colocate": build_colocated, "server": build_served}
