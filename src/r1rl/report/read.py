@@ -7,7 +7,7 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeGuard
 
 import yaml
 
@@ -38,6 +38,8 @@ class Stage:
     """When its metrics were last written, seconds since 1970."""
     complete: bool = False
     """Whether the run has marked it as done."""
+    seconds: float | None = None
+    """How long its last run took, once it is done."""
 
     @property
     def step(self) -> int:
@@ -101,7 +103,7 @@ def read_run(path: Path) -> Run:
     return Run(path, str(config.get("name") or path.resolve().name), config, stages)
 
 
-def is_number(value: Any) -> bool:
+def is_number(value: Any) -> TypeGuard[float]:
     """Whether it is a finite number; a truth value is none."""
     return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
 
@@ -143,6 +145,8 @@ def _stage(
         written=metrics.stat().st_mtime if metrics.is_file() else None,
         complete=(folder / "stage.json").is_file() or name in results,
     )
+    seconds = _json(folder / "stage.json").get("seconds")
+    stage.seconds = float(seconds) if is_number(seconds) else None
     stage.total = _TOTALS.get(stage.kind, lambda *_: None)(settings, config)
     return stage
 

@@ -120,7 +120,8 @@ def stages(runs: Sequence[Run]) -> Markup:
 
 
 def _stage(stage: Stage) -> list[Any]:
-    _, seconds = stage.curve("time/step")
+    _, steps_s = stage.curve("time/step")
+    seconds = max(stage.seconds or 0.0, sum(steps_s))
     steps = f"{stage.step:,}" + (f" of {stage.total:,}" if stage.total and stage.total != stage.step else "")
     state = "done" if stage.finished else ("under way" if stage.metrics else "to come")
     return [
@@ -128,7 +129,7 @@ def _stage(stage: Stage) -> list[Any]:
         visible(stage.kind),
         visible(stage.start),
         steps if stage.metrics else "",
-        duration(sum(seconds)) if seconds else "",
+        duration(seconds) if seconds else "",
         tag("span", state, class_=f"state {state.replace(' ', '-')}"),
     ]
 

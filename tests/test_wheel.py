@@ -1,0 +1,76 @@
+"""What is built is whole: the wheel runs the demo and a user's own reward in an environment and a place of its own."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import sysconfig
+import zipfile
+from pathlib import Path
+
+import pytest
+
+pytestmark = pytest.mark.integration
+
+ROOT = Path(__file__).parents[1]
+REWARD = '''
+def short(completions, **kwargs):
+    """1 for less than 40 characters."""
+    return [float(len(text) < 40) for text in completions]
+'''
+SMALL = (
+    "pretrain.tokens=20000",
+    "pretrain.model={hidden_size: 32, layers: 2, heads: 4, kv_heads: 2, intermediate_size: 64}",
+    "data.eval.held_out.args={split: test, size: 4, seed: 2}",
+    "rollout.prompts=2",
+    "rollout.group_size=4",
+    "rollout.max_new_tokens=16",
+    "evaluate.samples=2",
+    "grpo.steps=2",
+    "rewards.short.use=mine.py:short",
+)
+
+
+def run(*command: object, cwd: Path) -> str:
+    env = {name: value for name, value in os.environ.items() if name not in ("PYTHONPATH", "PYTHONHOME")}
+    words = [str(word) for word in command]
+    done = subprocess.run(words, cwd=cwd, env=env, capture_output=True, text=True, timeout=280)
+    assert done.returncode == 0, f"{' '.join(words)}\n{done.stdout}\n{done.stderr}"
+    return done.stdout
+
+
+@pytest.fixture(scope="module")
+def built(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """The sdist, and the wheel made from it, so that the sdist is proven whole as well."""
+    pytest.importorskip("build", reason="pip install build setuptools")
+    folder = tmp_path_factory.mktemp("dist")
+    run(sys.executable, "-m", "build", "--no-isolation", "--outdir", folder, ROOT, cwd=folder)
+    (wheel,), (sdist,) = folder.glob("*.whl"), folder.glob("*.tar.gz")
+    return {"wheel": wheel, "sdist": sdist}
+
+
+def test_the_wheel_holds_what_is_no_python(built: dict[str, Path]) -> None:
+    names = set(zipfile.ZipFile(built["wheel"]).namelist())
+    assets = {f"r1rl/report/assets/{path.name}" for path in (ROOT / "src/r1rl/report/assets").iterdir()}
+    rewards = {f"r1rl_rewards/{path.name}" for path in (ROOT / "rewards").glob("*.py")}
+    assert assets | rewards <= names
+    assert not any(name.startswith("tests/") for name in names)
+
+
+def test_it_runs_elsewhere_with_a_reward_of_the_user(built: dict[str, Path], tmp_path: Path) -> None:
+    env = tmp_path / "env"
+    run(sys.executable, "-m", "venv", "--without-pip", env, cwd=tmp_path)
+    (site,) = env.glob("lib/python*/site-packages")
+    zipfile.ZipFile(built["wheel"]).extractall(site)
+    # Its dependencies come from here; a .pth file adds the folder without this tree's own editable install.
+    (site / "dependencies.pth").write_text(sysconfig.get_path("purelib") + "\n")
+    (tmp_path / "mine.py").write_text(REWARD)
+    (tmp_path / "zero.yaml").write_text((ROOT / "configs/tiny/zero.yaml").read_text())
+    python = env / "bin/python"
+    where = run(python, "-c", "import r1rl; print(r1rl.__file__)", cwd=tmp_path)
+    assert where.startswith(str(site))
+    run(python, "-m", "r1rl", "run", "zero.yaml", *SMALL, cwd=tmp_path)
+    assert "reward/short/mean" in (tmp_path / "runs/tiny-zero/zero/metrics.jsonl").read_text()
+    run(python, "-m", "r1rl", "report", "runs/tiny-zero", "--out", "page.html", cwd=tmp_path)
+    assert "reward/short/mean" in (tmp_path / "page.html").read_text()
