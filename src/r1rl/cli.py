@@ -84,13 +84,24 @@ def run(
     config: ConfigPath,
     overrides: Overrides = None,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Show nothing but errors.")] = False,
+    start: Annotated[
+        str | None, typer.Option("--from", metavar="STAGE", help="Run it and what builds on it again.")
+    ] = None,
+    only: Annotated[str | None, typer.Option(metavar="STAGE", help="Run this stage alone.")] = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Show the plan, its sizes and time; run nothing.")] = False,
+    devices: Annotated[int, typer.Option(help="With --dry-run: accelerators; 0 is this machine's CPU.")] = 0,
+    tflops: Annotated[float, typer.Option(help="With --dry-run: peak TFLOP/s of one (H100, bf16: 989).")] = 989.0,
 ) -> None:
     """Run every stage of a configuration; the same command again resumes it."""
     loaded = r1rl.load_config(config, overrides or ())
     if quiet:
         loaded.tracking.console = False
+    if dry_run:
+        importlib.import_module("r1rl.recipe.dry_run").dry_run(loaded, devices, tflops)
+        return
     recipe = importlib.import_module("r1rl.recipe.run")
-    folder = recipe.run_recipe(loaded)
+    chosen = {key: name for key, name in (("start", start), ("only", only)) if name is not None}
+    folder = recipe.run_recipe(loaded, **chosen)
     if loaded.tracking.console:
         print(f"run folder: {folder}")
 
@@ -111,6 +122,24 @@ def reward(context: typer.Context) -> None:
 def report(context: typer.Context) -> None:
     """Write one HTML page about one or several runs."""
     _forward("r1rl.report.command:report", context)
+
+
+@app.command(context_settings=FORWARD, add_help_option=False)
+def status(context: typer.Context) -> None:
+    """Show which stages of a run are done, what they found and when."""
+    _forward("r1rl.recipe.status:status", context)
+
+
+@app.command(context_settings=FORWARD, add_help_option=False)
+def export(context: typer.Context) -> None:
+    """Write a model as a folder that transformers and vLLM open."""
+    _forward("r1rl.chat.command:export", context)
+
+
+@app.command(context_settings=FORWARD, add_help_option=False)
+def chat(context: typer.Context) -> None:
+    """Talk to a model in the terminal."""
+    _forward("r1rl.chat.command:chat", context)
 
 
 @app.command("config-docs", hidden=True)

@@ -25,6 +25,7 @@ def rollout_metrics(groups: Sequence[ScoredGroup]) -> dict[str, float]:
         "rollout/zero_variance_groups": float(np.mean(flat)),
         "rollout/completions": float(len(completions)),
         "rollout/tokens": float(lengths.sum()),
+        "rollout/prompt_tokens": float(sum(len(g.problem.prompt_ids) * len(g) for g in (s.group for s in groups))),
     }
     for name in dict.fromkeys(name for g in groups for name in g.by_reward):
         values = np.concatenate([g.by_reward[name] for g in groups if name in g.by_reward])

@@ -64,10 +64,10 @@ def end_with(parent: int) -> None:
 def main(config: str, stage: str) -> None:
     """What every launched process runs."""
     from r1rl.config import load_config
-    from r1rl.recipe.run import Selection, run_recipe
+    from r1rl.recipe.run import run_recipe
 
     end_with(os.getppid())
-    run_recipe(load_config(config), selection=Selection(only=stage), launched=True)
+    run_recipe(load_config(config), only=stage, launched=True)
 
 
 if __name__ == "__main__":

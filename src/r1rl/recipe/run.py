@@ -18,8 +18,8 @@ from accelerate import Accelerator
 
 from r1rl.config import RunConfig, dump_config
 from r1rl.errors import ConfigError, R1Error
-from r1rl.grpo.processes import start
 from r1rl.recipe import record
+from r1rl.recipe.compute import measured
 from r1rl.recipe.graph import Node, dependents, graph, resolved
 from r1rl.recipe.launch import launch_stage
 from r1rl.recipe.record import Done
@@ -74,16 +74,21 @@ class Selection:
 
 
 def run_recipe(
-    config: RunConfig, until: str | None = None, *, selection: Selection | None = None, launched: bool = False
+    config: RunConfig,
+    until: str | None = None,
+    *,
+    start: str | None = None,
+    only: str | None = None,
+    launched: bool = False,
 ) -> Path:
-    """Run every stage, up to the stage ``until``, or those of ``selection``; returns the run folder.
+    """Run every stage, or those that are chosen (see :class:`Selection`); returns the run folder.
 
     ``launched``: this is a process that ``accelerate launch`` started for one stage of another process's run.
 
     Raises:
         R1Error: any stage's own, or another process is at work in the same folder.
     """
-    selection = selection or Selection(until=until)
+    selection = Selection(until, start, only)
     nodes = graph(config)
     selection.check(nodes)
     if config.threads:
@@ -100,7 +105,7 @@ def run_recipe(
         done = _Recipe(nodes, folder, accelerator, console, launched).run(selection)
         if owner:
             record.write_json(folder / "results.json", {name: each.metrics for name, each in done.items()})
-            summarize(folder, config, console)
+            summarize(folder, nodes, console)
     return folder
 
 
@@ -150,7 +155,9 @@ class _Recipe:
         result = _call(node.kind, context)
         self.accelerator.wait_for_everyone()
         fingerprint, seconds = node.fingerprint, time.monotonic() - began
-        finished = Done.of(self.folder, fingerprint, node.kind, result.outputs, result.metrics, seconds)
+        work = measured(node.kind, context.folder, result.model or Path(view.model.path), result.metrics)
+        metrics = result.metrics | (work.metrics() if work else {})
+        finished = Done.of(self.folder, fingerprint, node.kind, result.outputs, metrics, seconds)
         if self.accelerator.is_main_process:
             record.write(self.folder / node.name, finished)
         self.accelerator.wait_for_everyone()

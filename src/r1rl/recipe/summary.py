@@ -3,31 +3,43 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
-from r1rl.config import RunConfig, stage_config, stages_of
+from r1rl.recipe.compute import spent
+from r1rl.recipe.graph import Node
 from r1rl.tracking.console import Console
 
 NOT_SHOWN = frozenset({"problems", "truncated"})
 """Figures of an evaluation that the table leaves out."""
 
 
-def summarize(folder: Path, config: RunConfig, console: Console) -> None:
-    """Print what the evaluations of the run found, model by model."""
+def summarize(folder: Path, nodes: Mapping[str, Node], console: Console) -> None:
+    """Print what the evaluations of the run found, model by model, and what each model cost."""
     results = json.loads((folder / "results.json").read_text())
-    evaluated = {
-        name: stage_config(config, name).model.path
-        for name, stage in stages_of(config).items()
-        if stage.kind == "evaluate" and name in results
-    }
+    evaluated = {n: node.view.model.path for n, node in nodes.items() if node.kind == "evaluate" and n in results}
     sources = dict.fromkeys(metric.partition("/")[0] for name in evaluated for metric in results[name])
     for source in sources:
         _table(source, {model: _of_source(results[name], source) for name, model in evaluated.items()}, console)
+    _costs([model for model in evaluated.values() if model in nodes], nodes, results, console)
     for name, model in evaluated.items():
         saved = json.loads((folder / name / "evaluation.json").read_text())
         for source, values in saved.items():
             console.samples(f"{model} on {source}", values["samples"])
     console.say(f"run folder: {folder}")
+
+
+def _costs(
+    models: list[str], nodes: Mapping[str, Node], results: Mapping[str, Mapping[str, Any]], console: Console
+) -> None:
+    rows = []
+    for model in dict.fromkeys(models):
+        own, all_in = (spent(nodes, results, model, borrowed) for borrowed in (False, True))
+        rows.append([model, results.get(model, {}).get("compute/parameters"), f"{own:.3g}", f"{all_in:.3g}"])
+    if rows:
+        heads = ["model", "parameters", "FLOP of its checkpoints", "and of its teachers and rewards"]
+        console.table("compute: 6·N a trained token, 2·N a generated one", heads, rows)
 
 
 def _of_source(metrics: dict[str, float], source: str) -> dict[str, float]:

@@ -1,0 +1,76 @@
+"""``r1rl chat MODEL`` and ``r1rl export MODEL``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+import typer
+
+from r1rl.config import ExportConfig, ModelConfig, PromptConfig, load_config, stage_config, stages_of
+from r1rl.errors import ConfigError
+
+Model = Annotated[str, typer.Argument(metavar="MODEL", help="A model folder, RUN/STAGE or a name.", show_default=False)]
+Dtype = Literal["float32", "bfloat16", "float16"]
+
+
+def chat(
+    model: Model,
+    temperature: Annotated[float, typer.Option(help="0 is greedy.")] = 0.6,
+    top_p: Annotated[float, typer.Option(help="Sample from the likeliest tokens that hold this much.")] = 0.95,
+    max_new_tokens: Annotated[int, typer.Option(help="Longest response.")] = 2048,
+    system: Annotated[str | None, typer.Option(help="System message.")] = None,
+    fold: Annotated[bool, typer.Option("--fold", help="Thoughts as one line; /fold and /think change it.")] = False,
+    seed: Annotated[int | None, typer.Option(help="For responses that repeat.")] = None,
+    device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
+) -> None:
+    """Talk to a model in the terminal: thoughts dimmed, nothing leaves this machine."""
+    from r1rl.chat.generate import Generator, Sampling
+    from r1rl.chat.session import Session
+    from r1rl.tracking.console import visible
+
+    folder, prompt = locate(model)
+    generator = Generator(folder, prompt, Sampling(temperature, top_p, max_new_tokens, seed), device)
+    Session(generator, system, fold=fold, title=visible(model)).run()
+
+
+def export(
+    model: Model,
+    folder: Annotated[Path, typer.Argument(metavar="FOLDER", help="Where to write it.", show_default=False)],
+    dtype: Annotated[Dtype, typer.Option(help="Precision of the weights.")] = "bfloat16",
+    chat_template: Annotated[bool, typer.Option(help="Give a tokenizer without one the template trained on.")] = True,
+) -> None:
+    """Write a model as a folder that transformers and ``vllm serve`` open."""
+    from r1rl.stages.export import export_model
+
+    path, prompt = locate(model)
+    export_model(ModelConfig(path=path), ExportConfig(dtype=dtype, chat_template=chat_template), prompt, folder)
+    print(f"exported: {folder}; serve it with: vllm serve {folder}")
+
+
+def locate(model: str) -> tuple[str, PromptConfig]:
+    """The model's folder or name, and the prompt it was trained on as far as a run folder around it tells.
+
+    Raises: ConfigError for a folder without a model.
+    """
+    path = Path(model).expanduser()
+    if not path.is_dir():
+        if model.startswith((".", "/", "~")):
+            raise ConfigError(f"{model} does not exist; give a model folder, RUN/STAGE, or a Hugging Face name")
+        return model, PromptConfig()
+    if not (path / "config.json").is_file():
+        if not (path / "model" / "config.json").is_file():
+            made = sorted(str(found.parent) for found in path.glob("*/model/config.json"))
+            hint = f"; it holds {', '.join(made)}" if made else ""
+            raise ConfigError(f"{path} holds no model (config.json){hint}")
+        path /= "model"
+    return str(path.absolute()), _prompt_of(path.absolute())
+
+
+def _prompt_of(folder: Path) -> PromptConfig:
+    """Of RUN/STAGE/model: the stage's prompt in RUN/config.yaml."""
+    run, stage = folder.parent.parent, folder.parent.name
+    if not (run / "config.yaml").is_file():
+        return PromptConfig()
+    config = load_config(run / "config.yaml")
+    return stage_config(config, stage).data.prompt if stage in stages_of(config) else PromptConfig()

@@ -1,0 +1,268 @@
+"""What a run would do and cost, before it does it: ``r1rl run CONFIG --dry-run``."""
+
+from __future__ import annotations
+
+import re
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from r1rl.config import DatasetConfig, RunConfig
+from r1rl.config.derived import derive
+from r1rl.config.references import references_in
+from r1rl.recipe import record
+from r1rl.recipe.compute import Work, parameters_of
+from r1rl.recipe.graph import Node
+from r1rl.tracking.console import Console, duration
+
+TRAINING_SHARE, GENERATION_SHARE = 0.35, 0.1
+"""Shares of the machine's peak that training and batched generation reach; 0.2 to 0.5 and 0.05 to 0.2 are usual."""
+LENGTH_SHARE = 0.5
+"""Texts are taken to be half as long as their limit."""
+BYTES_A_PARAMETER = 16
+"""Float32 weights, gradients and Adam's two moments."""
+
+_ACTIVE = {"deepseek-v3": (671e9, 37e9), "deepseek-r1-zero": (671e9, 37e9), "deepseek-r1": (671e9, 37e9)}
+"""Mixture-of-experts models by their lower-case name: all parameters, and those that a token goes through."""
+_SIZE_IN_NAME = re.compile(r"(?<![\w.])(\d+(?:\.\d+)?)([bm])(?![a-z])", re.IGNORECASE)
+
+
+@dataclass(frozen=True, slots=True)
+class Machine:
+    """Where the run would run."""
+
+    flops: float
+    """Peak operations a second of all devices together."""
+    source: str
+
+    @classmethod
+    def measure(cls) -> Machine:
+        """This machine's processors, by a float32 matrix product of a quarter of a second."""
+        a = np.ones((1024, 1024), dtype=np.float32)
+        done, began = 0, time.perf_counter()
+        while (passed := time.perf_counter() - began) < 0.25:
+            a @ a
+            done += 1
+        flops = 2 * 1024**3 * done / passed
+        return cls(flops, f"this machine's processors, {flops / 1e9:.0f} GFLOP/s measured")
+
+    @classmethod
+    def of(cls, devices: int, tflops: float) -> Machine:
+        """So many accelerators of so many TFLOP/s each."""
+        return cls(devices * tflops * 1e12, f"{devices} devices of {tflops:g} TFLOP/s")
+
+    def seconds(self, work: Work) -> float:
+        """Time for the work at the usual shares of the peak."""
+        trained = 6 * work.parameters * work.trained / TRAINING_SHARE
+        return (trained + 2 * work.parameters * work.generated / GENERATION_SHARE) / self.flops
+
+
+@dataclass(frozen=True, slots=True)
+class Estimate:
+    """Of one stage. ``work`` is None where the size of its model or of its data is not known before it runs."""
+
+    node: Node
+    state: str
+    work: Work | None
+    total_parameters: float | None
+    rows: int | None
+    """Examples it is expected to hand on as data."""
+
+
+def estimate(nodes: Mapping[str, Node], run: Path) -> dict[str, Estimate]:
+    """Every stage in order; reads configuration files and row counts of local data, nothing else."""
+    found: dict[str, Estimate] = {}
+    for name, node in nodes.items():
+        size = _size(node, found)
+        tokens = TOKENS[node.kind](node.view, found)
+        active = None if size is None else int(size[1])
+        work = None if active is None or tokens is None else Work(active, *tokens)
+        rows = _sampled_rows(node.view, found) if node.kind == "sample" else None
+        found[name] = Estimate(node, state(run, node), work, None if size is None else size[0], rows)
+    return found
+
+
+def show(estimates: Mapping[str, Estimate], machine: Machine, console: Console) -> None:
+    """Print the plan."""
+    rows: list[list[str]] = []
+    seconds = 0.0
+    for name, each in estimates.items():
+        needed = each.work is not None and each.state != "done"
+        took = machine.seconds(each.work) if needed and each.work is not None else 0.0
+        seconds += took
+        rows.append([name, each.node.kind, ", ".join(each.node.inputs), each.state, *_cells(each, took)])
+    heads = ["stage", "kind", "builds on", "state", "parameters", "trained", "generated", "FLOP", "memory", "time"]
+    console.table("plan", heads, rows)
+    unknown = [name for name, each in estimates.items() if each.work is None]
+    left_out = f"; without {', '.join(unknown)}, whose data or model is not known yet" if unknown else ""
+    console.say(f"about {duration(seconds)} on {machine.source}{left_out}")
+    console.say(
+        f"tokens: texts at {LENGTH_SHARE:.0%} of their limits; time: {TRAINING_SHARE:.0%} of the peak in training, "
+        f"{GENERATION_SHARE:.0%} in generation, nothing else; memory: {BYTES_A_PARAMETER} bytes a trained parameter, "
+        "over all devices, before activations"
+    )
+
+
+def state(run: Path, node: Node) -> str:
+    """``done``, ``unfinished`` (will be resumed), ``changed`` (will be set aside and run anew) or ``to do``."""
+    if record.finished(run, node.name, node.fingerprint):
+        return "done"
+    mark = run / node.name / record.MARK
+    if not mark.is_file():
+        return "to do"
+    return "unfinished" if mark.read_text() == node.fingerprint else "changed"
+
+
+def _cells(each: Estimate, seconds: float) -> list[str]:
+    if each.work is None:
+        return ["?", "?", "?", "?", "?", "?"]
+    trains = each.work.trained > 0
+    memory = f"{(each.total_parameters or 0) * BYTES_A_PARAMETER / 1e9:.3g} GB" if trains else ""
+    counts = [_short(each.work.parameters), _short(each.work.trained), _short(each.work.generated)]
+    return [*counts, f"{each.work.flops:.2g}", memory, duration(seconds) if seconds else ""]
+
+
+def _short(value: float) -> str:
+    for size, unit in ((1e12, "T"), (1e9, "B"), (1e6, "M"), (1e3, "k")):
+        if value >= size:
+            return f"{value / size:.3g}{unit}"
+    return f"{value:.3g}" if value else ""
+
+
+# ----------------------------------------------------------------------------------------------------------- sizes
+
+
+def _size(node: Node, found: Mapping[str, Estimate]) -> tuple[float, float] | None:
+    """All parameters of a stage's model, and those active for a token."""
+    if node.kind == "pretrain":
+        size = _tiny(node.view)
+        return size, size
+    path = node.view.model.path
+    if path in found:
+        upstream = found[path]
+        known = upstream.work is not None and upstream.total_parameters is not None
+        if known and upstream.work is not None and upstream.total_parameters is not None:
+            return upstream.total_parameters, float(upstream.work.parameters)
+        return _size(upstream.node, found)
+    if Path(path).is_dir():
+        counted = parameters_of(Path(path))
+        return (float(counted), float(counted)) if counted else None
+    return size_by_name(path)
+
+
+def size_by_name(name: str) -> tuple[float, float] | None:
+    """``Qwen/Qwen2.5-0.5B`` has 0.5e9 parameters; None where the name does not say."""
+    last = name.rpartition("/")[2].lower()
+    for known, sizes in _ACTIVE.items():
+        if last.removesuffix("-base") == known:
+            return sizes
+    match = _SIZE_IN_NAME.search(last.replace("-", " ").replace("_", " "))
+    if match is None:
+        return None
+    size = float(match[1]) * {"b": 1e9, "m": 1e6}[match[2].lower()]
+    return size, size
+
+
+def _tiny(view: RunConfig) -> float:
+    m, vocabulary = view.pretrain.model, 384
+    attention = m.hidden_size**2 * 2 + 2 * m.hidden_size * (m.hidden_size // m.heads) * m.kv_heads
+    body = m.layers * (attention + 3 * m.hidden_size * m.intermediate_size)
+    return float(body + vocabulary * m.hidden_size * (1 if m.tie_embeddings else 2))
+
+
+# ---------------------------------------------------------------------------------------------------------- tokens
+
+
+def _rows(source: DatasetConfig, found: Mapping[str, Estimate]) -> int | None:
+    """Rows of a source as far as the configuration or a local file tells."""
+    references = references_in(source.path)
+    if references:
+        there: int | None = found[references[0].stage].rows
+    elif source.path.startswith("generated:"):
+        size = source.args.get("size")
+        there = int(size) if isinstance(size, int) else None
+    else:
+        there = _lines(Path(source.path).expanduser())
+    if there is None:
+        return source.limit
+    return min(there, source.limit) if source.limit else there
+
+
+def _lines(path: Path) -> int | None:
+    if path.suffix != ".jsonl" or not path.is_file():
+        return None
+    with path.open("rb") as stream:
+        return sum(1 for line in stream if line.strip())
+
+
+def _all_rows(sources: Mapping[str, DatasetConfig], found: Mapping[str, Estimate]) -> int | None:
+    counts = [_rows(source, found) for source in sources.values()]
+    return None if None in counts else sum(count for count in counts if count is not None)
+
+
+def _sampled_rows(view: RunConfig, found: Mapping[str, Estimate]) -> int | None:
+    """At most so many rows come out of rejection sampling."""
+    settings, problems = view.sample, _all_rows(view.data.train, found)
+    mixed = _all_rows(settings.mix, found)
+    if problems is None or mixed is None:
+        return sum(settings.limits.values()) or None
+    each = min(settings.samples, settings.per_problem or settings.samples)
+    return problems * each + mixed
+
+
+Tokens = tuple[float, float] | None
+"""Trained and generated tokens; None where unknown."""
+
+
+def _pretrain(view: RunConfig, found: Mapping[str, Estimate]) -> Tokens:
+    return view.pretrain.tokens, 0.0
+
+
+def _sft(view: RunConfig, found: Mapping[str, Estimate]) -> Tokens:
+    rows = _all_rows(view.data.train, found)
+    return None if rows is None else (rows * view.sft.epochs * view.sft.max_tokens * LENGTH_SHARE, 0.0)
+
+
+def _reward_model(view: RunConfig, found: Mapping[str, Estimate]) -> Tokens:
+    rows, settings = _all_rows(view.data.train, found), view.reward_model
+    if rows is None:
+        return None
+    return rows * (1 - settings.held_out) * 2 * settings.epochs * settings.max_tokens * LENGTH_SHARE, 0.0
+
+
+def _grpo(view: RunConfig, found: Mapping[str, Estimate]) -> Tokens:
+    sizes = derive(view)
+    longest = view.rollout.max_new_tokens * LENGTH_SHARE
+    prompt = (sizes.max_sequence_tokens - view.rollout.max_new_tokens) * LENGTH_SHARE
+    return sizes.total_completions * view.grpo.epochs * (longest + prompt), sizes.total_completions * longest
+
+
+def _sample(view: RunConfig, found: Mapping[str, Estimate]) -> Tokens:
+    problems = _all_rows(view.data.train, found)
+    limit = view.sample.max_new_tokens or view.rollout.max_new_tokens
+    return None if problems is None else (0.0, problems * view.sample.samples * limit * LENGTH_SHARE)
+
+
+def _evaluate(view: RunConfig, found: Mapping[str, Estimate]) -> Tokens:
+    problems = _all_rows(view.data.eval, found)
+    limit = view.evaluate.max_new_tokens or view.rollout.max_new_tokens
+    return None if problems is None else (0.0, problems * view.evaluate.samples * limit * LENGTH_SHARE)
+
+
+def _export(view: RunConfig, found: Mapping[str, Estimate]) -> Tokens:
+    return 0.0, 0.0
+
+
+TOKENS: dict[str, Callable[[RunConfig, Mapping[str, Estimate]], Tokens]] = {
+    "pretrain": _pretrain,
+    "sft": _sft,
+    "reward_model": _reward_model,
+    "grpo": _grpo,
+    "sample": _sample,
+    "evaluate": _evaluate,
+    "export": _export,
+}
+"""Each kind's tokens, by its configuration and the estimates of the stages before it."""
