@@ -93,7 +93,9 @@ def run_recipe(
     selection.check(nodes)
     if config.threads:
         torch.set_num_threads(config.threads)
-    accelerator = start(config.device, config.grpo.deadline_s, lambda text: print(f"r1rl: {text}", file=sys.stderr))
+    accelerator = start_processes(
+        config.device, config.grpo.deadline_s, lambda text: print(f"r1rl: {text}", file=sys.stderr)
+    )
     console = Console(quiet=not (config.tracking.console and accelerator.is_main_process))
     folder = Path(config.output_dir) / config.name
     folder.mkdir(parents=True, exist_ok=True)
