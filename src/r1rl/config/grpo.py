@@ -76,6 +76,9 @@ class GRPOConfig(Section):
     """Soft length penalty: 0 until max_new_tokens − buffer, then linear to −1 (DAPO, eq. 13); 0 is off."""
     importance_cap: float = Field(2.0, ge=0)
     """Truncated importance sampling for engine mismatch: weight min(π_old / π_engine, cap); 0 switches it off."""
+    sequence_mask: float | None = Field(None, gt=1)
+    """Leave out completions whose π_old / π_engine, geometric mean over tokens, is not within 1/x and x; None is
+    off."""
     lr: float = Field(3e-6, gt=0)
     """Learning rate of AdamW (paper: 3e-6)."""
     lr_schedule: Literal["constant", "linear", "cosine"] = "constant"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Protocol
 
 from accelerate import Accelerator
@@ -14,7 +14,7 @@ from r1rl.errors import TrainingError
 from r1rl.grpo.interrupt import Interrupted
 from r1rl.rollout.collect import Rollouts
 from r1rl.scoring import Scorer
-from r1rl.types import Problem, ScoredGroup
+from r1rl.types import Group, Problem, ScoredGroup
 
 
 class Experience(Protocol):
@@ -44,16 +44,25 @@ class PlainExperience:
 
     def sample(self, problems: Sequence[Problem], step: int, round: int = 0) -> list[ScoredGroup]:
         """Sample and score ``problems``, shared among the processes by turns; a group stays whole on one of them."""
+        mine = self.share(problems)
+        return self.score(mine, lambda: self.rollouts.collect(mine, step, round), step)
+
+    def share(self, problems: Sequence[Problem]) -> list[tuple[int, Problem]]:
+        """This process's part of them, each with its place among all."""
         rank, ranks = self.accelerator.process_index, self.accelerator.num_processes
-        mine = [(i, problem) for i, problem in enumerate(problems) if i % ranks == rank]
+        return [(i, problem) for i, problem in enumerate(problems) if i % ranks == rank]
+
+    def score(
+        self, mine: Sequence[tuple[int, Problem]], sampled: Callable[[], list[Group]], step: int
+    ) -> list[ScoredGroup]:
+        """Score what ``sampled`` brings for ``mine``, and gather every process's groups in order."""
         indexed: list[tuple[int, ScoredGroup] | None]
         try:
-            groups = self.rollouts.collect(mine, step, round)
-            scored = self.scorer.score(groups, {"global_step": step})
+            scored = self.scorer.score(sampled(), {"global_step": step})
             indexed = list(zip([i for i, _ in mine], scored, strict=True))
         except Interrupted:
             indexed = [None]  # the others may be waiting in the gathering already: tell them there
-        everything = gather_object(indexed) if ranks > 1 else indexed
+        everything = gather_object(indexed) if self.accelerator.num_processes > 1 else indexed
         if None in everything:
             raise Interrupted
         return [group for _, group in sorted(everything, key=lambda pair: pair[0])]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
@@ -76,6 +77,7 @@ class Learner:
         self.policy, self.cfg, self.seed, self.interrupted = policy, cfg, seed, interrupted
         self.total_updates = total_updates
         self.progress = Progress()
+        self.worst_gap = 0.0
         self.settings = LossSettings(cfg.loss, cfg.clip_low, cfg.clip_high, cfg.beta, max_length)
         autocast = None if dtype == "float32" else DTYPES[dtype]
         forward = PolicyForward(policy.model, temperature, cfg.logprob_chunk, autocast)
@@ -140,6 +142,7 @@ class Learner:
         lr = learning_rate(self.cfg, self.progress.updates, self.total_updates)
         entropy = self.cfg.entropy_every > 0 and self.progress.updates % self.cfg.entropy_every == 0
         sums: dict[str, Tensor] = defaultdict(lambda: torch.zeros((), device=self.backend.device))
+        self.worst_gap = 0.0
         for i, chunk in enumerate(packed):
             if self.interrupted():
                 raise Interrupted
@@ -158,6 +161,7 @@ class Learner:
             "policy/lr": lr,
             "policy/forwarded_fraction": len(forwarded) / max(1, len(samples)),
             "policy/micro_batches": len(packed),
+            "policy/engine_mismatch_max": max(self.backend.gather([self.worst_gap])),
             "policy/imbalance": imbalance([len(s) for s in forwarded], ranks),
             "policy/updates_skipped": float(self.progress.skipped),
         }
@@ -183,19 +187,24 @@ class Learner:
                 sums[name] += counts * value
             if entropy_C is not None:
                 sums["entropy"] += counts * entropy_C.sum()
-            mismatch_C = inputs.old_logps_C - chunk.engine_logps_C
-            sums["engine_mismatch"] += counts * mismatch_C.abs().sum()
+            for name, value in engine_gap(inputs, chunk).items():
+                sums[name] += counts * value
+            gap = float((inputs.old_logps_C - chunk.engine_logps_C).abs().max())
+            self.worst_gap = max(self.worst_gap, counts * gap)
 
     def _loss_inputs(self, chunk: MicroBatch, logps_C: Tensor, ref_logps_C: Tensor | None) -> LossInputs:
         old_logps_C = chunk.old_logps_C if chunk.old_logps_C is not None else logps_C.detach()
         correction_C = None
         if self.cfg.importance_cap > 0:
             correction_C = (old_logps_C - chunk.engine_logps_C).exp().clamp(max=self.cfg.importance_cap)
+        keep_C = chunk.keep_C
+        if self.cfg.sequence_mask is not None:
+            keep_C = keep_C * near(old_logps_C, chunk, self.cfg.sequence_mask)
         return LossInputs(
             logps_C=logps_C,
             old_logps_C=old_logps_C,
             advantages_C=chunk.advantages_C,
-            keep_C=chunk.keep_C,
+            keep_C=keep_C,
             sequence_C=chunk.sequence_C,
             lengths_S=chunk.lengths_S,
             ref_logps_C=ref_logps_C,
@@ -272,6 +281,27 @@ class Learner:
         self.backend.load(lambda: read_tensors(folder / WEIGHTS), lambda: read_tensors(folder / ADAM), steps)
         if self.reference is not None and (folder / REFERENCE).is_dir():
             self.reference.replace(read_tensors(folder / REFERENCE))
+
+
+@torch.no_grad()
+def engine_gap(inputs: LossInputs, chunk: MicroBatch) -> dict[str, Tensor]:
+    """Token sums of how far the engine's log-probabilities are from the learner's: |Δ|, the k3 estimate of
+    KL(engine ‖ learner) on the engine's own tokens, and the tokens that ``sequence_mask`` left out."""
+    log_ratio_C = inputs.old_logps_C - chunk.engine_logps_C
+    return {
+        "engine_mismatch": log_ratio_C.abs().sum(),
+        "engine_kl": (log_ratio_C.exp() - log_ratio_C - 1).sum(),
+        "sequence_masked": (chunk.keep_C - inputs.keep_C).sum(),
+    }
+
+
+@torch.no_grad()
+def near(old_logps_C: Tensor, chunk: MicroBatch, bound: float) -> Tensor:
+    """[C] 1.0 on the tokens of completions whose π_old/π_engine, geometric mean over tokens, is within 1/bound and
+    bound, else 0.0."""
+    mean_S = old_logps_C.new_zeros(len(chunk.lengths_S))
+    mean_S = mean_S.index_add(0, chunk.sequence_C, old_logps_C - chunk.engine_logps_C) / chunk.lengths_S
+    return (mean_S.abs() <= math.log(bound)).to(old_logps_C.dtype)[chunk.sequence_C]
 
 
 @torch.no_grad()

@@ -74,7 +74,8 @@ class Loop:
         return Rollout(groups, make_batch(groups, self.cfg.scale, self.cfg.mask_truncated))
 
     def _finish(self, groups: list[ScoredGroup], learned: Metrics, seconds: float) -> Metrics:
-        metrics = rollout_metrics(groups) | learned | self.drain() | self.experience.metrics() | self._times
+        metrics = rollout_metrics(groups) | learned | self.drain() | self.experience.metrics() | self.engine.metrics()
+        metrics |= self._times
         metrics["time/step"] = seconds
         metrics["rollout/completions_per_s"] = metrics["rollout/completions"] / seconds
         metrics["policy/version"] = float(self.version)

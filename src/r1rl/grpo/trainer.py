@@ -15,6 +15,7 @@ from r1rl.config.derived import derive
 from r1rl.data.problems import ProblemSets, ensure_disjoint, filter_by_pass_rate, load_problems
 from r1rl.data.stream import PromptStream
 from r1rl.errors import StorageError
+from r1rl.grpo.ahead import AheadExperience
 from r1rl.grpo.batch import make_batch
 from r1rl.grpo.checkpoint import Checkpoints, RunState
 from r1rl.grpo.experience import DynamicExperience, Experience, PlainExperience
@@ -169,7 +170,16 @@ class GRPOTrainer:
             scorer.submit(group)
 
         rollouts = Rollouts(engine, self.params, cfg.rollout.group_size, cfg.seed, on_group)
-        plain = PlainExperience(stream, rollouts, scorer, self.accelerator, cfg.rollout.prompts)
+        parts = (stream, rollouts, scorer, self.accelerator, cfg.rollout.prompts)
+        plain = PlainExperience(*parts)
+        if cfg.rollout.max_staleness:
+            plain = AheadExperience(
+                *parts,
+                staleness=cfg.rollout.max_staleness,
+                version=lambda: engine.version,
+                steps=cfg.grpo.steps,
+                deadline_s=cfg.grpo.deadline_s,
+            )
         return DynamicExperience(plain, cfg.rollout.dynamic_sampling) if cfg.grpo.dynamic_sampling else plain
 
     def _filter(self, train: ProblemSets, engine: Engine, scorer: Scorer) -> dict[str, list]:

@@ -25,6 +25,9 @@ OnFinish = Callable[[int, list[Completion]], None]
 class Engine(Protocol):
     """Samples completions on weights that :meth:`sync` hands over."""
 
+    version: int
+    """Of the weights that the next request is sampled from."""
+
     def generate(
         self, requests: Sequence[Request], params: SamplingParams, on_finish: OnFinish | None = None
     ) -> list[list[Completion]]:
@@ -32,6 +35,9 @@ class Engine(Protocol):
 
     def sync(self, version: int) -> None:
         """Take the learner's current weights; completions sampled from now on carry ``version``."""
+
+    def metrics(self) -> dict[str, float]:
+        """About the engine itself: servers lost, the last sync."""
 
     def close(self) -> None:
         """End whatever the engine owns."""

@@ -56,6 +56,9 @@ class TorchEngine:
             self.policy.refresh()
         self.version = version
 
+    def metrics(self) -> dict[str, float]:
+        return {}
+
     def close(self) -> None:
         """Nothing to end: the weights are the learner's."""
 

@@ -17,6 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from r1rl.errors import EngineError
+from r1rl.model.lora import adapted, merged
 
 BACKEND = "r1rl_shm"
 """Name of the worker's side with vLLM's factory."""
@@ -37,18 +38,26 @@ class PolicyWeights:
     """The policy's parameters under their checkpoint names, in the engine's precision; each iteration reads anew.
 
     Has the methods of vLLM's ``WeightSource``, so vLLM's own trainer engines take it too. Under ZeRO-3 every rank
-    iterates in step: a layer is gathered whole, handed out and freed. Tied parameters come once.
+    iterates in step: a layer is gathered whole, handed out and freed. Tied parameters come once, adapters merged
+    into the layers they belong to.
     """
 
     def __init__(self, model: nn.Module, dtype: torch.dtype) -> None:
         self.model, self.dtype = model, dtype
 
     def metadata(self) -> list[Meta]:
+        if adapted(self.model):
+            with _gathered(list(self.model.parameters())):
+                return [Meta(name, self.dtype, tuple(value.shape)) for name, value in merged(self.model)]
         return [
             Meta(name, self.dtype, tuple(getattr(p, "ds_shape", p.shape))) for name, p in self.model.named_parameters()
         ]
 
     def __iter__(self) -> Iterator[tuple[str, Tensor]]:
+        if adapted(self.model):
+            with _gathered(list(self.model.parameters())):
+                yield from ((name, value.detach().to(self.dtype)) for name, value in merged(self.model))
+            return
         for _, members in groupby(self.model.named_parameters(), key=lambda pair: _layer(pair[0])):
             group = list(members)
             with _gathered([p for _, p in group]):
