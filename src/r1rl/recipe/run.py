@@ -18,6 +18,7 @@ from accelerate import Accelerator
 
 from r1rl.config import RunConfig, dump_config
 from r1rl.errors import ConfigError, R1Error
+from r1rl.grpo.processes import start as start_processes
 from r1rl.recipe import record
 from r1rl.recipe.compute import measured
 from r1rl.recipe.graph import Node, dependents, graph, resolved
