@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from r1rl.errors import DataError
-from r1rl.report.read import flat, read_run
+from r1rl.report.read import flat, read_run, spread
 
 
 def test_a_finished_run(run_dir: Path) -> None:
@@ -51,6 +51,18 @@ def test_no_run_folder_is_one_line_of_advice(tmp_path: Path, name: str) -> None:
     (tmp_path / "empty").mkdir()
     with pytest.raises(DataError, match="folder"):
         read_run(tmp_path / name)
+
+
+def test_of_a_very_large_file_lines_from_all_over_it_are_read(run_dir: Path) -> None:
+    samples = run_dir / "zero" / "samples.jsonl"
+    everything = spread(samples)
+    some = spread(samples, largest=1000, lines=50)
+    assert len(some) == 50
+    assert all(row in everything for row in some)
+    steps = [row["step"] for row in some]
+    assert steps == sorted(steps)
+    assert steps[0] == 1
+    assert steps[-1] > 110
 
 
 def test_figures_by_their_path() -> None:

@@ -123,7 +123,9 @@ PANELS = (
     Panel("Checks", "Time of a reward", "99 % of calls stay below, milliseconds.", (r"reward/(.+)/p99_ms",), 0.0),
 )
 
-HIDDEN = re.compile(r"(data/.+|rollout/(completions|tokens)|policy/(version|micro_batches)|.+" + NON_FINITE + ")")
+HIDDEN = re.compile(
+    r"(data/.+|rollout/(completions|tokens)|policy/(version|micro_batches)|reward/.+/(p50_ms|std)|.+" + NON_FINITE + ")"
+)
 """Logged, and in the table of all metrics, but not worth a chart each."""
 
 

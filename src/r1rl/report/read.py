@@ -12,7 +12,7 @@ from typing import Any, TypeGuard
 import yaml
 
 from r1rl.errors import DataError
-from r1rl.tracking.jsonl import read_jsonl
+from r1rl.tracking.jsonl import parse, read_jsonl
 
 Row = dict[str, Any]
 
@@ -30,6 +30,7 @@ class Stage:
     metrics: list[Row] = field(default_factory=list)
     """Lines of metrics.jsonl: ``step`` and numbers by name; null where a number was not finite."""
     samples: list[Row] = field(default_factory=list)
+    """Lines of samples.jsonl; of a very large file, lines from all over it."""
     evaluation: Mapping[str, Any] = field(default_factory=dict)
     """evaluation.json: by source, ids, shares of correct samples and some completions."""
     results: dict[str, float] = field(default_factory=dict)
@@ -103,6 +104,27 @@ def read_run(path: Path) -> Run:
     return Run(path, str(config.get("name") or path.resolve().name), config, stages)
 
 
+def spread(path: Path, largest: int = 64 << 20, lines: int = 1000) -> list[Row]:
+    """The records of a file; of one with more than ``largest`` bytes, ``lines`` of them at even distances.
+
+    Weeks of long completions are gigabytes, of which a page shows a few hundred.
+    """
+    size = path.stat().st_size
+    if size <= largest:
+        return list(read_jsonl(path))
+    found: dict[int, Row] = {}
+    with path.open("rb") as file:
+        for index in range(lines):
+            file.seek(size * index // lines)
+            if index:
+                file.readline()  # the rest of a line that began earlier
+            place = file.tell()
+            row = parse(file.readline())
+            if row is not None:
+                found[place] = row
+    return list(found.values())
+
+
 def is_number(value: Any) -> TypeGuard[float]:
     """Whether it is a finite number; a truth value is none."""
     return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
@@ -139,7 +161,7 @@ def _stage(
         kind=str(settings.get("kind") or "stage"),
         settings=settings,
         metrics=list(read_jsonl(metrics)) if metrics.is_file() else [],
-        samples=list(read_jsonl(samples)) if samples.is_file() else [],
+        samples=spread(samples) if samples.is_file() else [],
         evaluation=_json(folder / "evaluation.json"),
         results=flat(results.get(name)),
         written=metrics.stat().st_mtime if metrics.is_file() else None,

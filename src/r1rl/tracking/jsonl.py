@@ -15,7 +15,7 @@ def read_jsonl(path: Path) -> Iterator[dict[str, Any]]:
     """The objects of a file, in order; lines that are not whole objects are left out."""
     with path.open("rb") as file:
         for line in file:
-            record = _parse(line)
+            record = parse(line)
             if record is not None:
                 yield record
 
@@ -94,7 +94,8 @@ def _plain(value: Any) -> Any:
     return str(value)
 
 
-def _parse(line: bytes) -> dict[str, Any] | None:
+def parse(line: bytes) -> dict[str, Any] | None:
+    """The record of one line; None where it is not a whole one."""
     if not line.endswith(b"\n"):
         return None
     try:
@@ -112,7 +113,7 @@ def _keep(path: Path, last: int) -> int:
         if not dropped:
             with path.open("rb") as file:
                 for line in file:
-                    record = _parse(line)
+                    record = parse(line)
                     found = max(found, record["step"] if record else -1)
                     if record is not None and record["step"] <= last:
                         kept.write(line)

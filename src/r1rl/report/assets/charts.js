@@ -193,8 +193,8 @@ function lineChart(chart) {
   const tip = el('div', { class: 'tip', hidden: true });
   let drawn = null;
   let at = null;
-  function draw() {
-    const next = drawLines(chart, Math.max(260, node.clientWidth - 34));
+  function draw(width) {
+    const next = drawLines(chart, width || Math.max(260, node.clientWidth - 34));
     if (drawn) drawn.root.replaceWith(next.root); else node.append(next.root);
     drawn = next;
     drawn.root.addEventListener('pointermove', (event) => {
@@ -236,7 +236,7 @@ function lineChart(chart) {
   }
   node.append(tip);
   if (chart.lines.length > 1) node.append(legend(chart.lines));
-  return { node, draw: () => { draw(); const key = node.querySelector('.legend'); if (key) node.append(key); }, cross };
+  return { node, draw: (width) => { draw(width); const key = node.querySelector('.legend'); if (key) node.append(key); }, cross };
 }
 
 function legend(lines) {
@@ -253,9 +253,10 @@ function shareChart(chart) {
     : chart.series.map((s) => ({ ...stretches(s.runs, parts, 1)[0], label: s.label }));
   const totals = parts.map((_, i) => columns.reduce((sum, c) => sum + c.shares[i], 0) / (columns.length || 1));
   const kept = parts.filter((_, i) => totals[i] > 0.0005);
-  function draw() {
+  function draw(given) {
     const old = node.querySelector('svg');
-    const root = single ? drawColumns(columns, parts, Math.max(260, node.clientWidth - 34)) : drawBars(columns, parts, Math.max(260, node.clientWidth - 34));
+    const width = given || Math.max(260, node.clientWidth - 34);
+    const root = single ? drawColumns(columns, parts, width) : drawBars(columns, parts, width);
     const text = parts.map((p, i) => `${p.label} ${Math.round(100 * totals[i])} %`).join(', ');
     root.setAttribute('aria-label', `${chart.title}: ${text}`);
     if (old) old.replaceWith(root); else node.append(root);

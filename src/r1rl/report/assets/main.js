@@ -90,4 +90,7 @@ window.addEventListener('resize', () => {
   clearTimeout(resizing);
   resizing = setTimeout(() => { for (const chart of view.charts) chart.draw(); }, 120);
 });
+// On paper all charts have one width, and their letters one size.
+window.addEventListener('beforeprint', () => { for (const chart of view.charts) chart.draw(340); });
+window.addEventListener('afterprint', () => { for (const chart of view.charts) chart.draw(); });
 document.documentElement.dataset.ready = 'true';
