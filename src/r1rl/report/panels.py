@@ -124,7 +124,7 @@ PANELS = (
 )
 
 HIDDEN = re.compile(
-    r"(data/.+|rollout/(completions|tokens)|policy/(version|micro_batches)|reward/.+/(p50_ms|std)|.+" + NON_FINITE + ")"
+    r"data/.+|rollout/(completions|tokens)|policy/(version|micro_batches)|reward/.+/(p50_ms|std)|.+" + NON_FINITE
 )
 """Logged, and in the table of all metrics, but not worth a chart each."""
 
