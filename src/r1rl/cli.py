@@ -32,14 +32,15 @@ FORWARD = {"allow_extra_args": True, "ignore_unknown_options": True}
 def main(args: list[str] | None = None) -> None:
     """Entry point of the command ``r1rl``; ends the process.
 
-    Exit code 0 on success, 2 for an error that a person can correct (one line on stderr), 130 when interrupted;
+    Exit code 0 on success, 2 for an error that a person can correct (one line on stderr), 75 when a scheduler asked
+    the run to end and it left a checkpoint, 130 when interrupted;
     anything else keeps its traceback and gives 1.
     """
     try:
         app(args=args, prog_name="r1rl")
     except R1Error as error:
         print(f"r1rl: error: {' '.join(str(error).split())}", file=sys.stderr)
-        sys.exit(2)
+        sys.exit(error.exit_code)
     except KeyboardInterrupt:
         print("r1rl: interrupted", file=sys.stderr)
         sys.exit(130)

@@ -6,6 +6,9 @@ from __future__ import annotations
 class R1Error(Exception):
     """Base of every error r1rl raises on purpose; the command line prints its message alone, in one line."""
 
+    exit_code = 2
+    """What the process ends with."""
+
 
 class ConfigError(R1Error):
     """A key, a value or a combination in the configuration that cannot work."""

@@ -34,4 +34,4 @@ if __name__ == "__main__":
         typer.run(main)
     except R1Error as error:
         print(f"r1rl: error: {' '.join(str(error).split())}", file=sys.stderr)
-        sys.exit(2)
+        sys.exit(error.exit_code)

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from datetime import timedelta
 from pathlib import Path
 from typing import Literal
@@ -13,7 +14,7 @@ import torch
 from accelerate import Accelerator
 from accelerate.utils import InitProcessGroupKwargs
 
-from r1rl.errors import ConfigError
+from r1rl.errors import ConfigError, TrainingError
 
 STALE_S = 900.0
 """A lock of DeepSpeed's compiler that is older belongs to a process that was killed."""
@@ -56,6 +57,28 @@ def _prepare_deepspeed(on_cpu: bool, say: Callable[[str], None]) -> None:
         raise ConfigError("the launch file asks for DeepSpeed: pip install 'r1rl[deepspeed]'") from error
     if int(os.environ.get("LOCAL_RANK", "0")) == 0:
         clear_stale_locks(say)
+
+
+@contextlib.contextmanager
+def naming_lost_peers(rank: int, ranks: int, doing: Callable[[], str]) -> Iterator[None]:
+    """Say in one line that another process is gone, instead of what gloo or NCCL say.
+
+    Raises:
+        TrainingError: a collective failed or was not joined in time.
+    """
+    try:
+        yield
+    except RuntimeError as error:
+        if ranks == 1 or not any(mark in str(error).lower() for mark in _PEER_LOST):
+            raise
+        raise TrainingError(
+            f"rank {rank} of {ranks} lost the others {doing()}: a process died, or the network was cut for longer than "
+            f"grpo.deadline_s ({str(error).splitlines()[0][:200]}). Start the same command again on every host: it "
+            "goes on from the last checkpoint"
+        ) from error
+
+
+_PEER_LOST = ("gloo", "nccl", "timed out waiting", "connection closed", "connection reset", "broken pipe")
 
 
 def clear_stale_locks(say: Callable[[str], None], now: Callable[[], float] = time.time) -> int:

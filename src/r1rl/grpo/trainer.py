@@ -22,6 +22,7 @@ from r1rl.grpo.experience import DynamicExperience, Experience, PlainExperience
 from r1rl.grpo.interrupt import Interrupt, Interrupted, Preempted
 from r1rl.grpo.learner import Learner
 from r1rl.grpo.loop import Loop, Metrics, Rollout
+from r1rl.grpo.processes import naming_lost_peers
 from r1rl.grpo.snapshot import RNG, ROLLOUT, read_groups, restore_logps, restore_rng, rng_state, rollout_state
 from r1rl.model.load import load_policy
 from r1rl.rollout.build import build_engine
@@ -32,6 +33,9 @@ from r1rl.stages.evaluate import evaluate
 from r1rl.tracking import build_tracker
 from r1rl.tracking.console import Console, Progress
 from r1rl.types import Group, SamplingParams
+
+PREEMPTED = "preempted"
+"""Lies in the stage's folder while the run waits to be started again: launchers do not hand on exit codes."""
 
 HEADLINES = {
     "reward/mean": "reward",
@@ -136,6 +140,8 @@ class GRPOTrainer:
                 version=state.version,
                 rollout=rollout,
             )
+            rank, ranks = learner.backend.rank, learner.backend.ranks
+            owned.enter_context(naming_lost_peers(rank, ranks, lambda: f"in step {loop.step + 1}"))
             try:
                 while loop.step < cfg.grpo.steps:
                     last = loop.train_step()
@@ -214,6 +220,7 @@ class GRPOTrainer:
         """The newest good checkpoint; the main process looks, so that all go on from the same one."""
         found = self.checkpoints.newest(self.fingerprint) if self.accelerator.is_main_process else None
         found = broadcast_object_list([found])[0]
+        (self.folder / PREEMPTED).unlink(missing_ok=True)
         return found or (RunState(step=0, version=0, fingerprint=self.fingerprint), None)
 
     def _resume(self, state: RunState, checkpoint: Path | None, learner: Learner) -> Rollout | None:
@@ -256,6 +263,8 @@ class GRPOTrainer:
         """Checkpoint where the run stands and end it."""
         self._save(loop.step, loop.version, learner, {}, loop.rollout)
         what = "with its rollout, " if loop.rollout is not None else ""
+        if self.accelerator.is_main_process:
+            (self.folder / PREEMPTED).touch()
         raise Preempted(
             f"asked to end: step {loop.step} is saved {what}in {self.checkpoints.folder}; "
             "the same command goes on from there"

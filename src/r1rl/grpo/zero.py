@@ -21,6 +21,7 @@ from deepspeed.utils import (
     safe_set_local_optimizer_state,
 )
 from torch import Tensor, nn
+from transformers.integrations.deepspeed import unset_hf_deepspeed_config
 
 from r1rl.config.grpo import GRPOConfig
 from r1rl.errors import ConfigError
@@ -51,6 +52,7 @@ class ZeroBackend:
         if self.stage == 3 and adapted(policy.model):
             raise ConfigError("model.lora: adapters do not go with ZeRO-3 here; they are small, so use ZeRO-2")
         self.forward, _ = accel.prepare(forward, optimizer)
+        unset_hf_deepspeed_config()  # or transformers would shard every model that is opened from now on
         policy.gather = self.weights
 
     def backward(self, loss: Tensor, last: bool) -> None:
@@ -77,6 +79,7 @@ class ZeroBackend:
     def adam(self) -> Iterator[Named]:
         if not self.adam_steps():
             return
+        self._link_states()
         for slot in ADAM_SLOTS:
             for name, p in self.names.items():
                 yield f"{slot}/{name}", safe_get_full_optimizer_state(p, slot)
@@ -154,7 +157,13 @@ class ZeroBackend:
                 for slot in ADAM_SLOTS:
                     state.setdefault(slot, torch.zeros_like(flat, memory_format=torch.preserve_format))
                 state["step"] = torch.tensor(float(steps)) if isinstance(adam, torch.optim.AdamW) else steps
+        self._link_states()
+
+    def _link_states(self) -> None:
+        """ZeRO-1 and 2 link parameters to their averages once, after the first group's first step, when those of the
+        other groups do not exist yet: link again."""
         if self.stage < 3:
+            self._zero._hp_optimizer_states_linked = False
             self._zero._lazy_init_hp_params_optimizer_state()
 
     @torch.no_grad()
