@@ -62,7 +62,7 @@ def test_each_stage_has_its_curves(browser: chromium.Chromium, pages: dict[str, 
     browser.open(pages["one"])
     browser.evaluate("[...document.querySelectorAll('#controls button')].find((b) => b.textContent === 'base').click()")
     titles = browser.evaluate("[...document.querySelectorAll('.chart h4')].map((h) => h.firstChild.data)")
-    assert titles == ["Learning rate", "Pre-training loss"]
+    assert titles == ["Training loss", "Learning rate"]
     assert browser.evaluate("document.activeElement.textContent") == "base"
 
 

@@ -58,7 +58,8 @@ def test_every_panel_has_a_metric_the_table_of_metrics_knows(run_dir: Path) -> N
     assert zero is not None
     found = panels_of(zero.names())
     titles = [panel["title"] for panel in found]
-    assert {panel.title for panel in PANELS} - set(titles) == {"Pre-training loss"}
+    other_stages = {panel.title for panel in PANELS if panel.section == "Training"}
+    assert {panel.title for panel in PANELS} - set(titles) == other_stages | {"Age of samples", "Servers"}
     assert [line["label"] for line in found[titles.index("Reward by component")]["lines"]] == ["accuracy", "format"]
     assert {line["label"] for line in found[titles.index("Where a step's time goes")]["lines"]} == {
         "rollout",
@@ -67,6 +68,16 @@ def test_every_panel_has_a_metric_the_table_of_metrics_knows(run_dir: Path) -> N
     }
     lines = [line["metric"] for panel in found for line in panel["lines"]]
     assert len(lines) == len(set(lines))
+
+
+def test_stages_that_are_no_rl_have_their_panels() -> None:
+    names = ["sft/loss", "sft/lr", "sft/grad_norm", "sft/token_accuracy"]
+    assert [panel["title"] for panel in panels_of(names)] == [
+        "Training loss",
+        "Token accuracy",
+        "Gradient norm",
+        "Learning rate",
+    ]
 
 
 def test_a_metric_that_no_panel_takes_gets_its_own() -> None:

@@ -80,8 +80,25 @@ PANELS = (
         ("reward/std",),
         0.0,
     ),
+    Panel("Training", "Training loss", "Falls.", (r"(?:pretrain|sft|reward_model)/loss",)),
+    Panel("Training", "Token accuracy", "Tokens that the model thought likeliest.", ("sft/token_accuracy",)),
+    Panel(
+        "Training",
+        "Accuracy on pairs",
+        "How often the chosen response scores higher; on held-out pairs it counts.",
+        ("reward_model/(accuracy|held_out_accuracy)",),
+        0.5,
+        1.0,
+    ),
+    Panel("Training", "Margin", "Between the scores of a pair.", ("reward_model/(margin|held_out_margin)",), 0.0),
     Panel("Update", "Loss", "Hovers around 0 by construction; its level says little.", ("policy/loss",)),
-    Panel("Update", "Gradient norm", "Before clipping. Spikes come before trouble.", ("policy/grad_norm",), 0.0),
+    Panel(
+        "Update",
+        "Gradient norm",
+        "Before clipping. Spikes come before trouble.",
+        (r"(?:policy|sft|reward_model)/grad_norm",),
+        0.0,
+    ),
     Panel(
         "Update",
         "Engine mismatch",
@@ -97,8 +114,14 @@ PANELS = (
         0.0,
     ),
     Panel("Update", "Clipped tokens", "0 with one update a rollout.", ("policy/clip_fraction",), 0.0),
-    Panel("Update", "Learning rate", "As scheduled.", ("policy/lr", "pretrain/lr"), 0.0),
-    Panel("Update", "Pre-training loss", "Falls.", ("pretrain/loss",)),
+    Panel("Update", "Learning rate", "As scheduled.", (r"(?:policy|pretrain|sft|reward_model)/lr",), 0.0),
+    Panel(
+        "Update",
+        "Age of samples",
+        "Updates between sampling and learning; bounded by rollout.max_staleness.",
+        (r"rollout/staleness_(mean|max)",),
+        0.0,
+    ),
     Panel(
         "Time",
         "Where a step's time goes",
@@ -124,7 +147,8 @@ PANELS = (
 )
 
 HIDDEN = re.compile(
-    r"data/.+|rollout/(completions|tokens)|policy/(version|micro_batches)|reward/.+/(p50_ms|std)|.+" + NON_FINITE
+    r"data/.+|rollout/(completions|tokens|prompt_tokens|staleness/.+)|policy/(version|micro_batches)|reward/.+/(p50_ms|std)|.+"
+    + NON_FINITE
 )
 """Logged, and in the table of all metrics, but not worth a chart each."""
 
