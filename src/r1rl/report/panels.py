@@ -143,6 +143,13 @@ PANELS = (
     Panel(
         "Checks", "How answers were checked", "By outcome; remembered ones were seen before.", (r"verify/(.+)",), 0.0
     ),
+    Panel(
+        "Checks",
+        "Servers",
+        "Lost and restarted vLLM servers, work asked for again or thrown away, since the start.",
+        ("rollout/(server_failures|server_restarts|resubmitted|duplicates_dropped|dropped_stale)",),
+        0.0,
+    ),
     Panel("Checks", "Time of a reward", "99 % of calls stay below, milliseconds.", (r"reward/(.+)/p99_ms",), 0.0),
 )
 
