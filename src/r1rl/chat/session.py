@@ -78,7 +78,7 @@ class Session:
                 reply.close()  # type: ignore[attr-defined]
         for piece in splitter.end():
             thought, answer = self._show(piece.text, piece.thought, thought, answer)
-        if self.fold and thought and not answer:
+        if self.fold and thought and not answer.strip():
             self.console.print(Text(f"▸ thought, {len(thought.split())} words", style="dim"))
         self.console.print()
         self.last_thought = thought
@@ -90,10 +90,11 @@ class Session:
             if not self.fold:
                 self._write(text, "dim")
             return thought + text, answer
-        if thought and not answer:
+        if thought and not answer.strip():
             head = f"▸ thought, {len(thought.split())} words" if self.fold else ""
             self.console.print(Text(head, style="dim"))
             text = text.lstrip()
+            answer = ""
         self._write(text, "")
         return thought, answer + text
 

@@ -16,7 +16,7 @@ Share = Callable[[str, str], float]
 _FENCE = re.compile(r"^[ \t]*(```|~~~)", re.MULTILINE)
 _PARAGRAPH = re.compile(r"\n\s*\n")
 _TOKEN = re.compile(r"[^\W_]+|[-+*/=<>^×÷−]")
-_SIGN = re.compile(r"[-+*/=<>^×÷−]")
+_SIGN = re.compile(r"[-+*/=^×÷−]")
 _REPEATED = 8
 """Length in words of the n-grams that count as repetition."""
 

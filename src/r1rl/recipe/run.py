@@ -15,6 +15,7 @@ from typing import cast
 
 import torch
 from accelerate import Accelerator
+from transformers.utils import logging as transformers_logging
 
 from r1rl.config import RunConfig, dump_config
 from r1rl.errors import ConfigError, R1Error
@@ -97,6 +98,7 @@ def run_recipe(
     accelerator = start_processes(
         config.device, config.grpo.deadline_s, lambda text: print(f"r1rl: {text}", file=sys.stderr)
     )
+    transformers_logging.disable_progress_bar()
     console = Console(quiet=not (config.tracking.console and accelerator.is_main_process))
     folder = Path(config.output_dir) / config.name
     folder.mkdir(parents=True, exist_ok=True)

@@ -64,12 +64,12 @@ def export_model(model: ModelConfig, settings: ExportConfig, prompt: PromptConfi
 def as_chat_template(prompt: PromptConfig) -> str:
     """The plain-text prompt of R1-Zero as a chat template, past turns without their thoughts.
 
-    A single user message is written exactly as the ``r1_zero`` template writes it.
+    A single user message is written exactly as the template ``r1_zero`` or ``raw`` of r1rl writes it.
     """
-    opening = R1_ZERO_OPENING if prompt.system is None else prompt.system
-    head = json.dumps(f"{opening}\n" if opening else "")
-    instruction = json.dumps(f"\n{prompt.instruction}" if prompt.instruction else "")
     raw = prompt.template == "raw"
+    opening = R1_ZERO_OPENING if prompt.system is None else prompt.system
+    head = json.dumps(f"{opening}\n" if opening and not raw else "")
+    instruction = json.dumps(f"\n{prompt.instruction}" if prompt.instruction else "")
     user = "{{ m['content'] }}" if raw else "{{ 'User: ' + m['content'] }}"
     opened = json.dumps(("" if raw else "\nAssistant:") + (prompt.prefill or ""))
     return (

@@ -1,0 +1,138 @@
+"""A recipe with every kind of stage: what is run, what is not run again, and what a kill costs."""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from r1rl.config import load_config
+from r1rl.errors import ConfigError, R1Error
+from r1rl.recipe import run as recipe_run
+from r1rl.recipe.run import run_recipe
+from r1rl.recipe.status import status
+
+STAGES = ["base", "prefer", "drawn", "tuned", "rl", "out", "score"]
+
+
+@pytest.fixture
+def ran(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Names of the stages that are run from now on."""
+    seen: list[str] = []
+    call = recipe_run._call
+
+    def noted(kind: str, ctx: Any) -> Any:
+        seen.append(ctx.name)
+        return call(kind, ctx)
+
+    monkeypatch.setattr(recipe_run, "_call", noted)
+    return seen
+
+
+def run(path: Path, *overrides: str, **chosen: Any) -> Path:
+    return run_recipe(load_config(path, overrides), **chosen)
+
+
+def figures(folder: Path) -> dict[str, dict[str, float]]:
+    """What a run found, without times."""
+    results = json.loads((folder / "results.json").read_text())
+    return {s: {k: v for k, v in values.items() if not k.startswith("time/")} for s, values in results.items()}
+
+
+def test_the_life_of_a_run(recipe: Path, ran: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    folder = run(recipe)
+    assert ran == STAGES
+    found = figures(folder)
+    assert set(found) == set(STAGES)
+    assert found["rl"]["compute/flops"] > 0
+    assert found["rl"]["compute/generated_tokens"] > 0
+
+    ran.clear()
+    run(recipe)
+    assert ran == []
+
+    run(recipe, "stages.rl.grpo.lr=2e-3")
+    assert ran == ["rl", "out", "score"]
+    assert (folder / "rl.1" / "stage.json").is_file()  # nobody's work is deleted
+
+    ran.clear()
+    run(recipe, "stages.rl.grpo.lr=2e-3", only="score")
+    assert ran == []
+    run(recipe, "stages.rl.grpo.lr=2e-3", start="tuned")
+    assert ran == ["tuned", "rl", "out", "score"]
+
+    ran.clear()
+    weights = folder / "tuned" / "model" / "model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:-8])  # spoilt on the disk
+    run(recipe, "stages.rl.grpo.lr=2e-3")
+    assert ran == ["tuned"]  # made again, and equal: what builds on it stands
+
+    capsys.readouterr()
+    status(folder)
+    shown = capsys.readouterr().out
+    assert shown.count("done") >= len(STAGES)
+
+
+def test_what_a_stage_builds_on_must_be_done(recipe: Path, ran: list[str]) -> None:
+    with pytest.raises(ConfigError, match="stage drawn builds on base, not done yet"):
+        run(recipe, only="drawn")
+    with pytest.raises(ConfigError, match="no stage is called draw"):
+        run(recipe, only="draw")
+    run(recipe, only="base")
+    run(recipe, only="drawn")
+    assert ran == ["base", "drawn"]
+
+
+def test_two_runs_do_not_share_a_folder(recipe: Path, tmp_path: Path) -> None:
+    (tmp_path / "mini").mkdir()
+    with (tmp_path / "mini" / ".lock").open("w") as lock:
+        lock.write("4711")
+        lock.flush()
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        with pytest.raises(R1Error, match="in use by process 4711"):
+            run(recipe)
+
+
+def start(path: Path) -> subprocess.Popen[bytes]:
+    environment = os.environ | {"OMP_NUM_THREADS": "1"}
+    return subprocess.Popen([sys.executable, "-m", "r1rl", "run", str(path)], env=environment, start_new_session=True)
+
+
+@pytest.mark.integration
+def test_a_stage_in_processes_of_its_own(recipe: Path, tmp_path: Path, ran: list[str]) -> None:
+    launch = tmp_path / "launch.yaml"
+    launch.write_text("compute_environment: LOCAL_MACHINE\ndistributed_type: 'NO'\nnum_processes: 1\nuse_cpu: true\n")
+    folder = run(recipe, f"stages.base.launch={launch}", until="base")
+    assert ran == []  # not in this process
+    assert (folder / "base" / "stage.json").is_file()
+    run(recipe, until="base")
+    assert ran == []  # how a stage was launched does not change what it made
+
+
+@pytest.mark.slow
+def test_a_kill_in_every_stage_changes_nothing(recipe: Path, tmp_path: Path) -> None:
+    whole = run(recipe, "name=whole")
+    folder = tmp_path / "mini"
+    written: dict[str, int] = {}
+    for stage in STAGES:
+        process = start(recipe)
+        while not (folder / stage / "fingerprint").is_file() and process.poll() is None:
+            time.sleep(0.005)
+        if process.poll() is None:
+            os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+        for name, when in written.items():
+            assert (folder / name / "stage.json").stat().st_mtime_ns == when, f"{name} was done again"
+        written = {
+            n: (folder / n / "stage.json").stat().st_mtime_ns for n in STAGES if (folder / n / "stage.json").is_file()
+        }
+    assert start(recipe).wait(timeout=300) == 0
+    assert figures(folder) == figures(whole)

@@ -1,0 +1,137 @@
+"""Fine-tuning: what is learnt from, that packing changes nothing, that a killed run goes on."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from r1rl.errors import ConfigError, DataError
+from r1rl.model.attention import Packed, positions
+from r1rl.model.load import load_policy
+from r1rl.stages import sft
+from r1rl.stages.trainer import newest_whole
+
+PLAN = """
+name: plan
+threads: 1
+device: cpu
+stages: {{ tune: {{ kind: sft, model: {model}, data: {data} }} }}
+data: {{ prompt: {{ template: r1_zero, system: "", max_tokens: 64 }} }}
+sft: {{ epochs: 2, lr: 1e-2, batch: 2, max_tokens: 96, checkpoint_every: 2 }}
+tracking: {{ console: false }}
+"""
+
+
+@pytest.fixture
+def rows(tmp_path: Path) -> Path:
+    path = tmp_path / "rows.jsonl"
+    values = [
+        {"question": f"What is {a}+{a}?", "response": f" <think>{a}+{a}={2 * a} done</think> {2 * a}"}
+        for a in range(12)
+    ]
+    path.write_text("".join(json.dumps(value) + "\n" for value in values))
+    return path
+
+
+def test_loss_stands_on_the_response_alone(stages: Any, tiny: Path, rows: Path) -> None:
+    ctx = stages(PLAN.format(model=tiny, data=rows), "tune")
+    tokenizer = load_policy(ctx.config.model, torch.device("cpu")).tokenizer
+    examples, skipped = sft.read_examples(ctx, tokenizer)
+    assert not skipped
+    learnt = [label for label in examples[3]["labels"] if label != -100]
+    assert tokenizer.decode(learnt) == " <think>3+3=6 done</think> 6" + tokenizer.eos_token
+    hidden = examples[3]["input_ids"][: -len(learnt)]
+    assert tokenizer.decode(hidden) == "User: What is 3+3?\nAssistant:"
+
+
+def test_a_prefilled_tag_is_not_learnt_twice(stages: Any, tiny: Path, rows: Path) -> None:
+    ctx = stages(PLAN.format(model=tiny, data=rows), "tune", "data.prompt.prefill= <think>")
+    tokenizer = load_policy(ctx.config.model, torch.device("cpu")).tokenizer
+    example = sft.read_examples(ctx, tokenizer)[0][3]
+    assert tokenizer.decode(example["input_ids"]).count("<think>") == 1
+    assert "<think>" not in tokenizer.decode([label for label in example["labels"] if label != -100])
+
+
+def test_bad_rows(stages: Any, tiny: Path, rows: Path) -> None:
+    with rows.open("a") as stream:
+        stream.write('{"question": "What is 1+1?"}\n{"question": broken\n')
+    plan = PLAN.format(model=tiny, data=rows)
+    ctx = stages(plan, "tune")
+    tokenizer = load_policy(ctx.config.model, torch.device("cpu")).tokenizer
+    with pytest.raises(DataError, match="line 14 is corrupt"):
+        sft.read_examples(ctx, tokenizer)
+    ctx.config.data.train["rows"].on_bad_row = "skip"
+    examples, skipped = sft.read_examples(ctx, tokenizer)
+    assert len(examples) == 12
+    assert skipped == {"corrupt": 1, "bad_row": 1}
+
+
+def test_packed_loss_and_gradient_equal_those_of_single_examples(stages: Any, tiny: Path, rows: Path) -> None:
+    ctx = stages(PLAN.format(model=tiny, data=rows), "tune")
+    policy = load_policy(ctx.config.model, torch.device("cpu"))
+    examples = sft.read_examples(ctx, policy.tokenizer)[0]
+
+    def summed(rows: list[dict[str, list[int]]]) -> torch.Tensor:
+        lengths = tuple(len(row["input_ids"]) for row in rows)
+        ids = torch.tensor([[token for row in rows for token in row["input_ids"]]])
+        labels = torch.tensor([label for row in rows for label in [-100, *row["labels"][1:]]])
+        where = positions(lengths, ids.device)
+        logits = policy.model(input_ids=ids, position_ids=where, layout=Packed(lengths), use_cache=False).logits[0]
+        return torch.nn.functional.cross_entropy(logits[:-1], labels[1:], ignore_index=-100, reduction="sum")
+
+    alone = torch.stack([summed([row]) for row in examples]).sum()
+    torch.testing.assert_close(summed(examples), alone, rtol=1e-5, atol=1e-4)
+
+
+def trained(stages: Any, tiny: Path, rows: Path, *overrides: str) -> Path:
+    ctx = stages(PLAN.format(model=tiny, data=rows), "tune", *overrides)
+    torch.set_num_threads(1)
+    result = sft.run(ctx)
+    assert result.model is not None
+    return result.model
+
+
+def test_it_learns_and_opens_again(stages: Any, tiny: Path, rows: Path) -> None:
+    ctx = stages(PLAN.format(model=tiny, data=rows), "tune", "sft.epochs=6")
+    metrics = sft.run(ctx).metrics
+    logged = [json.loads(line) for line in (ctx.folder / "metrics.jsonl").read_text().splitlines()]
+    assert logged[-1]["sft/loss"] < 0.7 * logged[0]["sft/loss"]
+    assert metrics["examples"] == 12
+    assert load_policy(ctx.config.model.model_copy(update={"path": str(ctx.folder / "model")}), torch.device("cpu"))
+    assert not (ctx.folder / "checkpoints").exists()
+
+
+def test_a_resumed_run_equals_the_uninterrupted_one(stages: Any, tiny: Path, rows: Path, tmp_path: Path) -> None:
+    whole = load_file(trained(stages, tiny, rows) / "model.safetensors")
+    shutil.rmtree(tmp_path / "tune")
+
+    class Killed(Exception):
+        pass
+
+    def kill(self: Any, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        if state.global_step == 3:
+            raise Killed
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("r1rl.stages.trainer.Bridge.on_step_end", kill, raising=False)
+        with pytest.raises(Killed):
+            trained(stages, tiny, rows)
+    kept = newest_whole(tmp_path / "tune" / "checkpoints")
+    assert kept is not None
+    (tmp_path / "tune" / "checkpoints" / "checkpoint-3").mkdir()  # cut off by the kill
+    resumed = load_file(trained(stages, tiny, rows) / "model.safetensors")
+    for name, tensor in whole.items():
+        torch.testing.assert_close(resumed[name], tensor, rtol=0, atol=0)
+    steps = [json.loads(line)["step"] for line in (tmp_path / "tune" / "metrics.jsonl").read_text().splitlines()]
+    assert steps == sorted(set(steps))
+
+
+def test_a_batch_that_does_not_divide(stages: Any, tiny: Path, rows: Path) -> None:
+    with pytest.raises(ConfigError, match="batch 3 does not divide"):
+        trained(stages, tiny, rows, "sft.batch=3", "sft.micro_batch=2")
