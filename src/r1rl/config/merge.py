@@ -13,7 +13,7 @@ from r1rl.config.source import parse_value, read_yaml
 from r1rl.errors import ConfigError
 
 # Maps from a name to a section: a null under them takes the name out again.
-_NAMED = (("rewards",), ("data", "train"), ("data", "eval"))
+_NAMED = (("rewards",), ("stages",), ("data", "train"), ("data", "eval"))
 
 # Sections that always exist: written with nothing under them, they are as if not written.
 _SECTIONS = {name for name, field in RunConfig.model_fields.items() if field.default_factory is not None}
@@ -63,7 +63,7 @@ def _reward(value: Any) -> Any:
 
 
 def without_removed(raw: Mapping[str, Any]) -> dict[str, Any]:
-    """Drops the rewards and data sources that a later layer set to null."""
+    """Drops the rewards, stages and data sources that a later layer set to null."""
     out = dict(raw)
     for first, *rest in _NAMED:
         section = out.get(first)
