@@ -122,3 +122,12 @@ def test_every_step_is_there_once_with_documented_names(
 
 def test_no_service_failed(run_dir: Path) -> None:
     assert not any("system/tracker_failures" in found for _, found in files(run_dir))
+
+
+def test_the_same_held_out_problems_are_shown_at_every_evaluation(run_dir: Path) -> None:
+    rows = list(read_jsonl(run_dir / "zero" / "samples.jsonl"))
+    by_step = {
+        step: {r["problem"] for r in rows if r["step"] == step and "held_out" in r["problem"]} for step in (2, 4, 6)
+    }
+    assert by_step[2]
+    assert by_step[2] == by_step[4] == by_step[6]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from r1rl.config.grpo import GRPOConfig
 from r1rl.grpo import guards
@@ -43,8 +43,8 @@ class Loop:
     engine: Engine
     tracker: Tracker
     samples_per_step: int
-    evaluate: Callable[[], Metrics]
-    """Held-out metrics of the policy as it is."""
+    evaluate: Callable[[], tuple[Metrics, list[dict[str, Any]]]]
+    """Held-out metrics of the policy as it is, and completions for samples.jsonl: of the same problems every time."""
     save: Callable[[int, int, Metrics], None]
     """Writes a checkpoint, given the number of finished steps, the policy version and the last step's metrics."""
     warn: Callable[[str], None]
@@ -80,11 +80,14 @@ class Loop:
         metrics["rollout/completions_per_s"] = metrics["rollout/completions"] / seconds
         metrics["policy/version"] = float(self.version)
         metrics["policy/guards_crossed"] = float(guards.check(self.cfg.guards, self.step, metrics, self.warn))
+        rows = sample_rows(groups, self.samples_per_step)
         if self._due(self.cfg.eval_every):
-            metrics |= self.evaluate()
+            held_out, shown = self.evaluate()
+            metrics |= held_out
+            rows += shown
         # Logged before the checkpoint: a run killed between the two repeats the step and its line, and loses neither.
         self.tracker.log(self.step, metrics)
-        self.tracker.samples(self.step, sample_rows(groups, self.samples_per_step))
+        self.tracker.samples(self.step, rows)
         if self._due(self.cfg.checkpoint_every) or self.step == self.cfg.steps:
             self.save(self.step, self.version, metrics)
         return metrics

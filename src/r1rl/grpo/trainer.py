@@ -23,6 +23,7 @@ from r1rl.grpo.interrupt import Interrupt, Interrupted, Preempted
 from r1rl.grpo.learner import Learner
 from r1rl.grpo.loop import Loop, Metrics, Rollout
 from r1rl.grpo.processes import naming_lost_peers
+from r1rl.grpo.report import sample_rows
 from r1rl.grpo.snapshot import RNG, ROLLOUT, read_groups, restore_logps, restore_rng, rng_state, rollout_state
 from r1rl.model.load import load_policy
 from r1rl.rollout.build import build_engine
@@ -208,13 +209,15 @@ class GRPOTrainer:
         scorer.drain_metrics()
         return kept
 
-    def _evaluate(self, engine: Engine, scorer: Scorer, held_out: ProblemSets) -> Metrics:
+    def _evaluate(self, engine: Engine, scorer: Scorer, held_out: ProblemSets) -> tuple[Metrics, list[dict[str, Any]]]:
         metrics: Metrics = {}
+        shown: list[dict[str, Any]] = []
         for name, problems in held_out.by_source.items():
             title = f"evaluating {name}"
             result = evaluate(engine, scorer, problems, self.config, self.accelerator, self.console, title)
             metrics |= {f"eval/{name}/{key}": value for key, value in result.metrics.items()}
-        return metrics
+            shown += sample_rows(result.groups, self.config.evaluate.show)
+        return metrics, shown
 
     def _find_checkpoint(self) -> tuple[RunState, Path | None]:
         """The newest good checkpoint; the main process looks, so that all go on from the same one."""

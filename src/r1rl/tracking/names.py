@@ -84,6 +84,7 @@ METRICS: dict[str, Metric] = {
         "share", "completions that went through the model; the others have no gradient"
     ),
     "policy/micro_batches": Metric("count", "packed micro-batches of an update"),
+    "policy/imbalance": Metric("ratio", "tokens of the fullest process over the mean; 1 is even"),
     "policy/updates_skipped": Metric("count", "updates left out since the start for a loss or gradient not finite"),
     "policy/version": Metric("count", "weight syncs to the engine since the start"),
     "policy/guards_crossed": Metric("count", "bounds under grpo.guards that this step crossed"),
