@@ -113,3 +113,10 @@ def test_compute_follows_checkpoints_and_what_was_borrowed(plan: Path) -> None:
     results = {name: {"compute/flops": value} for name, value in flops.items()}
     assert spent(nodes, results, "tuned", borrowed=False) == 1001
     assert spent(nodes, results, "tuned", borrowed=True) == 1111
+
+
+def test_rejection_sampling_knows_every_evaluation_set(plan: Path) -> None:
+    more = "stages.eval.data.eval.other={path: generated:arithmetic, args: {split: test, size: 4}}"
+    nodes = graph(load_config(plan, [more]))
+    assert set(nodes["drawn"].view.data.eval) == {"held_out", "other"}
+    assert changed(plan, more) == {"drawn", "tuned", "eval"}

@@ -136,3 +136,16 @@ def test_a_kill_in_every_stage_changes_nothing(recipe: Path, tmp_path: Path) -> 
         }
     assert start(recipe).wait(timeout=300) == 0
     assert figures(folder) == figures(whole)
+
+
+@pytest.mark.integration
+def test_two_processes_run_the_same_recipe(recipe: Path, tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "accelerate.commands.launch", "--cpu", "--num_processes", "2", "--mixed_precision"]
+    command += ["no", "--num_machines", "1", "--dynamo_backend", "no", "-m", "r1rl", "run", str(recipe)]
+    subprocess.run(command, check=True, timeout=280, env=os.environ | {"OMP_NUM_THREADS": "1"})
+    alone = figures(run(recipe, "name=alone"))
+    together = figures(tmp_path / "mini")
+    assert set(together) == set(STAGES)
+    assert together["base"] == alone["base"]
+    assert together["drawn"] == alone["drawn"]
+    assert together["tuned"]["loss"] == pytest.approx(alone["tuned"]["loss"], abs=1e-3)

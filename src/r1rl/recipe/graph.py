@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import r1rl
-from r1rl.config import RunConfig, stage_config, stages_of
+from r1rl.config import DatasetConfig, RunConfig, stage_config, stages_of
 from r1rl.config.references import USES, pick, references_in, replaced, strings
 from r1rl.recipe.fingerprint import content, digest
 
@@ -37,8 +37,11 @@ def graph(config: RunConfig) -> dict[str, Node]:
     """Every stage in the order of the plan. Pure: it runs nothing and needs no output of any stage."""
     nodes: dict[str, Node] = {}
     hashed: dict[str, str] = {}
+    views = {name: stage_config(config, name) for name in stages_of(config)}
     for name, stage in stages_of(config).items():
-        view = stage_config(config, name)
+        view = views[name]
+        if stage.kind == "sample":
+            view.data.eval = _every_evaluation(views)
         parts = {section: pick(view.model_dump(mode="json"), section) for section in USES[stage.kind]}
         inputs = _inputs(stage.kind, view, parts, list(nodes))
         upstream = {each: nodes[each].fingerprint for each in inputs}
@@ -75,6 +78,19 @@ def _inputs(kind: str, view: RunConfig, parts: Mapping[str, Any], earlier: list[
     if "model" in USES[kind]:
         named.add(view.model.path)
     return tuple(name for name in earlier if name in named)
+
+
+def _every_evaluation(views: Mapping[str, RunConfig]) -> dict[str, DatasetConfig]:
+    """The evaluation sets of all stages, each once: what rejection sampling must keep out of its data."""
+    found: dict[str, DatasetConfig] = {}
+    seen: list[dict[str, Any]] = []
+    for stage, view in views.items():
+        for name, source in view.data.eval.items():
+            rows = source.model_dump(include={"path", "subset", "split", "revision", "args", "limit", "skip"})
+            if rows not in seen:
+                seen.append(rows)
+                found[name if name not in found else f"{stage}.{name}"] = source.model_copy(update={"rewards": None})
+    return found
 
 
 def _filled(text: str, outputs: Outputs) -> str:
