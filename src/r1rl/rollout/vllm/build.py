@@ -29,6 +29,8 @@ from r1rl.rollout.vllm.weights import PolicyWeights
 
 log = logging.getLogger(__name__)
 MB = 1 << 20
+BATCH_TOKENS = 8192
+"""Tokens of a pass on the CPU build."""
 PROBES = 4
 """Sequences that a launched server takes above rollout.max_concurrent."""
 
@@ -107,7 +109,10 @@ def engine_arguments(cfg: RunConfig, policy: Policy, backend: str, sleeps: bool 
             if vllm.mode == "colocate":
                 arguments["distributed_executor_backend"] = "external_launcher"
     else:
-        arguments |= {"enforce_eager": True}
+        # The CPU build fails on a prompt that is cut in two while its request has a seed: it rewinds the random
+        # stream, which torch's CPU generators cannot.
+        batch = max(BATCH_TOKENS, arguments["max_model_len"])
+        arguments |= {"enforce_eager": True, "enable_chunked_prefill": False, "max_num_batched_tokens": batch}
     return arguments | vllm.args
 
 
