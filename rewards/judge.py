@@ -123,7 +123,7 @@ class Judge:
         ]
 
     def _post(self, body: bytes) -> str:
-        """One request: the text of the reply. Raises TimeoutError, OSError or ValueError where trying again may help."""
+        """One request: the reply's text. Raises TimeoutError, OSError or ValueError where trying again may help."""
         headers = {"Content-Type": "application/json"}
         if key := os.environ.get(self._key_name):
             headers["Authorization"] = f"Bearer {key}"

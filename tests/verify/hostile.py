@@ -81,6 +81,12 @@ _NESTING = {
     "sets": ("1", "\\{" * 40 + "2" + "\\}" * 40),
     "powers": ("2", "2^{" * 40 + "2" + "}" * 40),
 }
+
+
+def _rows_of_symbols(size: int) -> str:
+    return "\\\\".join("&".join(f"x_{{{row}{column}}}" for column in range(size)) for row in range(size))
+
+
 _ALGEBRA = {
     "expansion": ("1", "(a+b+c+d+e+f)^{300}"),
     "expansion_twice": ("0", "(a+b+c+d)^{200}-(a+b+c-d)^{200}"),
@@ -102,7 +108,7 @@ _ALGEBRA = {
     "hard_limit": ("1", "\\lim_{x\\to 0} \\frac{\\sin(\\tan x)-\\tan(\\sin x)}{x^{7}\\ln(\\cos(x))^{9}}"),
     "oscillating_limit": ("1", "\\lim_{x\\to\\infty} \\sin(\\tan(\\ln(\\sin(x))))"),
     "matrix_power": ("1", "\\begin{pmatrix}1&1\\\\1&0\\end{pmatrix}^{10^{9}}"),
-    "determinant": ("1", "\\det\\begin{pmatrix}" + "\\\\".join("&".join(f"x_{{{r}{c}}}" for c in range(7)) for r in range(7)) + "\\end{pmatrix}"),
+    "determinant": ("1", "\\det\\begin{pmatrix}" + _rows_of_symbols(7) + "\\end{pmatrix}"),
     "gcd": ("3", "\\gcd(10^{20000}, 3^{40000})"),
     "max_row": ("1", "\\max(" + ",".join(f"\\sin({n})" for n in range(2, 150)) + ")"),
     "floor_of_huge": ("1", "\\lfloor 10^{9000}\\pi \\rfloor"),

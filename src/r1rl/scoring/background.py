@@ -9,10 +9,11 @@ import threading
 import time
 from collections.abc import Callable, Coroutine
 from concurrent.futures import Future
-from concurrent.futures import TimeoutError as FutureTimeout
+from concurrent.futures import wait as wait_for
 from typing import Any
 
 _POLL_S = 0.2
+_STOP_S = 2.0
 
 
 class Call:
@@ -26,6 +27,10 @@ class Call:
     def overdue(self, limit_s: float) -> bool:
         """Whether it has been running for longer than the limit."""
         return not self.future.done() and self.started is not None and time.monotonic() - self.started > limit_s
+
+
+class Overdue(Exception):
+    """A call has run past its limit; the argument is its label."""
 
 
 class Background:
@@ -59,16 +64,13 @@ class Background:
         return call
 
     def wait(self, call: Call, limit_s: float) -> Any:
-        """The call's result. Raises TimeoutError, naming the call, once any call has run for longer than the limit."""
-        while True:
-            try:
-                return call.future.result(timeout=min(_POLL_S, limit_s))
-            except FutureTimeout:
-                if call.future.done():
-                    raise  # the function itself raised a TimeoutError
-                for running in self._running():
-                    if running.overdue(limit_s):
-                        raise TimeoutError(running.label) from None
+        """The call's result, or what it raised. Raises Overdue once any call has run for longer than the limit."""
+        while not call.future.done():
+            wait_for([call.future], timeout=min(_POLL_S, limit_s))
+            for running in self._running():
+                if running.overdue(limit_s):
+                    raise Overdue(running.label)
+        return call.future.result()
 
     def close(self) -> None:
         """End the threads and the loop. A call that hangs is left to its daemon thread."""
@@ -80,7 +82,7 @@ class Background:
         for call in self._running():
             call.future.cancel()
         if self._loop is not None:
-            self._loop.call_soon_threadsafe(self._loop.stop)
+            asyncio.run_coroutine_threadsafe(_stop_loop(), self._loop)
 
     def _register(self, label: str, future: Future[Any]) -> Call:
         if self._closed:
@@ -118,6 +120,16 @@ class Background:
                 self._loop = asyncio.new_event_loop()
                 threading.Thread(target=self._loop.run_forever, name="r1rl-scoring-loop", daemon=True).start()
             return self._loop
+
+
+async def _stop_loop() -> None:
+    """Cancel what still runs, let it clean up, and end the loop that this runs in."""
+    others = asyncio.all_tasks() - {asyncio.current_task()}
+    for task in others:
+        task.cancel()
+    if others:
+        await asyncio.wait(others, timeout=_STOP_S)
+    asyncio.get_running_loop().stop()
 
 
 def _copy_result(done: Future[Any], target: Future[Any]) -> None:

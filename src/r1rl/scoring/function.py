@@ -117,8 +117,10 @@ class RewardFunction:
         """The error for the person at the terminal when the function raised."""
         if isinstance(error, RewardError):
             return error
-        frame = traceback.extract_tb(error.__traceback__)[-1:]
-        where = f" at {Path(frame[0].filename).name}:{frame[0].lineno}" if frame else ""
+        frames = traceback.extract_tb(error.__traceback__)
+        file = getattr(getattr(_unwrapped(self.call), "__code__", None), "co_filename", None)
+        frame = ([f for f in frames if f.filename == file] or frames)[-1]
+        where = f" at {Path(frame.filename).name}:{frame.lineno}"
         message = str(error)[:300] or "no message"
         return RewardError(
             f"reward {self.name!r} raised {type(error).__name__}{where}: {message}. "

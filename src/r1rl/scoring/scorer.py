@@ -14,7 +14,7 @@ import numpy as np
 
 from r1rl.config.rewards import RewardConfig, ScoringConfig
 from r1rl.errors import RewardError
-from r1rl.scoring.background import Background, Call
+from r1rl.scoring.background import Background, Call, Overdue
 from r1rl.scoring.function import RewardFunction, TrainerState
 from r1rl.scoring.metrics import ScoringMetrics
 from r1rl.types import Group, ScoredGroup
@@ -128,10 +128,7 @@ class Scorer(AbstractContextManager["Scorer"]):
                 self._call(function, pending, {"trainer_state": state})
 
     def _call(self, function: RewardFunction, pending: _Pending, extras: dict[str, Any]) -> None:
-        arguments = function.arguments(
-            pending.group,
-            {**extras, "log_extra": pending.extras.__setitem__, "log_metric": self._metrics.log},
-        )
+        extras = {**extras, "log_extra": pending.extras.__setitem__, "log_metric": self._metrics.log}
         count = len(pending.group)
 
         def run() -> np.ndarray:
@@ -139,6 +136,7 @@ class Scorer(AbstractContextManager["Scorer"]):
             # Published functions do not expect to run beside themselves.
             with self._locks[function.name], self.checker.active(tally):
                 began = time.perf_counter()
+                arguments = function.arguments(pending.group, extras)
                 values = function.values(function.call(**arguments), count)
                 self._metrics.add_call(function.name, values, time.perf_counter() - began, tally)
             return values
@@ -147,6 +145,7 @@ class Scorer(AbstractContextManager["Scorer"]):
             tally: Counter[str] = Counter()
             with self.checker.active(tally):
                 began = time.perf_counter()
+                arguments = function.arguments(pending.group, extras)
                 values = function.values(await function.call(**arguments), count)
                 self._metrics.add_call(function.name, values, time.perf_counter() - began, tally)
             return values
@@ -168,10 +167,9 @@ class Scorer(AbstractContextManager["Scorer"]):
     def _result(self, function: RewardFunction, call: Call) -> np.ndarray:
         try:
             values: np.ndarray = self._background.wait(call, self._limit_s)
-        except TimeoutError as error:
-            hung = str(error) or function.name
+        except Overdue as error:
             raise RewardError(
-                f"reward {hung!r} ran for more than {self._limit_s:g} s on one group; make it faster or raise "
+                f"reward {str(error)!r} ran for more than {self._limit_s:g} s on one group; make it faster or raise "
                 "scoring.function_timeout_s"
             ) from error
         except Exception as error:

@@ -21,6 +21,7 @@ MAX_ANSWER = 2_000
 """Longest answer looked at, in characters; a longer one is none."""
 
 _TAIL = 20_000
+_MAX_BOXES = 64
 _BOX = re.compile(r"\\(?:boxed|fbox)\s*\{")
 _BRACE = re.compile(r"\\[\\{}]|[{}]")
 _FENCE = re.compile(r"^[ \t]*```", re.MULTILINE)
@@ -75,24 +76,24 @@ def without_fences(text: str) -> str:
 
 
 def _last_box(text: str) -> str | None:
-    """The content of the last box that closes within MAX_ANSWER characters."""
-    stop = len(text)
-    for _ in range(64):
+    """The content of the last box that closes. The very last may be too long, to be refused."""
+    stop = limit = len(text)
+    for _ in range(_MAX_BOXES):
         start = max(text.rfind("\\boxed", 0, stop), text.rfind("\\fbox", 0, stop))
         if start < 0:
             return None
         opened = _BOX.match(text, start)
-        content = _balanced(text, opened.end()) if opened else None
+        content = _balanced(text, opened.end(), limit) if opened else None
         if content is not None:
             return content.strip()
-        stop = start
+        stop, limit = start, start + MAX_ANSWER
     return None
 
 
-def _balanced(text: str, start: int) -> str | None:
-    """What stands between the brace before ``start`` and the one that closes it."""
+def _balanced(text: str, start: int, limit: int) -> str | None:
+    """What stands between the brace before ``start`` and the one that closes it before ``limit``."""
     depth = 1
-    for match in _BRACE.finditer(text, start, start + MAX_ANSWER + 1):
+    for match in _BRACE.finditer(text, start, limit):
         if match.group() == "{":
             depth += 1
         elif match.group() == "}":

@@ -25,7 +25,8 @@ from r1rl.verify.sandbox_host import FORBIDDEN_EXIT, receive, send
 
 _LAUNCH = "import sys; from r1rl.verify.sandbox_host import main; main(sys.argv[1:])"
 _START_S = 120.0
-_CONTROL_S = 5.0
+_CONTROL_S = 30.0
+"""Longest wait for the host to fork or bury a worker; milliseconds unless the machine is starved."""
 _QUEUE_S = 600.0
 _MAX_CALLS = 2_000
 """Calls after which a worker is replaced, so that caches inside libraries cannot grow for ever."""
@@ -83,6 +84,11 @@ class _Host:
                 start_new_session=True,
                 env={**os.environ, "PYTHONPATH": os.pathsep.join(paths)},
             )
+
+    @property
+    def pid(self) -> int:
+        """Process id."""
+        return self._process.pid
 
     def fork(self, limits: Limits) -> _Worker:
         """A new worker. Raises OSError or EOFError when the host is gone or does not answer in time."""
@@ -184,6 +190,15 @@ class Sandbox:
                 return failure
 
         return list(self._threads.map(one, arguments))
+
+    @property
+    def started(self) -> bool:
+        """Whether the host runs; it does from the first call on."""
+        return self._host is not None
+
+    def host_pid(self) -> int:
+        """Process id of the host, whose children are the workers; starts it."""
+        return self._current_host().pid
 
     def pids(self) -> list[int]:
         """Process ids of the idle workers."""

@@ -1,0 +1,270 @@
+"""Scoring whole groups: order, background, weights, metrics, and errors that say what to change."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from r1rl.config.rewards import RewardConfig, ScoringConfig
+from r1rl.errors import RewardError
+from r1rl.scoring import Scorer
+from r1rl.types import Group
+
+MakeGroup = Callable[..., Group]
+RIGHT, WRONG = r"<think>9 · 2</think><answer>\boxed{18}</answer>", r"<think>9 + 2</think><answer>\boxed{11}</answer>"
+
+
+@pytest.fixture
+def scorer_of(tmp_path: Path) -> Any:
+    """Scorers over functions written to a file, named as a user would name them; closed at the end."""
+    opened: list[Scorer] = []
+
+    def make(code: str = "", applies: Any = None, limit_s: float = 120.0, **rewards: Any) -> Scorer:
+        path = tmp_path / "rewards.py"
+        path.write_text(code)
+        configs = {}
+        for name, given in rewards.items():
+            config = RewardConfig.model_validate(given)
+            if config.use is not None and config.use.startswith(":"):
+                config = config.model_copy(update={"use": f"{path}{config.use}"})
+            configs[name] = config
+        opened.append(Scorer(configs, ScoringConfig(function_timeout_s=limit_s), applies=applies))
+        return opened[-1]
+
+    yield make
+    for scorer in opened:
+        scorer.close()
+
+
+def test_weighted_sum_in_order(scorer_of: Any, group: MakeGroup) -> None:
+    scorer = scorer_of(accuracy=1.0, format={"weight": 0.5})
+    groups = [group([RIGHT, WRONG], answer="18"), group([WRONG, WRONG, "no"], answer="11")]
+    first, second = scorer.score(groups)
+    assert first.group is groups[0]
+    assert second.group is groups[1]
+    np.testing.assert_array_equal(first.rewards, [1.5, 0.5])
+    np.testing.assert_array_equal(second.rewards, [1.5, 1.5, 0.0])
+    np.testing.assert_array_equal(first.by_reward["accuracy"], [1.0, 0.0])
+    np.testing.assert_array_equal(first.by_reward["format"], [1.0, 1.0])
+
+
+def test_conversational_prompts_give_messages(scorer_of: Any, group: MakeGroup) -> None:
+    code = "def role(prompts, completions):\n    return [float(c[0]['role'] == 'assistant') for c in completions]\n"
+    scorer = scorer_of(code, role={"use": ":role"}, accuracy=1.0)
+    scored = scorer.score([group([RIGHT], prompt=[{"role": "user", "content": "?"}], answer="18")])
+    np.testing.assert_array_equal(scored[0].rewards, [2.0])
+
+
+def test_the_prefill_is_a_column(scorer_of: Any, group: MakeGroup) -> None:
+    scorer = scorer_of(format=1.0)
+    text = "9 · 2</think><answer>18</answer>"
+    opened, plain = scorer.score([group([text], prefill="<think>\n"), group([text])])
+    assert (opened.rewards[0], plain.rewards[0]) == (1.0, 0.0)
+
+
+def test_submitted_groups_are_scored_in_the_background(scorer_of: Any, group: MakeGroup) -> None:
+    code = "import time\ndef slow(completions):\n    time.sleep(0.3)\n    return [1.0] * len(completions)\n"
+    scorer = scorer_of(code, slow={"use": ":slow"})
+    groups = [group(["a"]), group(["b"])]
+    started = time.monotonic()
+    for one in groups:
+        scorer.submit(one)
+    assert time.monotonic() - started < 0.1
+    time.sleep(0.9)
+    started = time.monotonic()
+    scorer.score(groups)
+    assert time.monotonic() - started < 0.2
+
+
+def test_submission_from_many_threads(scorer_of: Any, group: MakeGroup) -> None:
+    scorer = scorer_of(accuracy=1.0)
+    groups = [group([f"\\boxed{{{n}}}", f"\\boxed{{x+{n}}}"], answer=f"x+{n}" if n % 2 else str(n)) for n in range(40)]
+    threads = [threading.Thread(target=scorer.submit, args=(one,)) for one in groups]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    for n, scored in enumerate(scorer.score(groups)):
+        np.testing.assert_array_equal(scored.rewards, [0.0, 1.0] if n % 2 else [1.0, 0.0])
+
+
+def test_sources_choose_their_rewards(scorer_of: Any, group: MakeGroup) -> None:
+    scorer = scorer_of(accuracy=1.0, format=1.0, applies={"chat": ["format"], "math": None})
+    math, chat = scorer.score([group([RIGHT], answer="18"), group([RIGHT], source="chat")])
+    assert set(math.by_reward) == {"accuracy", "format"}
+    assert set(chat.by_reward) == {"format"}
+
+
+def test_none_adds_nothing_and_is_counted(scorer_of: Any, group: MakeGroup) -> None:
+    code = "def some(completions):\n    return [None if 'skip' in c else 2 for c in completions]\n"
+    scorer = scorer_of(code, some={"use": ":some"})
+    scored = scorer.score([group(["a", "skip", "b", "skip"])])[0]
+    np.testing.assert_array_equal(scored.rewards, [2, 0, 2, 0])
+    np.testing.assert_array_equal(np.isnan(scored.by_reward["some"]), [False, True, False, True])
+    metrics = scorer.drain_metrics()
+    assert metrics["reward/some/none"] == 0.5
+    assert metrics["reward/some/mean"] == 2.0
+    assert metrics["reward/some/std"] == 0.0
+    assert metrics["reward/unscored"] == 0.5
+    assert scorer.drain_metrics() == {}
+
+
+def test_metrics_name_time_and_lost_checks(scorer_of: Any, group: MakeGroup) -> None:
+    scorer = scorer_of(accuracy=1.0)
+    hard = r"\boxed{\int_0^1 e^{\sin(x^{5})\cos(x)}\sqrt{\tan x} dx}"
+    scorer.score([group([RIGHT, hard], answer="18")])
+    metrics = scorer.drain_metrics()
+    assert metrics["reward/accuracy/timeouts"] == 1
+    assert metrics["reward/accuracy/errors"] == 0
+    assert metrics["verify/timeout"] == 1
+    assert metrics["verify/correct"] == 1
+    assert metrics["reward/accuracy/p99_ms"] >= metrics["reward/accuracy/p50_ms"] > 500
+
+
+def test_numbers_never_start_a_worker(scorer_of: Any, group: MakeGroup) -> None:
+    scorer = scorer_of(accuracy=1.0, format=1.0)
+    scorer.score([group([RIGHT, WRONG, "#### 18", "It is $18."], answer="18")])
+    assert scorer.checker.sandbox.pids() == []
+    assert not scorer.checker.sandbox.started
+
+
+def test_log_extra_and_log_metric(scorer_of: Any, group: MakeGroup) -> None:
+    code = """
+def logging(completions, log_extra, log_metric, **kwargs):
+    log_extra("length", [len(c) for c in completions])
+    log_metric("longest", max(len(c) for c in completions))
+    return [0.0] * len(completions)
+"""
+    scorer = scorer_of(code, logging={"use": ":logging"})
+    scored = scorer.score([group(["a", "bbb"]), group(["cc"])])
+    assert scored[0].extras == {"length": [1, 3]}
+    assert scorer.drain_metrics()["longest"] == 2.5
+
+
+def test_the_trainer_state_reads_by_key_and_attribute(scorer_of: Any, group: MakeGroup) -> None:
+    code = """
+def late(completions, trainer_state):
+    return [float(trainer_state.global_step + trainer_state["global_step"])] * len(completions)
+"""
+    scorer = scorer_of(code, late={"use": ":late"}, format=1.0)
+    one = group(["a"])
+    scorer.submit(one)
+    assert scorer.score([one], {"global_step": 7})[0].by_reward["late"][0] == 14.0
+
+
+def test_async_functions_run_beside_each_other(scorer_of: Any, group: MakeGroup) -> None:
+    code = """
+import asyncio
+async def slow(completions, **kwargs):
+    await asyncio.sleep(0.3)
+    return [1.0] * len(completions)
+class Judge:
+    def __init__(self, score):
+        self.score = score
+    async def __call__(self, completions, **kwargs):
+        return [self.score] * len(completions)
+"""
+    scorer = scorer_of(code, slow={"use": ":slow"}, judge={"use": ":Judge", "args": {"score": 3.0}})
+    started = time.monotonic()
+    scored = scorer.score([group(["a"]) for _ in range(20)])
+    assert time.monotonic() - started < 2.0
+    assert all(one.rewards[0] == 4.0 for one in scored)
+
+
+def test_a_sync_function_never_runs_beside_itself(scorer_of: Any, group: MakeGroup) -> None:
+    code = """
+import time
+inside = 0
+def alone(completions):
+    global inside
+    inside += 1
+    seen = inside
+    time.sleep(0.01)
+    inside -= 1
+    return [float(seen)] * len(completions)
+"""
+    scorer = scorer_of(code, alone={"use": ":alone"}, format=1.0, language=1.0)
+    scored = scorer.score([group(["a"]) for _ in range(20)])
+    assert {one.by_reward["alone"][0] for one in scored} == {1.0}
+
+
+@pytest.mark.parametrize(
+    ("body", "message"),
+    [
+        ("return [1.0]", r"'broken' returned 1 values for 2 completions; return one per completion"),
+        ("return 1.0", r"'broken' returned float; return a list"),
+        ("return None", r"'broken' returned NoneType; return a list"),
+        ("return [float('nan'), 1.0]", r"'broken' returned nan for completion 0; return a finite number, or None"),
+        ("return [1.0, float('inf')]", r"'broken' returned inf for completion 1"),
+        ("return ['good', 1.0]", r"'broken' returned 'good' for completion 0; return a float, or None"),
+        ("raise KeyError('answer')", r"'broken' raised KeyError at rewards.py:3: 'answer'"),
+        ("raise TimeoutError('endpoint')", r"'broken' raised TimeoutError at rewards.py:3: endpoint"),
+    ],
+)
+@pytest.mark.parametrize("prefix", ["", "async "])
+def test_a_broken_function_is_named(scorer_of: Any, group: MakeGroup, body: str, message: str, prefix: str) -> None:
+    scorer = scorer_of(f"\n{prefix}def broken(completions):\n    {body}\n", broken={"use": ":broken"})
+    with pytest.raises(RewardError, match=message):
+        scorer.score([group(["a", "b"])])
+
+
+def test_a_hung_function_stops_the_run(scorer_of: Any, group: MakeGroup) -> None:
+    code = "import time\ndef hang(completions):\n    time.sleep(60)\nasync def nap(completions):\n"
+    code += "    import asyncio\n    await asyncio.sleep(60)\n"
+    for name in ("hang", "nap"):
+        scorer = scorer_of(code, limit_s=0.5, **{name: {"use": f":{name}"}})
+        started = time.monotonic()
+        with pytest.raises(RewardError, match=f"reward '{name}' ran for more than 0.5 s on one group"):
+            scorer.score([group(["a"]), group(["b"])])
+        scorer.close()
+        assert time.monotonic() - started < 5
+
+
+def test_a_missing_column_is_named(scorer_of: Any, group: MakeGroup) -> None:
+    scorer = scorer_of("def f(completions, level):\n    return [1.0]\n", f={"use": ":f"})
+    with pytest.raises(
+        RewardError, match=r"'f' needs level, which source 'math' does not have \(its columns: answer\)"
+    ):
+        scorer.score([group(["a"], answer="1")])
+    with pytest.raises(RewardError, match="accuracy needs a column `answer`"):
+        scorer_of(accuracy=1.0).score([group(["a"])])
+
+
+def test_a_submitted_error_is_raised_when_scores_are_asked_for(scorer_of: Any, group: MakeGroup) -> None:
+    scorer = scorer_of("def f(completions, level):\n    return [1.0]\n", f={"use": ":f"})
+    one = group(["a"])
+    scorer.submit(one)
+    with pytest.raises(RewardError, match="needs level"):
+        scorer.score([one])
+
+
+def test_unknown_names_in_applies(scorer_of: Any) -> None:
+    with pytest.raises(RewardError, match="source 'chat' lists the reward 'acuracy'"):
+        scorer_of(accuracy=1.0, applies={"chat": ["acuracy"]})
+
+
+def test_it_works_inside_a_running_event_loop(scorer_of: Any, group: MakeGroup) -> None:
+    scorer = scorer_of(accuracy=1.0)
+
+    async def main() -> float:
+        return float(scorer.score([group(["\\boxed{x+1}"], answer="1+x")])[0].rewards[0])
+
+    assert asyncio.run(main()) == 1.0
+
+
+def test_closing_ends_threads(group: MakeGroup) -> None:
+    before = threading.active_count()
+    with Scorer({"accuracy": RewardConfig(), "format": RewardConfig()}, ScoringConfig()) as scorer:
+        scorer.score([group(["\\boxed{x+1}"], answer="1+x")])
+        assert threading.active_count() > before
+    deadline = time.monotonic() + 5
+    while threading.active_count() > before and time.monotonic() < deadline:
+        time.sleep(0.02)
+    assert threading.active_count() <= before
