@@ -27,7 +27,7 @@ demo: $(STAMP)  ## R1-Zero from nothing on this machine's CPU
 	$(BIN)/r1rl run configs/tiny/zero.yaml
 
 seeds: $(STAMP)  ## the demo on seeds 0, 1 and 2, and the table of the README
-	$(BIN)/python benchmarks/seeds.py
+	$(BIN)/python -m benchmarks.seeds
 
 test: $(VENV)/.installed-dev  ## lint, types and tests
 	$(BIN)/ruff check .

@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+from huggingface_hub.errors import HfHubHTTPError
+
+from r1rl.config import HubConfig
 from r1rl.grpo.trainer import GRPOTrainer
+from r1rl.model.load import Policy
 from r1rl.recipe.fingerprint import training_fingerprint
 from r1rl.stages.base import StageContext, StageResult
+from r1rl.tracking.console import Console
 
 
 def run(ctx: StageContext) -> StageResult:
@@ -17,5 +22,20 @@ def run(ctx: StageContext) -> StageResult:
         fingerprint=training_fingerprint(ctx.config),
     )
     last = trainer.train()
+    if ctx.config.hub is not None and ctx.accelerator.is_main_process:
+        push(trainer.policy, ctx.config.hub, ctx.console)
     kept = ("reward/mean", "reward/accuracy/mean", "rollout/length_mean", "time/step")
     return StageResult(model=ctx.folder / "model", metrics={name: last[name] for name in kept if name in last})
+
+
+def push(policy: Policy, hub: HubConfig, console: Console) -> None:
+    """Upload model and tokenizer. A run that trained for days does not fail on its last line: the model stays in its
+    folder, and what went wrong is said."""
+    try:
+        policy.model.push_to_hub(hub.repo, private=hub.private)
+        policy.tokenizer.push_to_hub(hub.repo, private=hub.private)
+    except (HfHubHTTPError, OSError, ValueError) as error:
+        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        console.say(f"warning: could not push to {hub.repo} ({reason}); the model is in the stage's folder")
+    else:
+        console.say(f"pushed to {hub.repo}")
