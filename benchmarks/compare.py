@@ -105,7 +105,7 @@ def run_r1rl(folder: Path, scenario: Scenario) -> Result:
             "dynamic_sampling": False,
             "steps": WARMUP + STEPS,
             "lr": 1e-7,
-            "tokens_per_microbatch": 4096,
+            "tokens_per_microbatch": 2048,
             "checkpoint_every": 0,
             "entropy_every": 1,
         },
