@@ -6,7 +6,12 @@ from collections import Counter
 from typing import Any
 
 import torch
-from transformers import AutoModelForSequenceClassification, PreTrainedModel, PreTrainedTokenizerBase
+from transformers import (
+    AutoModelForSequenceClassification,
+    PreTrainedModel,
+    PreTrainedTokenizerBase,
+    PrinterCallback,
+)
 
 from r1rl.data.problems import load_problems
 from r1rl.errors import ConfigError, DataError
@@ -60,6 +65,7 @@ def run(ctx: StageContext) -> StageResult:
             processing_class=tokenizer,
             callbacks=[bridge],
         )
+        trainer.remove_callback(PrinterCallback)  # the console is told by the bridge
         trainer.train(resume_from_checkpoint=str(resume) if resume else None)
         if held_out:
             trainer.evaluate()

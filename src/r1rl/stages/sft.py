@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from typing import Any
 
-from transformers import PreTrainedTokenizerBase
+from transformers import PreTrainedTokenizerBase, PrinterCallback
 
 from r1rl.data.problems import load_problems
 from r1rl.errors import ConfigError, DataError
@@ -56,6 +56,7 @@ def run(ctx: StageContext) -> StageResult:
             callbacks=[bridge],
             **_adapters(ctx),
         )
+        trainer.remove_callback(PrinterCallback)  # the console is told by the bridge
         trainer.train(resume_from_checkpoint=str(resume) if resume else None)
         bridge.tracker.close()
     save_model(trainer, policy.tokenizer, ctx)

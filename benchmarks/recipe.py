@@ -1,0 +1,121 @@
+"""The whole recipe, and distillation, on several seeds: ``python -m benchmarks.recipe [r1|distill]``.
+
+Prints the mean and the spread (smallest and largest) of every figure, model by model, what each model cost, and the
+paired bootstrap (95 %) of the differences that the recipe is about. A seed that is done is not run again.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from r1rl.config import load_config
+from r1rl.recipe.compute import spent
+from r1rl.recipe.graph import graph
+from r1rl.stages.metrics import paired_bootstrap
+
+
+@dataclass(frozen=True, slots=True)
+class Comparison:
+    """Two models of a run, and a reward on a data source by which the second should be no worse."""
+
+    before: str
+    after: str
+    source: str
+    reward: str
+
+
+COMPARISONS = {
+    "r1": [
+        Comparison("base", "zero", "held_out", "accuracy"),
+        Comparison("cold", "rl", "held_out", "language"),
+        Comparison("rl", "r1", "held_out", "accuracy"),
+        Comparison("sft", "r1", "held_out", "accuracy"),
+        *(Comparison(model, "r1", "requests", "helpful") for model in ("base", "zero", "cold", "rl", "sft")),
+    ],
+    "distill": [
+        Comparison("small", "small-rl", "held_out", "accuracy"),
+        Comparison("small-rl", "distilled", "held_out", "accuracy"),
+    ],
+}
+
+
+def run(recipe: str, seed: int, overrides: Sequence[str]) -> tuple[Path, float]:
+    """Run one seed by the command a user would type; returns its folder and the minutes it took."""
+    name = f"tiny-{recipe}-seed{seed}"
+    command = [sys.executable, "-m", "r1rl", "run", f"configs/tiny/{recipe}.yaml", f"seed={seed}", f"name={name}"]
+    began = time.monotonic()
+    subprocess.run([*command, *overrides], check=True)
+    return Path("runs") / name, (time.monotonic() - began) / 60
+
+
+def evaluations(folder: Path) -> dict[str, str]:
+    """Models that were evaluated, by name, with the stage that did."""
+    nodes = graph(load_config(folder / "config.yaml"))
+    return {node.view.model.path: name for name, node in nodes.items() if node.kind == "evaluate"}
+
+
+def table(folders: Sequence[Path]) -> Iterator[str]:
+    """Every figure of every model: mean over the seeds, smallest and largest."""
+    results = [json.loads((folder / "results.json").read_text()) for folder in folders]
+    stages = evaluations(folders[0])
+    figures = dict.fromkeys(n for stage in stages.values() for n in results[0][stage] if not n.startswith("compute/"))
+    yield "| | " + " | ".join(stages) + " |"
+    yield "|---" * (len(stages) + 1) + "|"
+    for figure in figures:
+        cells = [_spread([result[stage].get(figure) for result in results]) for stage in stages.values()]
+        yield f"| {figure} | " + " | ".join(cells) + " |"
+    nodes = graph(load_config(folders[0] / "config.yaml"))
+    for title, borrowed in (("FLOP of its checkpoints", False), ("and of teachers and rewards", True)):
+        cells = [_spread([spent(nodes, result, model, borrowed) for result in results]) for model in stages]
+        yield f"| {title} | " + " | ".join(cells) + " |"
+
+
+def differences(recipe: str, folders: Sequence[Path]) -> Iterator[str]:
+    """Each comparison on each seed: the mean difference over the problems and its interval."""
+    yield "| seed | from | to | figure | difference | 95 % |"
+    yield "|---|---|---|---|---|---|"
+    for seed, folder in enumerate(folders):
+        stages = evaluations(folder)
+        for each in COMPARISONS[recipe]:
+            before, after = (_by_problem(folder / stages[m], each) for m in (each.before, each.after))
+            low, high = paired_bootstrap(before, after, seed=0)
+            change = f"{np.mean(np.subtract(after, before)):+.3f} | {low:+.3f} … {high:+.3f}"
+            yield f"| {seed} | {each.before} | {each.after} | {each.source}/{each.reward} | {change} |"
+
+
+def _by_problem(folder: Path, each: Comparison) -> list[float]:
+    saved: dict[str, Any] = json.loads((folder / "evaluation.json").read_text())
+    return [0.0 if value is None else value for value in saved[each.source]["rewards"][each.reward]]
+
+
+def _spread(values: Sequence[float | None]) -> str:
+    known = [value for value in values if value is not None]
+    if not known:
+        return ""
+    return f"{np.mean(known):.3g} ({min(known):.3g}–{max(known):.3g})"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("recipe", choices=sorted(COMPARISONS), nargs="?", default="r1")
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
+    parser.add_argument("overrides", nargs="*", help="key=value, given to every run")
+    args = parser.parse_args()
+    ran = [run(args.recipe, seed, args.overrides) for seed in args.seeds]
+    folders = [folder for folder, _ in ran]
+    print("\n".join([*table(folders), "", *differences(args.recipe, folders)]))
+    print("\nminutes a seed: " + ", ".join(f"{minutes:.1f}" for _, minutes in ran))
+
+
+if __name__ == "__main__":
+    main()
