@@ -56,12 +56,15 @@ def make(words: list[str], tmp_path: Path) -> None:
 
 
 def accelerate(words: list[str], tmp_path: Path) -> None:
-    """``accelerate launch --config_file FILE … -m MODULE --config CONFIG key=value``."""
+    """``accelerate launch --config_file FILE … -m MODULE --config CONFIG key=value``, or ``-m r1rl run CONFIG …``."""
     assert words[1] == "launch"
     if "--config_file" in words:
         assert (ROOT / words[words.index("--config_file") + 1]).is_file()
     module_exists(words[words.index("-m") + 1])
-    config_is_valid(words[words.index("--config") + 1 :], tmp_path)
+    if "--config" in words:
+        config_is_valid(words[words.index("--config") + 1 :], tmp_path)
+    else:
+        r1rl(words[words.index("-m") + 1 :], tmp_path)
 
 
 def module_exists(name: str) -> None:

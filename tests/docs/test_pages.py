@@ -83,7 +83,7 @@ def test_yaml_is_configuration(block: Block, tmp_path: Path) -> None:
         pytest.skip("YAML of another program")
     allowed(tree, RunConfig, block)
     whole = {"model": "x", "data": {"train": {"x": {"path": "x.jsonl"}}}, "rewards": {"accuracy": 1.0}} | tree
-    (tmp_path / "x.yaml").write_text(yaml.safe_dump(whole))
+    (tmp_path / "x.yaml").write_text(yaml.safe_dump(whole, sort_keys=False))
     load_config(tmp_path / "x.yaml", ())
 
 
