@@ -13,6 +13,7 @@ from typing import Literal
 import torch
 from accelerate import Accelerator
 from accelerate.utils import InitProcessGroupKwargs
+from transformers.integrations.deepspeed import unset_hf_deepspeed_config
 
 from r1rl.errors import ConfigError, TrainingError
 
@@ -42,7 +43,9 @@ def start(device: Literal["auto", "cpu", "cuda"], deadline_s: float, say: Callab
     if not sharded:
         return Accelerator(cpu=on_cpu, kwargs_handlers=[join])
     _prepare_deepspeed(on_cpu, say)
-    return Accelerator(kwargs_handlers=[join])
+    accelerator = Accelerator(kwargs_handlers=[join])
+    unset_hf_deepspeed_config()  # or transformers would shard every model it opens, those of other stages too
+    return accelerator
 
 
 def _prepare_deepspeed(on_cpu: bool, say: Callable[[str], None]) -> None:

@@ -19,6 +19,7 @@ from deepspeed.utils import (
     safe_set_full_optimizer_state,
     safe_set_local_fp32_param,
     safe_set_local_optimizer_state,
+    set_z3_leaf_modules,
 )
 from torch import Tensor, nn
 from transformers.integrations.deepspeed import unset_hf_deepspeed_config
@@ -26,7 +27,7 @@ from transformers.integrations.deepspeed import unset_hf_deepspeed_config
 from r1rl.config.grpo import GRPOConfig
 from r1rl.errors import ConfigError
 from r1rl.grpo.backend import ADAM_SLOTS, Named, Step, inner
-from r1rl.model.forward import PolicyForward
+from r1rl.model.forward import ChunkedHead, PolicyForward
 from r1rl.model.load import Policy
 from r1rl.model.lora import adapted
 
@@ -51,8 +52,9 @@ class ZeroBackend:
         self._replica: Policy | None = None
         if self.stage == 3 and adapted(policy.model):
             raise ConfigError("model.lora: adapters do not go with ZeRO-3 here; they are small, so use ZeRO-2")
+        set_z3_leaf_modules(forward, [ChunkedHead], raise_if_not_found=False)
         self.forward, _ = accel.prepare(forward, optimizer)
-        unset_hf_deepspeed_config()  # or transformers would shard every model that is opened from now on
+        unset_hf_deepspeed_config()  # accelerate sets it again
         policy.gather = self.weights
 
     def backward(self, loss: Tensor, last: bool) -> None:
@@ -106,6 +108,7 @@ class ZeroBackend:
             "zero_optimization": {"stage": 3},
             "bf16": {"enabled": module.autocast is torch.bfloat16},
         }
+        set_z3_leaf_modules(module, [ChunkedHead])
         return deepspeed.initialize(model=module, config=config)[0]
 
     @torch.no_grad()
@@ -149,14 +152,12 @@ class ZeroBackend:
     def _create_states(self, steps: int) -> None:
         """AdamW makes its averages in the first step; make them now, so that there is something to load into."""
         adam = self._zero.optimizer
-        for group in adam.param_groups:
-            for flat in group["params"]:
-                if not flat.numel():
-                    continue
-                state = adam.state[flat]
-                for slot in ADAM_SLOTS:
-                    state.setdefault(slot, torch.zeros_like(flat, memory_format=torch.preserve_format))
-                state["step"] = torch.tensor(float(steps)) if isinstance(adam, torch.optim.AdamW) else steps
+        zero3 = self.stage == 3
+        for flat in self._zero.fp32_partitioned_groups_flat if zero3 else self._zero.single_partition_of_fp32_groups:
+            state = adam.state[flat]
+            for slot in ADAM_SLOTS:
+                state.setdefault(slot, torch.zeros_like(flat))
+            state["step"] = torch.tensor(float(steps)) if isinstance(adam, torch.optim.AdamW) else steps
         self._link_states()
 
     def _link_states(self) -> None:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 from transformers import PreTrainedModel
@@ -43,6 +45,44 @@ class PackedTokens:
         return cls(torch.cat(ids).to(device), lengths, torch.cat(predict).to(device), torch.cat(targets).to(device))
 
 
+class ChunkedHead(nn.Module):
+    """Hidden states to log-probabilities, a chunk of tokens at a time; the logits are recomputed in the backward pass.
+
+    One module call whatever the number of chunks: ZeRO-3 gathers weights at module calls, and ranks that made
+    different numbers of them would wait for each other for ever (``r1rl.grpo.zero`` marks this class as a leaf).
+
+    Args:
+        cap: applied to the logits.
+    """
+
+    def __init__(self, head: nn.Module, chunk: int, temperature: float, cap: Callable[[Tensor], Tensor]) -> None:
+        super().__init__()
+        self.head, self.chunk, self.temperature, self.cap = head, chunk, temperature, cap
+
+    def forward(self, hidden_CE: Tensor, targets_C: Tensor, entropy: bool) -> tuple[Tensor, Tensor]:
+        chunks = zip(hidden_CE.split(self.chunk), targets_C.split(self.chunk), strict=True)
+        pieces = [self._chunk(hidden, targets, entropy) for hidden, targets in chunks]
+        return torch.cat([logps for logps, _ in pieces]), torch.cat([e for _, e in pieces])
+
+    def _chunk(self, hidden_CE: Tensor, targets_C: Tensor, entropy: bool) -> tuple[Tensor, Tensor]:
+        def run(hidden_CE: Tensor) -> tuple[Tensor, Tensor]:
+            logits_CV = self.cap(self._logits(hidden_CE)).float() / self.temperature
+            lse_C = logits_CV.logsumexp(-1)
+            logps_C = logits_CV.gather(-1, targets_C[:, None])[:, 0] - lse_C
+            with torch.no_grad():
+                entropy_C = _entropy(logits_CV, lse_C) if entropy else lse_C.new_zeros(0)
+            return logps_C, entropy_C
+
+        if torch.is_grad_enabled():
+            return checkpoint(run, hidden_CE, use_reentrant=False, preserve_rng_state=False)
+        return run(hidden_CE)
+
+    def _logits(self, hidden_CE: Tensor) -> Tensor:
+        # By its weight, not as a module: see the class.
+        head = self.head
+        return F.linear(hidden_CE, head.weight, head.bias) if type(head) is nn.Linear else head(hidden_CE)
+
+
 class PolicyForward(nn.Module):
     """Body and chunked head in one ``forward``, so that DDP and ZeRO see every parameter used inside it.
 
@@ -56,13 +96,12 @@ class PolicyForward(nn.Module):
     def __init__(self, model: PreTrainedModel, temperature: float, chunk: int, autocast: torch.dtype | None = None):
         super().__init__()
         self.model = model
-        self.temperature = temperature
-        self.chunk = chunk
+        self.head = ChunkedHead(body_and_head(model)[1], chunk, temperature, partial(softcap, model=model))
         self.autocast = autocast
 
     def forward(self, tokens: PackedTokens, entropy: bool = False) -> tuple[Tensor, Tensor | None]:
         """Log-probabilities of the targets, nats, [C] float32; and the entropies of those places, [C], if asked."""
-        body, head = body_and_head(self.model)
+        body, _ = body_and_head(self.model)
         device = tokens.ids_T.device
         with torch.autocast(device.type, self.autocast, enabled=self.autocast is not None):
             hidden_TE = body(
@@ -71,27 +110,8 @@ class PolicyForward(nn.Module):
                 layout=Packed(tokens.lengths),
                 use_cache=False,
             ).last_hidden_state[0]
-            hidden_CE = hidden_TE[tokens.predict_C]
-            pieces = [
-                self._chunk(head, hidden, targets, entropy)
-                for hidden, targets in zip(hidden_CE.split(self.chunk), tokens.targets_C.split(self.chunk), strict=True)
-            ]
-        logps_C = torch.cat([logps for logps, _ in pieces])
-        return logps_C, torch.cat([e for _, e in pieces]) if entropy else None
-
-    def _chunk(self, head: nn.Module, hidden_CE: Tensor, targets_C: Tensor, entropy: bool) -> tuple[Tensor, Tensor]:
-        # The head is called as a module: under ZeRO-3 its weight is gathered only inside the call.
-        def run(hidden_CE: Tensor) -> tuple[Tensor, Tensor]:
-            logits_CV = softcap(head(hidden_CE), self.model).float() / self.temperature
-            lse_C = logits_CV.logsumexp(-1)
-            logps_C = logits_CV.gather(-1, targets_C[:, None])[:, 0] - lse_C
-            with torch.no_grad():
-                entropy_C = _entropy(logits_CV, lse_C) if entropy else lse_C.new_zeros(0)
-            return logps_C, entropy_C
-
-        if torch.is_grad_enabled():
-            return checkpoint(run, hidden_CE, use_reentrant=False, preserve_rng_state=False)
-        return run(hidden_CE)
+            logps_C, entropy_C = self.head(hidden_TE[tokens.predict_C], tokens.targets_C, entropy)
+        return logps_C, entropy_C if entropy else None
 
 
 def _entropy(logits_CV: Tensor, lse_C: Tensor) -> Tensor:
