@@ -82,7 +82,8 @@ def test_yaml_is_configuration(block: Block, tmp_path: Path) -> None:
     if not isinstance(tree, dict) or not set(tree) <= {*RunConfig.model_fields, "extends"}:
         pytest.skip("YAML of another program")
     allowed(tree, RunConfig, block)
-    whole = {"model": "x", "data": {"train": {"x": {"path": "x.jsonl"}}}, "rewards": {"accuracy": 1.0}} | tree
+    data = {"train": {"x": {"path": "x.jsonl"}}, "eval": {"y": {"path": "y.jsonl"}}}
+    whole = {"model": "x", "data": data, "rewards": {"accuracy": 1.0}} | tree
     (tmp_path / "x.yaml").write_text(yaml.safe_dump(whole, sort_keys=False))
     load_config(tmp_path / "x.yaml", ())
 
