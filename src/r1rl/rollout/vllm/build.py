@@ -60,7 +60,7 @@ def build_colocated(cfg: RunConfig, policy: Policy) -> Engine:
     source = PolicyWeights(policy.model, DTYPES[cfg.model.dtype])
     carriers: dict[str, Callable[[], Carrier]] = {
         "shm": lambda: SharedMemoryCarrier(source, vllm.bucket_mb * MB, writes=True),
-        "ipc": lambda: ipc(source, rank, vllm.bucket_mb * MB),
+        "ipc": lambda: ipc(source, vllm.bucket_mb * MB),
     }
     carrier = carriers[kind]()
     sleeps = vllm.sleep and on_gpu
@@ -119,11 +119,12 @@ def engine_arguments(cfg: RunConfig, policy: Policy, backend: str, sleeps: bool 
 def variables(cfg: RunConfig, kind: str) -> dict[str, str]:
     """Environment of vLLM's processes; what the user has set wins. With CUDA IPC the engine is a process beside
     the trainer (a process cannot open its own handles), otherwise it lives in the trainer's."""
-    return {
+    handles = {"VLLM_ALLOW_INSECURE_SERIALIZATION": "1"} if kind == "ipc" else {}  # to a child of ours, by its pipe
+    return handles | {
         "VLLM_ENABLE_V1_MULTIPROCESSING": "1" if kind == "ipc" else "0",
         "VLLM_CPU_KVCACHE_SPACE": str(cfg.rollout.vllm.kv_cache_gb),
         "VLLM_CPU_OMP_THREADS_BIND": "nobind",
-        "VLLM_LOGGING_LEVEL": "WARNING",
+        "VLLM_LOGGING_LEVEL": "ERROR",  # its reload warns of tied weights at every sync
         "VLLM_NO_USAGE_STATS": "1",
     }
 

@@ -166,8 +166,9 @@ def nccl(source: PolicyWeights, rank: int, address: str, port: int, workers: Cal
     return VllmCarrier("nccl", open_group)
 
 
-def ipc(source: PolicyWeights, rank: int, bucket_bytes: int) -> VllmCarrier:
-    """Hand over CUDA memory handles to an engine process on the same GPU.
+def ipc(source: PolicyWeights, bucket_bytes: int) -> VllmCarrier:
+    """Hand over CUDA memory handles to an engine process on the same GPU. Every rank sends to its own engine, so each
+    is the sender (rank 0) of its own transfer; vLLM exchanges the handles of all GPUs among the ranks itself.
 
     Unproven: written against vLLM 0.32's source, not yet run on GPUs.
     """
@@ -176,7 +177,7 @@ def ipc(source: PolicyWeights, rank: int, bucket_bytes: int) -> VllmCarrier:
         from vllm.distributed.weight_transfer.factory import WeightTransferTrainerFactory
         from vllm.distributed.weight_transfer.ipc_engine import IPCTrainerInitInfo
 
-        info = IPCTrainerInitInfo(rank=rank, packed=True, packed_buffer_size_bytes=bucket_bytes)
+        info = IPCTrainerInitInfo(rank=0, packed=True, packed_buffer_size_bytes=bucket_bytes)
         return WeightTransferTrainerFactory.trainer_init(info, client=client, source=source)  # type: ignore[arg-type]
 
     return VllmCarrier("ipc", open_group)

@@ -186,22 +186,14 @@ class InProcess:
         ]
 
 
-@contextmanager
-def environment(values: Mapping[str, str]) -> Iterator[None]:
-    """Set variables that the user has not, while vLLM reads them."""
-    added = {name: value for name, value in values.items() if name not in os.environ}
-    os.environ.update(added)
-    try:
-        yield
-    finally:
-        for name in added:
-            del os.environ[name]
-
-
 def make_llm(arguments: dict[str, Any], variables: Mapping[str, str], register: Callable[[], None]) -> Any:
-    """``vllm.LLM`` in this process, with r1rl's weight engine known to it."""
-    with environment(variables):
-        from vllm import LLM
+    """``vllm.LLM`` in this process, with r1rl's weight engine known to it.
 
-        register()
-        return LLM(**arguments)
+    vLLM takes ``variables`` from the environment, some of them again later; those that the user has set stay.
+    """
+    for name, value in variables.items():
+        os.environ.setdefault(name, value)
+    from vllm import LLM
+
+    register()
+    return LLM(**arguments)

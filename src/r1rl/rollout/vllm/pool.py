@@ -239,16 +239,20 @@ class Pool:
         """One collective for all servers."""
         for member in targets:
             member.weights.acquire()
+        assert self.expected is not None
         try:
             for member in targets:
                 member.client.pause(self.cfg.in_flight == "recompute")
             self.carrier.deliver([m.client for m in targets], version)
             for member in targets:
                 member.client.resume()
-                assert self.expected is not None
                 self._verify(member, self.expected)
                 member.version = version
                 self._ready(member)
+        except (EngineError, RuntimeError) as error:  # NCCL's errors are RuntimeErrors, and break the whole group
+            for member in targets:
+                if member.version != version:
+                    self.down(member, str(error))
         finally:
             for member in targets:
                 member.weights.release()
