@@ -1,0 +1,109 @@
+"""Single process, DDP and ZeRO-1/2/3 on two learn the same from the same rollouts, and resume from each other."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+from dataclasses import asdict
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from accelerate import Accelerator
+from replay import Job, replay
+
+pytestmark = pytest.mark.integration
+SCRIPT = str(Path(__file__).with_name("replay.py"))
+HALF = 5
+
+CASES = {
+    "masked": {
+        "algorithm": "dapo", "mask_truncated": True, "lr": 3e-3, "tokens_per_microbatch": 96, "weight_decay": 0.1,
+    },
+    "kl": {
+        "beta": 0.05, "ref_update_every": 6, "minibatches": 2, "epochs": 2, "lr": 1e-3, "tokens_per_microbatch": 80,
+        "logprob_chunk": 16, "lr_schedule": "cosine",
+    },
+}  # fmt: skip
+
+needs_deepspeed = pytest.mark.skipif(
+    importlib.util.find_spec("deepspeed") is None, reason="deepspeed is not installed: pip install 'r1rl[deepspeed]'"
+)
+BACKENDS = [
+    "ddp",
+    pytest.param("zero1", marks=[needs_deepspeed, pytest.mark.slow]),
+    pytest.param("zero2", marks=needs_deepspeed),
+    pytest.param("zero3", marks=needs_deepspeed),
+]
+
+
+@pytest.fixture(scope="module")
+def single(model, rollouts, tmp_path_factory):
+    """The curves of one process, each with a checkpoint half-way."""
+    folder = tmp_path_factory.mktemp("single")
+    accelerator = Accelerator(cpu=True)
+    results = {}
+    for name, grpo in CASES.items():
+        job = Job(str(model), rollouts, str(folder / name), grpo, save_after=HALF)
+        results[name] = (job, replay(job, accelerator))
+    return results
+
+
+def _same(found: dict, expected: dict, first: int = 0) -> None:
+    for metric, tolerance in (("policy/loss", 1e-4), ("policy/grad_norm", 1e-3), ("policy/kl", 1e-4)):
+        curve = [h.get(metric, 0.0) for h in found["history"]]
+        wanted = [h.get(metric, 0.0) for h in expected["history"][first:]]
+        np.testing.assert_allclose(curve, wanted, rtol=tolerance, atol=1e-5, err_msg=metric)
+    assert found["sampled"] == expected["sampled"]
+    assert found["progress"] == expected["progress"]
+
+
+def _same_weights(found: str, expected: str, tolerance: float) -> None:
+    a, b = (torch.load(f"{out}.weights.pt", weights_only=True) for out in (found, expected))
+    assert a.keys() == b.keys()
+    worst = max(float((a[name] - b[name]).abs().max()) for name in a)
+    assert worst < tolerance, f"weights differ by {worst:.2e}"
+
+
+@pytest.mark.timeout(600)
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_two_processes_follow_one_and_take_over_from_each_other(backend, single, rollouts, launch, tmp_path):
+    jobs, resumed = [], []
+    for name, (job, _) in single.items():
+        jobs.append(Job(job.model, rollouts, str(tmp_path / name), job.grpo, save_after=HALF))
+        resumed.append(
+            Job(
+                job.model,
+                rollouts,
+                str(tmp_path / f"{name}-1to2"),
+                job.grpo,
+                first=HALF,
+                resume=job.out + "-checkpoint",
+            )
+        )
+    (tmp_path / "jobs.json").write_text(json.dumps([asdict(job) for job in jobs + resumed]))
+    launch(backend, SCRIPT, str(tmp_path / "jobs.json"))
+    for name, (job, expected) in single.items():
+        _same(json.loads((tmp_path / f"{name}.json").read_text()), expected)
+        _same_weights(str(tmp_path / name), job.out, 2e-4)
+        _same(json.loads((tmp_path / f"{name}-1to2.json").read_text()), expected, HALF)
+        _same_weights(str(tmp_path / f"{name}-1to2"), job.out, 2e-4)
+        back = Job(job.model, rollouts, str(tmp_path / f"{name}-2to1"), job.grpo, first=HALF)
+        back.resume = str(tmp_path / f"{name}-checkpoint")
+        _same(replay(back, Accelerator(cpu=True)), expected, HALF)
+
+
+def test_one_process_resumes_bit_for_bit(single, tmp_path):
+    for name, (job, expected) in single.items():
+        again = Job(job.model, job.rollouts, str(tmp_path / name), job.grpo, first=HALF, resume=job.out + "-checkpoint")
+        found = replay(again, Accelerator(cpu=True))
+        assert found["history"] == expected["history"][HALF:]
+        assert found["logps"] == expected["logps"]
+        _same_weights(again.out, job.out, 1e-30)
+
+
+def test_the_rollouts_have_an_empty_rank_and_an_update_with_nothing_to_learn(single):
+    history = single["masked"][1]["history"]
+    assert history[3]["policy/imbalance"] == 1.0 * 2 or history[3]["policy/forwarded_fraction"] == 0.5
+    assert history[6]["policy/micro_batches"] == 0
