@@ -131,3 +131,9 @@ def test_the_same_held_out_problems_are_shown_at_every_evaluation(run_dir: Path)
     }
     assert by_step[2]
     assert by_step[2] == by_step[4] == by_step[6]
+
+
+def test_the_run_leaves_its_report(run_dir: Path) -> None:
+    text = (run_dir / "report.html").read_text()
+    assert "zero-eval" in text
+    assert "reward/accuracy/mean" in text

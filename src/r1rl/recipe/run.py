@@ -26,6 +26,7 @@ from r1rl.recipe.graph import Node, dependents, graph, resolved
 from r1rl.recipe.launch import launch_stage
 from r1rl.recipe.record import Done
 from r1rl.recipe.summary import summarize
+from r1rl.report import write_report
 from r1rl.stages.base import Stage, StageContext, StageResult
 from r1rl.tracking.console import Console
 
@@ -135,6 +136,8 @@ class _Recipe:
                     done[name] = there
             if self.accelerator.is_main_process and name in wanted:
                 record.write_json(self.folder / "results.json", {n: each.metrics for n, each in done.items()})
+                if not self.launched:
+                    _renew_report(self.folder, self.console)
         return done
 
     def _stage(self, node: Node, done: dict[str, Done], again: bool) -> Done:
@@ -192,6 +195,14 @@ class _Recipe:
         if finished is None:
             raise R1Error(f"stage {node.name} ended without its outputs; see the messages of its processes above")
         return finished
+
+
+def _renew_report(folder: Path, console: Console) -> None:
+    """Write RUN/report.html anew. It only shows what the other files hold: without it the run goes on, and says so."""
+    try:
+        write_report(folder)
+    except (R1Error, OSError) as error:
+        console.say(f"the report could not be written: {error}; try later: r1rl report {folder}")
 
 
 def _call(kind: str, ctx: StageContext) -> StageResult:

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from statistics import fmean
 
 from r1rl.errors import DataError
+from r1rl.report.compare import series_of
 from r1rl.report.diagnose import stage_of_interest
 from r1rl.report.html import Markup, join, tag
 from r1rl.report.read import Run
@@ -48,8 +49,7 @@ def learning_curve(runs: Sequence[Run], metrics: Sequence[str], title: str = "")
     if not drawn:
         raise DataError(f"none of {', '.join(metrics)} was logged; name another with --metric")
     points = [point for curves in drawn.values() for curve in curves for point in curve]
-    seeds = f", {len(stages)} seeds" if len(stages) > 1 else ""
-    return _picture(title or f"{visible(runs[0].name)}{seeds}", drawn, points)
+    return _picture(title or visible(", ".join(series.label for series in series_of(runs))), drawn, points)
 
 
 def _picture(title: str, drawn: dict[str, list[Points]], points: Points) -> str:

@@ -101,7 +101,9 @@ def _figure(name: str, values: Sequence[float]) -> Markup | str:
     if not values:
         return ""
     mean, share = fmean(values), SHARES.fullmatch(name)
-    spread = f" ± {_number(stdev(values), bool(share))}" if len(values) > 1 else ""
+    spread = ""
+    if len(values) > 1:
+        spread = f" ± {100 * stdev(values):.1f}" if share else f" ± {stdev(values):.2g}"
     text = _number(mean, bool(share)) + (" %" if share else "")
     meter = tag("meter", value=f"{mean:.4f}", min="0", max="1", aria_hidden="true") if share else None
     return tag("span", tag("b", text), spread, meter, class_="figure")

@@ -138,7 +138,7 @@ function axes(root, width, scale, x, y, share) {
     root.append(svg('line', { class: 'grid', x1: PAD.left, x2: width - PAD.right, y1: y(t), y2: y(t) }));
     root.append(svg('text', { x: PAD.left - 6, y: y(t) + 4, 'text-anchor': 'end' }, share ? `${Number((100 * t).toFixed(2))} %` : number(t)));
   }
-  const steps = ticks(scale.first, scale.last, Math.max(3, Math.floor(width / 85))).filter((t) => Number.isInteger(t));
+  const steps = ticks(scale.first, scale.last, Math.max(4, Math.floor(width / 85))).filter((t) => Number.isInteger(t));
   for (const t of steps) {
     const anchor = x(t) > width - 30 ? 'end' : 'middle';
     root.append(svg('text', { x: Math.min(x(t), width - 2), y: HEIGHT - 5, 'text-anchor': anchor }, t.toLocaleString('en')));
