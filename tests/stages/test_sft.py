@@ -135,3 +135,11 @@ def test_a_resumed_run_equals_the_uninterrupted_one(stages: Any, tiny: Path, row
 def test_a_batch_that_does_not_divide(stages: Any, tiny: Path, rows: Path) -> None:
     with pytest.raises(ConfigError, match="batch 3 does not divide"):
         trained(stages, tiny, rows, "sft.batch=3", "sft.micro_batch=2")
+
+
+def test_adapters_are_merged_into_what_is_left(stages: Any, tiny: Path, rows: Path) -> None:
+    model = trained(stages, tiny, rows, "model.lora={rank: 4, alpha: 8}", "sft.checkpoint_every=1")
+    before, after = load_file(tiny / "model.safetensors"), load_file(model / "model.safetensors")
+    assert set(before) == set(after)
+    changed = {name for name in before if not torch.equal(before[name], after[name])}
+    assert changed == {name for name in before if "_proj.weight" in name}

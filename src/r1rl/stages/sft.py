@@ -35,7 +35,8 @@ Example = dict[str, list[int]]
 def run(ctx: StageContext) -> StageResult:
     """Fine-tune ``model.path`` on ``data.train`` and leave it in STAGE/model."""
     cfg, settings = ctx.config, ctx.config.sft
-    policy = load_policy(cfg.model, ctx.accelerator.device)
+    plain = cfg.model.model_copy(update={"lora": None})  # TRL adds the adapters, so that its checkpoints know them
+    policy = load_policy(plain, ctx.accelerator.device)
     examples, skipped = read_examples(ctx, policy.tokenizer)
     arguments = common_arguments(ctx, settings) | {
         "lr_scheduler_type": SCHEDULES[settings.lr_schedule],
