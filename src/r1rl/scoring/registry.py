@@ -20,9 +20,9 @@ GROUP = "r1rl.rewards"
 """The entry-point group; r1rl's own rewards are registered in it like anyone else's."""
 
 
-def names() -> list[str]:
-    """Every registered name."""
-    return sorted(_registered())
+def origins() -> list[tuple[str, str]]:
+    """(name, ``module:attribute``) of every registered reward."""
+    return sorted((name, point.value) for name, point in _registered().items())
 
 
 def load(use: str) -> Any:
@@ -106,8 +106,9 @@ def _check_args(name: str, found: Any, args: Mapping[str, Any]) -> None:
         parameters = inspect.signature(found).parameters
     except (TypeError, ValueError):  # some builtins have no signature
         return
-    if any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters.values()):
-        return
+    open_ended = any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters.values())
+    if open_ended and "completions" not in parameters:
+        return  # a class or factory may hand any argument on; a function's ``**kwargs`` are the dataset's columns
     for argument in args:
         if argument not in parameters:
             raise RewardError(f"reward {name!r} takes no argument {argument!r}{_nearest(argument, parameters)}")

@@ -5,8 +5,8 @@ from __future__ import annotations
 import threading
 import time
 from collections import Counter, OrderedDict
-from collections.abc import Mapping
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager
 from types import TracebackType
 from typing import Any, Self
 
@@ -129,26 +129,14 @@ class Scorer(AbstractContextManager["Scorer"]):
 
     def _call(self, function: RewardFunction, pending: _Pending, extras: dict[str, Any]) -> None:
         extras = {**extras, "log_extra": pending.extras.__setitem__, "log_metric": self._metrics.log}
-        count = len(pending.group)
 
         def run() -> np.ndarray:
-            tally: Counter[str] = Counter()
-            # Published functions do not expect to run beside themselves.
-            with self._locks[function.name], self.checker.active(tally):
-                began = time.perf_counter()
-                arguments = function.arguments(pending.group, extras)
-                values = function.values(function.call(**arguments), count)
-                self._metrics.add_call(function.name, values, time.perf_counter() - began, tally)
-            return values
+            with self._locks[function.name], self._measured(function) as use:  # no function expects to meet itself
+                return use(function.call(**function.arguments(pending.group, extras)), pending.group)
 
         async def run_async() -> np.ndarray:
-            tally: Counter[str] = Counter()
-            with self.checker.active(tally):
-                began = time.perf_counter()
-                arguments = function.arguments(pending.group, extras)
-                values = function.values(await function.call(**arguments), count)
-                self._metrics.add_call(function.name, values, time.perf_counter() - began, tally)
-            return values
+            with self._measured(function) as use:
+                return use(await function.call(**function.arguments(pending.group, extras)), pending.group)
 
         pending.calls[function.name] = (
             self._background.run_async(function.name, run_async)
@@ -156,15 +144,32 @@ class Scorer(AbstractContextManager["Scorer"]):
             else self._background.run(function.name, run)
         )
 
+    @contextmanager
+    def _measured(self, function: RewardFunction) -> Iterator[Callable[[Any, Group], np.ndarray]]:
+        """One call: its checks use this run's workers, its time and values are recorded, its errors are explained."""
+        tally: Counter[str] = Counter()
+        began = time.perf_counter()
+
+        def use(returned: Any, group: Group) -> np.ndarray:
+            values = function.values(returned, len(group))
+            self._metrics.add_call(function.name, values, time.perf_counter() - began, tally)
+            return values
+
+        with self.checker.active(tally):
+            try:
+                yield use
+            except Exception as error:
+                raise function.failure(error) from error
+
     def _finish(self, pending: _Pending) -> ScoredGroup:
-        by_reward = {f.name: self._result(f, pending.calls[f.name]) for f in self._for(pending.group)}
+        by_reward = {f.name: self._result(pending.calls[f.name]) for f in self._for(pending.group)}
         rewards = np.zeros(len(pending.group))
         for function in self._for(pending.group):
             rewards += function.weight * np.nan_to_num(by_reward[function.name], nan=0.0)
         self._metrics.add_group(by_reward, len(pending.group))
         return ScoredGroup(pending.group, rewards, by_reward, pending.extras)
 
-    def _result(self, function: RewardFunction, call: Call) -> np.ndarray:
+    def _result(self, call: Call) -> np.ndarray:
         try:
             values: np.ndarray = self._background.wait(call, self._limit_s)
         except Overdue as error:
@@ -172,6 +177,4 @@ class Scorer(AbstractContextManager["Scorer"]):
                 f"reward {str(error)!r} ran for more than {self._limit_s:g} s on one group; make it faster or raise "
                 "scoring.function_timeout_s"
             ) from error
-        except Exception as error:
-            raise function.failure(error) from error
         return values

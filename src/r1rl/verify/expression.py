@@ -247,6 +247,8 @@ class _Reader:
         if not self._take("_"):
             return ""
         if not self._take("{"):
+            if self._sign() == "":
+                raise Unparsable("index")
             self._at += 1
             return "_" + self._tokens[self._at - 1][1]
         start = self._at

@@ -48,6 +48,8 @@ def compare(gold: str, answer: str) -> list[str]:
         return ["unparsable", str(reason)]
     except ArithmeticError:  # overflow, or precision that does not suffice
         return ["unparsable", "arithmetic"]
+    except (TypeError, ValueError, NotImplementedError):  # sympy's word for a comparison that has no meaning
+        return ["unparsable", "undefined"]
     return ["correct" if same else "wrong", comparison.path]
 
 

@@ -1,0 +1,88 @@
+"""Grades a file of completions against their gold answers, as the accuracy reward would."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import time
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from contextlib import nullcontext
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from r1rl.scoring.samples import Row, count_lines, read_rows, text_of, whole_file
+from r1rl.scoring.samples import field as field_of
+from r1rl.tracking.console import Console
+from r1rl.verify import Checker, Outcome, Verdict, extract_answer
+
+_BATCH = 256
+NO_ANSWER = Verdict(Outcome.UNPARSABLE, "no answer")
+NO_GOLD = Verdict(Outcome.UNPARSABLE, "gold")
+
+
+@dataclass(slots=True)
+class Grades:
+    """How a file did."""
+
+    outcomes: Counter[str] = field(default_factory=Counter)
+    seconds: float = 0.0
+
+    @property
+    def total(self) -> int:
+        return sum(self.outcomes.values())
+
+    @property
+    def accuracy(self) -> float:
+        """Share of correct ones; 0 for an empty file."""
+        return self.outcomes[Outcome.CORRECT] / self.total if self.total else 0.0
+
+
+def grade_file(path: Path, gold: str, completion: str, out: Path | None, checker: Checker, console: Console) -> Grades:
+    """Grade every row; with ``out`` write the rows with ``extracted``, ``verdict`` and ``path`` added.
+
+    Raises: DataError for a missing file or field, or a line that is no JSON object.
+    """
+    grades, started = Grades(), time.monotonic()
+    total = count_lines(path)
+    with (
+        whole_file(out) if out else nullcontext() as file,
+        console.progress(f"grading {path.name}", total=total, unit="row") as progress,
+    ):
+        for batch in _batches(_with_fields(path, gold, completion)):
+            for row in grade_rows(batch, checker):
+                grades.outcomes[row["verdict"]] += 1
+                if file is not None:
+                    file.write(json.dumps(row) + "\n")
+            progress.update(grades.total, accuracy=round(grades.accuracy, 4))
+    grades.seconds = time.monotonic() - started
+    return grades
+
+
+def grade_rows(rows: list[tuple[Row, Any, str]], checker: Checker) -> Iterator[Row]:
+    """(row, gold, completion) triples as rows with ``extracted``, ``verdict`` and ``path``."""
+    extracted = [extract_answer(text) for _, _, text in rows]
+    forms = [_forms(gold) for _, gold, _ in rows]
+    pairs = [(gold, answer or "") for gold, answer in zip(forms, extracted, strict=True)]
+    for (row, _, _), gold, answer, verdict in zip(rows, forms, extracted, checker.equivalent_many(pairs), strict=True):
+        if answer is None:
+            verdict = NO_ANSWER if gold else NO_GOLD
+        yield {**row, "extracted": answer, "verdict": str(verdict.outcome), "path": verdict.path}
+
+
+def _forms(gold: Any) -> list[str]:
+    """The accepted forms of a gold answer; a worked solution is reduced to its answer."""
+    forms = [str(form) for form in (gold if isinstance(gold, list) else [gold]) if form is not None]
+    return [(extract_answer(form) if "\\boxed" in form or "####" in form else None) or form for form in forms]
+
+
+def _with_fields(path: Path, gold: str, completion: str) -> Iterator[tuple[Row, Any, str]]:
+    for number, row in enumerate(read_rows(path), 1):
+        yield row, field_of(path, row, gold, number), text_of(field_of(path, row, completion, number))
+
+
+def _batches(rows: Iterable[tuple[Row, Any, str]]) -> Iterator[list[tuple[Row, Any, str]]]:
+    iterator = iter(rows)
+    while batch := list(itertools.islice(iterator, _BATCH)):
+        yield batch
