@@ -53,6 +53,7 @@ _NOT_PROSE = re.compile(
 _SENTENCE = re.compile(r"[.!?。！？…\n]+")
 _LETTERS_TO_DECIDE = 40
 _CONFIDENT = 0.6
+_HAN_WITHOUT_KANA = 8
 
 
 def language(
@@ -121,7 +122,10 @@ def _script(character: str) -> str:
 
 
 def _in_scripts(sentence: dict[str, list[str]], target: str) -> int:
-    if "KANA" in sentence and "KANA" not in SCRIPTS[target]:  # a sentence with kana is Japanese, its kanji too
+    han, kana = sentence.get("HAN", []), sentence.get("KANA", [])
+    if kana and target != "ja":  # a sentence with kana is Japanese, its kanji too
+        return 0
+    if target == "ja" and not kana and len(han) > _HAN_WITHOUT_KANA:  # and one of any length without kana is Chinese
         return 0
     return sum(len(sentence.get(script, ())) for script in SCRIPTS[target])
 

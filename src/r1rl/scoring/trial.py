@@ -26,9 +26,9 @@ def try_rewards(
     Raises: DataError for the file, RewardError for the functions.
     """
     count_lines(path)
-    rows = list(itertools.islice(read_rows(path), limit))
-    groups = list(_groups(path, rows, completion, prompt))
     with Scorer(rewards, ScoringConfig()) as scorer:
+        rows = list(itertools.islice(read_rows(path), limit))
+        groups = list(_groups(path, rows, completion, prompt))
         scored = scorer.score(groups, {"global_step": 0})
         return scored, scorer.drain_metrics()
 

@@ -105,7 +105,7 @@ def is_zero(gold: sympy.Expr, answer: sympy.Expr) -> bool:
     difference = gold - answer
     if difference == 0:
         return True
-    symbols = sorted(difference.free_symbols, key=str)
+    symbols = sorted(gold.free_symbols | answer.free_symbols, key=str)
     if not symbols:
         return _constants_equal(gold, answer)
     if difference.has(sympy.Integral, sympy.Sum, sympy.Product, sympy.Limit, sympy.Derivative):
@@ -114,7 +114,7 @@ def is_zero(gold: sympy.Expr, answer: sympy.Expr) -> bool:
     if functions:
         stand_ins = {call: sympy.Dummy(real=True) for call in functions}
         gold, answer = gold.xreplace(stand_ins), answer.xreplace(stand_ins)
-        symbols = sorted((gold - answer).free_symbols, key=str)
+        symbols = sorted(gold.free_symbols | answer.free_symbols, key=str)
     points = _POINTS[::2] if _has_odd_root(difference) else _POINTS
     return all(_equal_at(gold, answer, symbols, point) for point in points)
 

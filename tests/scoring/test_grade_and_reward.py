@@ -1,0 +1,129 @@
+"""``r1rl grade`` and ``r1rl reward`` as a person types them."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from r1rl.errors import DataError, RewardError
+from r1rl.scoring import commands
+
+HARD = r"\int_0^1 e^{\sin(x^{5})\cos(x)}\sqrt{\tan x} dx"
+ROWS: list[dict[str, Any]] = [
+    {"id": 1, "gold": "18", "text": r"<think>9 · 2</think>\boxed{18}", "q": "a"},
+    {"id": 2, "gold": "18", "text": r"\boxed{19}", "q": "a"},
+    {"id": 3, "gold": ["1/2", r"\frac{x}{2x}"], "text": [{"role": "assistant", "content": r"\boxed{0.5}"}], "q": "b"},
+    {"id": 4, "gold": "x^2+2x+1", "text": r"\boxed{(x+1)^2}", "q": "b"},
+    {"id": 5, "gold": "1", "text": f"\\boxed{{{HARD}}}", "q": "b"},
+    {"id": 6, "gold": "1", "text": "no idea", "q": "c"},
+    {"id": 7, "gold": None, "text": r"\boxed{1}", "q": "c"},
+    {"id": 8, "gold": 18, "text": "lone surrogate \ud800 #### 18", "q": "c"},
+]
+VERDICTS = ["correct", "wrong", "correct", "correct", "timeout", "unparsable", "unparsable", "correct"]
+
+
+@pytest.fixture
+def file(tmp_path: Path) -> Path:
+    path = tmp_path / "rows.jsonl"
+    path.write_text("\n".join(map(json.dumps, ROWS)) + "\n\n")
+    return path
+
+
+def test_grading_adds_three_fields_and_keeps_the_rest(
+    file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "out" / "graded.jsonl"
+    commands.grade(file, gold="gold", completion="text", out=out, workers=2)
+    graded = [json.loads(line) for line in out.read_text().splitlines()]
+    assert [row["verdict"] for row in graded] == VERDICTS
+    assert [row["extracted"] for row in graded] == ["18", "19", "0.5", "(x+1)^2", HARD, None, "1", "18"]
+    assert graded[5]["path"] == "no answer"
+    assert graded[6]["path"] == "gold"
+    assert [{k: v for k, v in row.items() if k not in ("extracted", "verdict", "path")} for row in graded] == ROWS
+    printed = capsys.readouterr().out
+    assert "accuracy 0.5000 over 8 rows" in printed
+    assert "8/8" in printed
+    assert list(out.parent.iterdir()) == [out]
+
+
+def test_many_rows_in_order(tmp_path: Path) -> None:
+    file, out = tmp_path / "many.jsonl", tmp_path / "out.jsonl"
+    rows = [{"answer": f"x+{n}", "completion": f"\\boxed{{{n + n % 3}+x}}"} for n in range(700)]
+    file.write_text("\n".join(map(json.dumps, rows)))
+    commands.grade(file, out=out, workers=2)
+    verdicts = [json.loads(line)["verdict"] for line in out.read_text().splitlines()]
+    assert verdicts == ["wrong" if n % 3 else "correct" for n in range(700)]
+
+
+@pytest.mark.parametrize(
+    ("lines", "message"),
+    [
+        ('{"answer": "1"}', r"row 1 has no field 'completion'; its fields: answer"),
+        ('{"answer": "1", "completion": "1"}\n{"completion": "1"}', r"row 2 has no field 'answer'"),
+        ('{"answer": "1", "completion": "1"}\nnot json', r"line 2 is no JSON"),
+        ("[1, 2]", r"line 1 is list, not an object"),
+    ],
+)
+def test_a_bad_row_is_named_and_nothing_half_done_stays(tmp_path: Path, lines: str, message: str) -> None:
+    file, out = tmp_path / "bad.jsonl", tmp_path / "out.jsonl"
+    file.write_text(lines)
+    with pytest.raises(DataError, match=message):
+        commands.grade(file, out=out, workers=1)
+    assert list(tmp_path.iterdir()) == [file]
+
+
+def test_a_missing_file() -> None:
+    with pytest.raises(DataError, match=r"missing.jsonl does not exist"):
+        commands.grade(Path("missing.jsonl"))
+    with pytest.raises(DataError, match=r"missing.jsonl does not exist"):
+        commands.reward(Path("missing.jsonl"), use=["format"])
+
+
+def test_trying_ones_own_function(file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    mine = tmp_path / "mine.py"
+    mine.write_text(
+        "def short(completions, most=20, **kwargs):\n    return [float(len(c) < most) for c in completions]\n"
+    )
+    commands.reward(file, use=[f"{mine}:short"], arg=["most=12"], completion="text", prompt="q", limit=2)
+    printed = capsys.readouterr().out
+    assert "short 0\n" in printed
+    assert "short 1\n" in printed
+    assert "reward/short/mean" in printed
+
+
+def test_rows_with_the_same_prompt_are_one_group(file: Path, tmp_path: Path) -> None:
+    from r1rl.config.rewards import RewardConfig
+    from r1rl.scoring.trial import try_rewards
+
+    mine = tmp_path / "mine.py"
+    mine.write_text("def size(completions):\n    return [float(len(completions))] * len(completions)\n")
+    scored, _ = try_rewards(file, {"size": RewardConfig(use=f"{mine}:size")}, "text", "q", None)
+    assert [group.rewards.tolist() for group in scored] == [[2, 2], [3, 3, 3], [3, 3, 3]]
+
+
+def test_listing_and_mistakes(file: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    commands.reward(names=True)
+    assert "r1rl_rewards.accuracy:accuracy" in capsys.readouterr().out
+    with pytest.raises(RewardError, match=r"give a FILE.jsonl and at least one --reward"):
+        commands.reward(file)
+    with pytest.raises(RewardError, match=r"did you mean 'language'"):
+        commands.reward(file, use=["langage"])
+    with pytest.raises(RewardError, match="is not KEY=VALUE"):
+        commands.reward(file, use=["language"], arg=["target"])
+
+
+@pytest.mark.integration
+def test_on_the_command_line(file: Path, tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "r1rl", "grade", str(file), "--gold", "gold", "--completion", "text"]
+    done = subprocess.run([*command, "--out", str(tmp_path / "o.jsonl")], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert "accuracy 0.5000 over 8 rows" in done.stdout
+    done = subprocess.run([*command[:-1], "nothing"], capture_output=True, text=True, check=False)
+    assert done.returncode == 2
+    assert done.stderr.startswith("r1rl: error:")
+    assert len(done.stderr.splitlines()) == 1
