@@ -53,8 +53,9 @@ def commands() -> list[tuple[str, list[str]]]:
     found = []
     for block in blocks("bash", "sh", "shell", "console"):
         for line in block.text.replace("\\\n", " ").splitlines():
-            for part in re.split(r"\s&&\s|\s\|\s|;\s", line.removeprefix("$ ")):
-                words = shlex.split(part, comments=True)
+            line = re.sub(r"(^|\s)#.*", "", line.removeprefix("$ "))
+            for part in re.split(r"\s&&\s|\s\|\s|;\s", line):
+                words = shlex.split(part)
                 if words:
                     found.append((f"{block}: {part.strip()}", words))
     return found

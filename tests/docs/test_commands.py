@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 import typer
-from documents import ROOT, commands
+from documents import PAGES, ROOT, commands
 from typer.testing import CliRunner
 
 from r1rl.cli import app
@@ -154,3 +154,10 @@ def test_command(place: str, words: list[str], tmp_path: Path) -> None:
 def test_a_subcommand_explains_itself(name: str) -> None:
     shown = CliRunner().invoke(app, [name, "--help"])
     assert shown.exit_code == 0, shown.output
+
+
+def test_every_target_that_a_page_names_exists() -> None:
+    makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
+    targets = set(re.findall(r"^([\w-]+):", makefile, re.MULTILINE))
+    named = {name for page in PAGES for name in re.findall(r"`make ([\w-]+)`", page.read_text(encoding="utf-8"))}
+    assert named <= targets

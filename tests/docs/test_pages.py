@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import dataclasses
 import importlib
 import re
@@ -102,3 +103,13 @@ def test_links_lead_somewhere(page: str, target: str) -> None:
 def test_no_page_names_this_machine() -> None:
     for page in [*DOCS.glob("*.md"), *ROOT.glob("*.md")]:
         assert not re.search(r"/work/|/tmp/|/root/", page.read_text(encoding="utf-8")), page.name
+
+
+@pytest.mark.parametrize("block", blocks("python"), ids=str)
+def test_python_compiles_and_imports_what_there_is(block: Block) -> None:
+    tree = ast.parse(block.text)
+    for node in ast.walk(tree):
+        if isinstance(node, ast.ImportFrom) and (node.module or "").split(".")[0] in ("r1rl", "r1rl_rewards"):
+            module = importlib.import_module(str(node.module))
+            missing = [name.name for name in node.names if not hasattr(module, name.name)]
+            assert not missing, f"{block}: {node.module} has no {missing}"
