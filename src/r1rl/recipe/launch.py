@@ -12,7 +12,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from r1rl.errors import ConfigError, R1Error
+from r1rl.errors import R1Error
 
 _PR_SET_PDEATHSIG = 1
 _POLL_S = 1.0
@@ -24,11 +24,8 @@ def launch_stage(launch: str, config: Path, stage: str) -> None:
     The processes read the run's resolved configuration; they end when this process ends, however it does.
 
     Raises:
-        ConfigError: there is no such launch configuration.
         R1Error: the processes failed; their own messages stand above.
     """
-    if not Path(launch).is_file():
-        raise ConfigError(f"stage {stage}: launch configuration {launch} does not exist (looked from {Path.cwd()})")
     command = [sys.executable, "-m", "accelerate.commands.launch", "--config_file", launch]
     command += ["-m", "r1rl.recipe.launch", str(config), stage]
     child = subprocess.Popen(command, preexec_fn=_end_with_parent())

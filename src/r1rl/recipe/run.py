@@ -57,10 +57,15 @@ class Selection:
     """Run it alone; what it builds on must be done."""
 
     def check(self, nodes: dict[str, Node]) -> None:
-        """Raises ConfigError for a stage that the plan does not have."""
+        """Raises ConfigError for a stage that the plan does not have and for a missing launch configuration."""
         for name in (self.until, self.start, self.only):
             if name is not None and name not in nodes:
                 raise ConfigError(f"no stage is called {name}; the run has {', '.join(nodes)}")
+        for node in nodes.values():
+            if node.launch is not None and not Path(node.launch).is_file():
+                raise ConfigError(
+                    f"stage {node.name}: there is no launch file {node.launch} (looked from {Path.cwd()})"
+                )
 
     def again(self, nodes: dict[str, Node]) -> set[str]:
         """Stages that run even if they are done."""

@@ -73,7 +73,8 @@ def _ask(row: Row, settings: RewriteConfig, key: str | None) -> str | None:
         try:
             with urllib.request.urlopen(request, timeout=settings.timeout_s) as reply:
                 text = json.load(reply)["choices"][0]["message"]["content"]
-            return str(text).strip() or None
+            begin = row["response"][: len(row["response"]) - len(row["response"].lstrip())]
+            return begin + str(text).strip() if str(text).strip() else None  # it still continues the same prompt
         except (urllib.error.URLError, TimeoutError, ValueError, KeyError, IndexError, TypeError):
             if attempt < settings.retries:
                 time.sleep(min(30.0, 2.0**attempt))

@@ -1,0 +1,92 @@
+"""Rewriting by an endpoint: what comes back is verified again, what does not come back is dropped."""
+
+from __future__ import annotations
+
+import json
+import threading
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
+
+import pytest
+
+from r1rl.config import RunConfig
+from r1rl.data.sieve import Sieve
+from r1rl.errors import ConfigError
+from r1rl.stages.rewrite import rewrite
+from r1rl.tracking.console import Console
+
+
+class Endpoint(BaseHTTPRequestHandler):
+    """Answers like an OpenAI-compatible server: well, wrongly, or not at all, by what it is asked."""
+
+    seen: list[dict[str, Any]] = []  # noqa: RUF012 (one server a test)
+
+    def do_POST(self) -> None:
+        body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+        self.seen.append({"path": self.path, "key": self.headers.get("Authorization"), **body})
+        asked = body["messages"][0]["content"]
+        if "What is 1+1?" in asked:
+            return self.reply({"choices": [{"message": {"content": " <think>one and one</think> 2"}}]})
+        if "What is 2+2?" in asked:
+            return self.reply({"choices": [{"message": {"content": " <think>two and two</think> 5"}}]})
+        return self.reply({"error": "overloaded"}, 503)
+
+    def reply(self, value: Any, code: int = 200) -> None:
+        self.send_response(code)
+        self.end_headers()
+        self.wfile.write(json.dumps(value).encode())
+
+    def log_message(self, format: str, *args: Any) -> None:
+        del format, args
+
+
+@pytest.fixture
+def url() -> Iterator[str]:
+    Endpoint.seen = []
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Endpoint)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    yield f"http://127.0.0.1:{server.server_port}/v1"
+    server.shutdown()
+    server.server_close()
+
+
+def config(url: str, **more: Any) -> RunConfig:
+    rewriting = {"url": url, "model": "judge", "retries": 0, "timeout_s": 5, **more}
+    return RunConfig.model_validate({"rewards": {"accuracy": 1.0}, "sample": {"rewrite": rewriting}})
+
+
+def row(question: str, answer: str) -> dict[str, Any]:
+    return {
+        "id": question,
+        "problem": question,
+        "source": "s",
+        "question": question,
+        "answer": answer,
+        "response": f" <think>hm</think> {answer}",
+        "prompt": question,
+        "columns": {},
+        "sample": 0,
+        "tokens": 9,
+        "finish": "stop",
+        "reward": 1.0,
+        "rewards": {"accuracy": 1.0},
+    }
+
+
+def test_rewritten_rows_are_verified_again(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("JUDGE_KEY", "secret")
+    sieve = Sieve([row("What is 1+1?", "2"), row("What is 2+2?", "4"), row("What is 3+3?", "6")])
+    rewrite(sieve, config(url, api_key_env="JUDGE_KEY"), Console(quiet=True))
+    assert [(r["question"], r["dropped"]) for r in sieve.dropped] == [("What is 3+3?", "rewrite")]
+    assert [r["response"] for r in sieve.rows] == [" <think>one and one</think> 2", " <think>two and two</think> 5"]
+    assert sieve.rows[0]["original"] == " <think>hm</think> 2"
+    sieve.verify({"accuracy": 0.5})
+    assert [r["question"] for r in sieve.rows] == ["What is 1+1?"]
+    assert {entry["path"] for entry in Endpoint.seen} == {"/v1/chat/completions"}
+    assert {entry["key"] for entry in Endpoint.seen} == {"Bearer secret"}
+
+
+def test_a_missing_key_is_said_at_once(url: str) -> None:
+    with pytest.raises(ConfigError, match="the environment has no NO_SUCH_KEY"):
+        rewrite(Sieve([]), config(url, api_key_env="NO_SUCH_KEY"), Console(quiet=True))
