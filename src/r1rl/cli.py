@@ -143,6 +143,12 @@ def chat(context: typer.Context) -> None:
     _forward("r1rl.chat.command:chat", context)
 
 
+@app.command(context_settings=FORWARD, add_help_option=False)
+def doctor(context: typer.Context) -> None:
+    """Say whether a configuration fits in memory, or why a run's reward is flat."""
+    _forward("r1rl.doctor.commands:doctor", context)
+
+
 @app.command("config-docs", hidden=True)
 def config_docs() -> None:
     """Print the reference of every configuration key, in Markdown."""

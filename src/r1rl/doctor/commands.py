@@ -1,0 +1,102 @@
+"""``r1rl doctor``: a configuration before the run, or a run folder after it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from r1rl.config import RunConfig, load_config, stage_config, stages_of
+from r1rl.doctor.flat import diagnose
+from r1rl.doctor.memory import GIB, RUNTIME_BYTES, Shape, estimate
+from r1rl.errors import ConfigError
+from r1rl.tracking.console import Console
+from r1rl.tracking.jsonl import read_jsonl
+
+
+def doctor(
+    target: Annotated[Path, typer.Argument(metavar="CONFIG|RUN", help="A YAML file, or a run folder.")],
+    overrides: Annotated[list[str] | None, typer.Argument(metavar="KEY=VALUE")] = None,
+    gpus: Annotated[int, typer.Option(help="Processes, one a GPU; 0 is one process on the CPU.")] = 0,
+    gpu_memory: Annotated[float, typer.Option(help="Memory of each, GiB.")] = 80.0,
+    zero: Annotated[int, typer.Option(help="ZeRO stage; 0 is none.", min=0, max=3)] = 2,
+) -> None:
+    """Say whether a configuration fits in memory, or why a run's reward is flat."""
+    console = Console()
+    if target.is_dir():
+        _run_folder(target, console)
+        return
+    loaded = load_config(target, overrides or ())
+    for name, stage in stages_of(loaded).items():
+        if stage.kind == "grpo":
+            view = stage_config(loaded, name)
+            _memory(name, view, _shape(view, loaded), gpus, gpu_memory, zero if gpus > 1 else 0, console)
+
+
+def _memory(
+    name: str, view: RunConfig, shape: Shape, gpus: int, gpu_memory: float, zero: int, console: Console
+) -> None:
+    parts = estimate(view, shape, max(gpus, 1), zero)
+    runtime = RUNTIME_BYTES["cuda" if gpus else "cpu"]
+    total = sum(p.bytes for p in parts) + runtime
+    rows = [(p.name, p.bytes / GIB, p.knob) for p in parts if p.bytes] + [("libraries", runtime / GIB, "")]
+    how = f"{gpus} GPUs, ZeRO-{zero}" if gpus else "one process"
+    console.table(
+        f"stage {name}: {shape.parameters / 1e6:.4g} M parameters, {how}", ["part", "GiB a rank", "knob"], rows
+    )
+    if not gpus:
+        console.say(f"about {total / GIB:.2f} GiB at the peak")
+    elif total <= gpu_memory * GIB:
+        console.say(f"fits: about {total / GIB:.1f} of {gpu_memory:g} GiB")
+    else:
+        worst = max(parts, key=lambda p: p.bytes)
+        console.say(f"does not fit: about {total / GIB:.1f} of {gpu_memory:g} GiB; first: {worst.knob}")
+
+
+def _shape(view: RunConfig, run: RunConfig) -> Shape:
+    """Of the checkpoint, or of the model that an earlier pretrain stage builds."""
+    plan = stages_of(run)
+    if view.model.path in plan:
+        upstream = stage_config(run, view.model.path)
+        if plan[view.model.path].kind != "pretrain":
+            return _shape(upstream, run)
+        from r1rl.stages.pretrain import VOCABULARY
+
+        m = upstream.pretrain.model
+        sizes = (m.hidden_size, m.layers, m.heads, m.kv_heads, m.hidden_size // m.heads, m.intermediate_size)
+        return _counted(*sizes, VOCABULARY, m.tie_embeddings)
+    from transformers import AutoConfig
+
+    try:
+        config: Any = AutoConfig.from_pretrained(view.model.path, revision=view.model.revision)
+    except (OSError, ValueError) as error:
+        raise ConfigError(f"model.path: cannot read the sizes of {view.model.path!r}: {error}") from error
+    heads = config.num_attention_heads
+    kv_heads = getattr(config, "num_key_value_heads", heads)
+    head_dim = getattr(config, "head_dim", None) or config.hidden_size // heads
+    sizes = (config.hidden_size, config.num_hidden_layers, heads, kv_heads, head_dim, config.intermediate_size)
+    return _counted(*sizes, config.vocab_size, config.tie_word_embeddings)
+
+
+def _counted(
+    hidden: int, layers: int, heads: int, kv_heads: int, head_dim: int, intermediate: int, vocabulary: int, tied: bool
+) -> Shape:
+    block = 2 * hidden * (heads + kv_heads) * head_dim + 3 * hidden * intermediate + 2 * hidden
+    parameters = layers * block + hidden * vocabulary * (1 if tied else 2)
+    return Shape(parameters, hidden, layers, heads, kv_heads, head_dim, intermediate, vocabulary)
+
+
+def _run_folder(folder: Path, console: Console) -> None:
+    found = False
+    for file in sorted(folder.glob("**/metrics.jsonl")):
+        rows = [row for row in read_jsonl(file) if "reward/mean" in row]
+        if not rows:
+            continue
+        found = True
+        causes = diagnose(rows)
+        console.say(f"{file.parent}: {len(rows)} steps; " + ("nothing known to be wrong" if not causes else "found:"))
+        for cause in causes:
+            console.say(f"  - {cause}")
+    if not found:
+        raise ConfigError(f"{folder} has no metrics of a grpo stage; give a run folder or a configuration")

@@ -1,0 +1,95 @@
+"""Memory of one rank, by part, before anything is started. Imports no torch.
+
+Sizes follow from how the parts are held (ZeRO: arXiv 1910.02054, section 3): N parameters, float32 master weights and
+two averages of AdamW, sharded or not; activations from the shapes of a transformer block.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from r1rl.config import RunConfig
+from r1rl.config.derived import derive
+
+GIB = 2**30
+RUNTIME_BYTES = {"cpu": 0.45 * GIB, "cuda": 1.0 * GIB}
+"""Interpreter and libraries; on a GPU its context and workspaces."""
+
+
+@dataclass(frozen=True, slots=True)
+class Shape:
+    """A decoder-only transformer."""
+
+    parameters: int
+    hidden: int
+    layers: int
+    heads: int
+    kv_heads: int
+    head_dim: int
+    intermediate: int
+    vocabulary: int
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """Bytes of one part, and the key that changes it most."""
+
+    name: str
+    bytes: float
+    knob: str
+
+
+def estimate(run: RunConfig, shape: Shape, ranks: int, stage: int) -> list[Part]:
+    """Peak memory of one rank of a grpo stage.
+
+    Args:
+        run: the configuration as that stage sees it.
+        ranks: processes that share the model's state.
+        stage: of ZeRO; 0 is one process or DDP.
+    """
+    trained = _lora_parameters(run, shape) if run.model.lora else shape.parameters
+    low = 2 if run.model.dtype == "bfloat16" and stage else 4  # without DeepSpeed, weights stay in float32
+    state, gradient = (ranks if stage >= 1 else 1), (ranks if stage >= 2 else 1)
+    weight = ranks if stage >= 3 else 1
+    master = 4 * trained / state if stage else 0
+    copies = 2 if ranks > 1 and not stage else 1  # DDP's buckets
+    reference = 4 * shape.parameters / weight if run.grpo.beta > 0 and not run.model.lora else 0
+    replica = 4 * shape.parameters if stage >= 3 and run.rollout.engine == "torch" else 0
+    return [
+        Part("weights", low * shape.parameters / weight + master, "ZeRO-3 shards them: launch/accelerate/zero3.yaml"),
+        Part("gradients", 4 * copies * trained / gradient, "ZeRO-2 shards them: launch/accelerate/zero2.yaml"),
+        Part("optimizer", 8 * trained / state, "ZeRO-1 shards it; model.lora makes it small"),
+        Part("reference", reference, "grpo.beta: 0 needs none; model.lora needs no copy"),
+        Part("engine's copy", replica, "rollout.engine: vllm on GPUs of its own"),
+        *_passes(run, shape),
+    ]
+
+
+def _passes(run: RunConfig, shape: Shape) -> list[Part]:
+    """Activations and the cache; the learner and the embedded engine take turns, so the larger one counts."""
+    width = 2 if run.model.dtype == "bfloat16" else 4
+    tokens = max(run.grpo.tokens_per_microbatch, derive(run).max_sequence_tokens)
+    tokens = min(tokens, derive(run).max_tokens_per_step)
+    block = 8 * shape.hidden + 2 * (shape.heads + shape.kv_heads) * shape.head_dim + 4 * shape.intermediate
+    kept = shape.hidden if run.model.gradient_checkpointing else block
+    blocks = tokens * width * (kept * shape.layers + (block if run.model.gradient_checkpointing else 0))
+    chunk = min(run.grpo.logprob_chunk, tokens)
+    logits = 4 * chunk * shape.vocabulary * 4
+    sequences = min(run.rollout.max_concurrent, derive(run).completions_per_step)
+    token = 2 * shape.layers * shape.kv_heads * shape.head_dim * width
+    growing = 1.5 if run.rollout.engine == "torch" else 0  # a copy
+    cache = growing * sequences * derive(run).max_sequence_tokens * token
+    learner_first = blocks + logits >= cache
+    return [
+        Part("activations", blocks if learner_first else 0, "grpo.tokens_per_microbatch, model.gradient_checkpointing"),
+        Part("logits of a chunk", logits if learner_first else 0, "grpo.logprob_chunk"),
+        Part("key-value cache", 0 if learner_first else cache, "rollout.max_concurrent, rollout.max_new_tokens"),
+    ]
+
+
+def _lora_parameters(run: RunConfig, shape: Shape) -> int:
+    assert run.model.lora is not None
+    attention = (shape.heads + 2 * shape.kv_heads) * shape.head_dim + 3 * shape.hidden
+    attention += shape.heads * shape.head_dim + shape.hidden
+    feed_forward = 3 * (shape.hidden + shape.intermediate)
+    return run.model.lora.rank * shape.layers * (attention + feed_forward)
