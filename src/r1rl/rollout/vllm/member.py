@@ -65,7 +65,7 @@ class Member:
 
     def end(self) -> None:
         if self.process is not None:
-            self.process.kill()
+            self.process.stop()
         self.client.close()
 
 

@@ -56,6 +56,15 @@ class ServerProcess:
         """Its exit status, or None while it runs."""
         return self._process.poll() if self._process else None
 
+    def stop(self) -> None:
+        """Ask it to end, so that it frees its shared memory; past :data:`STOP_S`, or stopped, it is killed."""
+        if self._process is None:
+            return
+        self._process.terminate()
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            self._process.wait(STOP_S)
+        self.kill()
+
     def kill(self) -> None:
         """End the whole group, stopped members included."""
         if self._process is None:
