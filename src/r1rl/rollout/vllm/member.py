@@ -87,7 +87,7 @@ class Keeper(threading.Thread):
             state = self.member.state
             try:
                 steps[state]()
-            except EngineError as error:
+            except (EngineError, OSError) as error:  # the latter where its process cannot be started
                 self.pool.down(self.member, str(error))
 
     def _start(self) -> None:
