@@ -1,0 +1,97 @@
+"""Runs that are killed at any moment and started again end as if nothing had happened."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from safetensors.torch import load_file
+
+ROOT = Path(__file__).parents[2]
+SETTINGS = [
+    "pretrain.tokens=3000", "pretrain.model.hidden_size=32", "pretrain.model.layers=1", "pretrain.batch_tokens=512",
+    "grpo.steps=6", "grpo.checkpoint_every=1", "grpo.eval_every=0", "rollout.prompts=4", "rollout.group_size=4",
+    "rollout.max_new_tokens=24", "data.eval.held_out.args.size=4", "data.train.sums.args.size=200", "threads=1",
+    "evaluate.samples=1", "scoring.workers=1",
+]  # fmt: skip
+
+
+def command(folder: Path) -> list[str]:
+    config = ROOT / "configs" / "tiny" / "zero.yaml"
+    return [sys.executable, "-m", "r1rl.grpo", "--config", str(config), *SETTINGS, f"output_dir={folder}"]
+
+
+def begin(folder: Path) -> subprocess.Popen[bytes]:
+    return subprocess.Popen(
+        command(folder), env=os.environ | {"OMP_NUM_THREADS": "1"}, start_new_session=True,
+        stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+    )  # fmt: skip
+
+
+def finish(folder: Path) -> None:
+    process = begin(folder)
+    output, _ = process.communicate(timeout=240)
+    assert process.returncode == 0, output.decode()[-3000:]
+
+
+def steps(folder: Path) -> list[int]:
+    file = folder / "tiny-zero" / "zero" / "metrics.jsonl"
+    return [json.loads(line)["step"] for line in file.read_text().splitlines()] if file.exists() else []
+
+
+def kill_at(folder: Path, step: int, after: float, number: int = signal.SIGKILL) -> int:
+    """Start the run, wait until ``step`` steps are logged and ``after`` seconds more, then signal it."""
+    process = begin(folder)
+    deadline = time.monotonic() + 120
+    while process.poll() is None and len(steps(folder)) < step and time.monotonic() < deadline:
+        time.sleep(0.01)
+    time.sleep(after)
+    if process.poll() is None:
+        (os.killpg if number == signal.SIGKILL else os.kill)(process.pid, number)
+    process.communicate(timeout=120)
+    return process.returncode
+
+
+def same_end(folder: Path, whole: Path) -> None:
+    ours, theirs = (load_file(f / "tiny-zero" / "zero" / "model" / "model.safetensors") for f in (folder, whole))
+    assert ours.keys() == theirs.keys()
+    assert all((ours[name] == theirs[name]).all() for name in ours)
+    assert steps(folder) == list(range(1, 7))
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory):
+    """The uninterrupted run."""
+    folder = tmp_path_factory.mktemp("whole")
+    finish(folder)
+    return folder
+
+
+@pytest.mark.integration
+@pytest.mark.timeout(600)
+def test_three_kills_and_a_polite_end_change_nothing(whole, tmp_path):
+    for step, after in ((1, 0.0), (2, 0.03), (3, 0.1)):
+        assert kill_at(tmp_path, step, after) == -signal.SIGKILL
+    assert kill_at(tmp_path, 4, 0.0, signal.SIGTERM) in (75, 0)
+    finish(tmp_path)
+    same_end(tmp_path, whole)
+
+
+@pytest.mark.slow
+@pytest.mark.integration
+@pytest.mark.timeout(1800)
+def test_twenty_kills_at_random_moments_change_nothing(whole, tmp_path):
+    rng = random.Random(0)
+    for kill in range(20):
+        folder = tmp_path / str(kill // 4)  # four kills a run, so that the run also comes to its end five times
+        kill_at(folder, rng.randint(0, 5), rng.random() * 0.3)
+        if kill % 4 == 3:
+            finish(folder)
+            same_end(folder, whole)
