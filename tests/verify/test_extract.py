@@ -28,10 +28,16 @@ CASES = {
     "<answer>The answer is 42.</answer>": "42",
     "<answer>(1 + 2) * 3</answer>": "(1 + 2) * 3",
     "<answer>unclosed 3": "3",
+    "<answer>Janet makes $18 at the market every day.</answer>": "$18",
+    "<answer>18 square feet per hour</answer>": "18 square feet per hour",
     # 3. GSM8K
     "Janet sells 9.\n#### 18": "18",
     "#### 1,234": "1,234",
     "#### $18 \nmore": "$18",
+    "#### 18 duck eggs": "18 duck eggs",
+    "#### Step 3: sum up\nThe answer is 5.": "5",
+    "#### 2. Sum up\nThat makes 7": "7",
+    "a: 5\nb: 6": "6",
     # 4. stated
     "A: 18": "18",
     "Answer: 7 apples": "7 apples",

@@ -20,7 +20,9 @@ from r1rl.verify.structure import Items, Leaf, Matrix, Node, Relation, Sets, is_
 from r1rl.verify.units import factor, split_unit
 
 _FLIPPED = {"<": ">", ">": "<", "<=": ">=", ">=": "<=", "=": "=", "!=": "!="}
-_TIME = re.compile(r"[0-9]{1,2}:[0-5][0-9](?::[0-5][0-9])?")
+_TIME = re.compile(
+    r"0?([0-9]{1,2}:[0-5][0-9](?::[0-5][0-9])?)\s*(?:\\text\{)?\s*(?:([ap])\.?\s?m\.?)?\}?", re.IGNORECASE
+)
 _RATIO = re.compile(r"[0-9]+(?:\s*(?::|\\colon)\s*[0-9]+)+")
 _BASED = re.compile(r"\(?([0-9A-Za-z]{1,200})\)?_\{?\s*([0-9]{1,2})\s*\}?")
 _LETTER = re.compile(r"(?<!\\)(?<![a-zA-Z])[a-zA-Z]")
@@ -313,12 +315,14 @@ def _scale(gold: str, gold_unit: str, answer: str, unit: str) -> sympy.Expr | No
 
 
 def _times(gold: str, answer: str) -> bool | None:
-    """Times of day, as ``12:00``, are only themselves."""
-    if not _TIME.fullmatch(gold) and not _TIME.fullmatch(answer):
+    """Times of day, as ``12:00`` or ``3:45 PM``, are only themselves; the half of the day may be left out."""
+    ours, theirs = _TIME.fullmatch(gold), _TIME.fullmatch(answer)
+    if not ours and not theirs:
         return None
-    if _TIME.fullmatch(gold) and _TIME.fullmatch(answer):
-        return gold.lstrip("0") == answer.lstrip("0")
-    return None if _RATIO.fullmatch(answer) else False
+    if ours and theirs:
+        halves = {half.lower() for half in (ours[2], theirs[2]) if half}
+        return ours[1] == theirs[1] and len(halves) < 2
+    return None if _RATIO.fullmatch(answer) and not (ours and ours[2]) else False
 
 
 def _ratios(gold: str, answer: str) -> bool | None:

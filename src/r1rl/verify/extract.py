@@ -3,8 +3,8 @@ r"""Where the final answer stands in a completion.
 The order, first match wins, looking only at what follows the last ``</think>``:
 
 1. the last ``\boxed{…}`` or ``\fbox{…}`` with balanced braces;
-2. the last ``<answer>…</answer>`` (a convention of 3 or 4 inside it is followed);
-3. the rest of the line after the last ``####`` (GSM8K);
+2. the last ``<answer>…</answer>`` (in prose inside it, by 3, 4 or 6);
+3. the rest of the line after the last ``####`` (GSM8K), unless it reads as a Markdown heading;
 4. the last ``A: …``, ``Answer: …`` at the start of a line, or ``answer is …``;
 5. the whole text, where it is one bare expression;
 6. the last number, with the arithmetic it stands in (``1 - 1/e`` is not read as 1).
@@ -22,13 +22,14 @@ MAX_ANSWER = 2_000
 
 _TAIL = 20_000
 _MAX_BOXES = 64
+_FEW_WORDS = 4
+"""Words that may stand with a number as its unit; with more of them it is a sentence."""
 _BOX = re.compile(r"\\(?:boxed|fbox)\s*\{")
+_HEADING = re.compile(r"[0-9]{1,2}[.)]\s|[^\W\d_]{2,}")  # "#### 2. Sum up" is Markdown
 _BRACE = re.compile(r"\\[\\{}]|[{}]")
 _FENCE = re.compile(r"^[ \t]*```", re.MULTILINE)
-_COLON = re.compile(
-    r"^[ \t>*_#-]*(?:final[ \t]+)?(?:answer|a)[ \t*_]*[::][ \t*_]*(\S.*)$", re.IGNORECASE | re.MULTILINE
-)
-_ANSWER_IS = re.compile(r"\banswer[ \t*_]+is[ \t*_]*[::]?[ \t*_]*(\S.*)$", re.I | re.M)
+_COLON = re.compile(r"^[ \t>*_#-]*(?:(?i:final)[ \t]+)?(?:(?i:answer)|A)[ \t*_]*[:：][ \t*_]*(\S.*)$", re.MULTILINE)
+_ANSWER_IS = re.compile(r"\b(?i:answer)[ \t*_]+is[ \t*_]*[:：]?[ \t*_]*(\S.*)$", re.MULTILINE)
 _INLINE_MATH = re.compile(r"\$\$?([^$\n]{1,500})\$\$?|\\\(([^\n]{1,500}?)\\\)|\\\[([^\n]{1,500}?)\\\]")
 _SENTENCE_END = re.compile(r"[.!?](?=\s|$)(?<!\d\.(?=\d))")
 _WORD = re.compile(r"[^\W\d_]{2,}")
@@ -109,13 +110,14 @@ def _last_tag(text: str) -> str | None:
     if start < 0:
         return None
     content = text[start + len("<answer>") : stop].strip()
-    return _last_hashes(content) or _last_stated(content) or content
+    prose = _last_expression(content) if _words(content) > _FEW_WORDS else None
+    return _last_hashes(content) or _last_stated(content) or prose or content
 
 
 def _last_hashes(text: str) -> str | None:
     _, hashes, rest = text.rpartition("####")
-    line = rest.strip().partition("\n")[0].strip()
-    return line or None if hashes else None
+    line = rest.strip(" \t").partition("\n")[0].strip()
+    return line if hashes and line and not _HEADING.match(line) and _words(line) <= _FEW_WORDS else None
 
 
 def _last_stated(text: str) -> str | None:
@@ -130,7 +132,7 @@ def _last_stated(text: str) -> str | None:
         return next(group for group in math.groups() if group is not None).strip()
     end = _SENTENCE_END.search(sentence)
     sentence = (sentence[: end.start()] if end else sentence).strip(" \t*_`.")
-    if _words(sentence) > 5:
+    if _words(sentence) > _FEW_WORDS:
         return _last_expression(sentence) or sentence
     return sentence or None
 
