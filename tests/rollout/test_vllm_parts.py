@@ -187,6 +187,18 @@ def test_a_deadline_names_rank_and_phase_and_prints_stacks(capfd: pytest.Capture
     assert "test_vllm_parts.py" in printed
 
 
+def test_a_deadline_reaches_a_job_that_ignores_interrupts() -> None:
+    import signal
+
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        with pytest.raises(EngineError), deadline(0.2, "syncing"):
+            threading.Event().wait(10)
+        assert signal.getsignal(signal.SIGINT) is signal.SIG_IGN
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
 def test_a_deadline_kept_changes_nothing() -> None:
     with deadline(5, "quick"):
         pass

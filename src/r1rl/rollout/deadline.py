@@ -27,6 +27,9 @@ def deadline(seconds: float, phase: str, rank: int = 0, grace_s: float = GRACE_S
         EngineError: the time was up; names the rank and the phase.
     """
     watch = _Watch(seconds, f"rank {rank}: {phase} took more than {seconds:g} s", grace_s)
+    ignored = _is_main() and signal.getsignal(signal.SIGINT) is signal.SIG_IGN
+    if ignored:  # as for a job that a shell started in the background: the interrupt would be lost
+        signal.signal(signal.SIGINT, signal.default_int_handler)
     watch.start()
     try:
         yield
@@ -36,6 +39,12 @@ def deadline(seconds: float, phase: str, rank: int = 0, grace_s: float = GRACE_S
         raise
     finally:
         watch.done.set()
+        if ignored:
+            signal.signal(signal.SIGINT, signal.SIG_IGN)
+
+
+def _is_main() -> bool:
+    return threading.current_thread() is threading.main_thread()
 
 
 class _Watch(threading.Thread):
