@@ -13,6 +13,7 @@ denominators, of either sign.
 from __future__ import annotations
 
 import math
+import re
 from fractions import Fraction
 from functools import lru_cache
 from typing import Any
@@ -25,6 +26,8 @@ from r1rl.verify.expression import MAX_LOG10, Undecided, Unparsable, log10, read
 from r1rl.verify.notation import with_products
 
 MAX_NODES = 600
+_DROPPED = re.compile(r"'|[0-9]\s*_")
+"""Primes, and indices of numbers."""
 MAX_PRECISION = 40_000
 """Most digits a difference is evaluated to."""
 MIN_PRECISION = 300
@@ -57,8 +60,8 @@ def parse_expression(text: str) -> Any:
 
 def _parse_with_grammar(text: str) -> Any:
     """The same through the grammar for all of LaTeX: an unevaluated tree first, whose size is bounded."""
-    if "'" in text:  # the grammar drops primes, and with them a difference
-        raise Unparsable("prime")
+    if _DROPPED.search(text):  # by the grammar, and with them a difference
+        raise Unparsable("prime or base")
     try:
         tree = _Grammar(is_real=True).parse(with_products(text))
     except (MemoryError, RecursionError, Unparsable):

@@ -64,7 +64,7 @@ class Comparison:
             return self._matched(self._distinct(gold.items), self._distinct(answer.items))
         if gold.kind == "tuple":
             return gold.brackets == "()" and self._in_order(gold.items, answer.items)
-        return self._matched(gold.items, answer.items)
+        return answer.brackets in ("", "()") and self._matched(gold.items, answer.items)
 
     def _in_order(self, gold: tuple[Node, ...], answer: tuple[Node, ...]) -> bool:
         return len(gold) == len(answer) and all(self.equal(g, a) for g, a in zip(gold, answer, strict=True))

@@ -23,7 +23,7 @@ import r1rl
 from r1rl.errors import R1Error
 from r1rl.verify.sandbox_host import FORBIDDEN_EXIT, receive, send
 
-_LAUNCH = "import sys; from r1rl.verify.sandbox_host import main; main(sys.argv[1:])"
+_LAUNCH = "import sys; sys.path.append(sys.argv[1]); from r1rl.verify.sandbox_host import main; main(sys.argv[2:])"
 _START_S = 120.0
 _CONTROL_S = 30.0
 """Longest wait for the host to fork or bury a worker; milliseconds unless the machine is starved."""
@@ -73,16 +73,14 @@ class _Host:
         self._lock = threading.Lock()
         self._ready = False
         self._control, theirs = socket.socketpair()
-        root = str(Path(r1rl.__file__).parents[1])
-        paths = [root, *filter(None, [os.environ.get("PYTHONPATH")])]
+        root = str(Path(r1rl.__file__).parents[1])  # where it is found even if it was not installed
         with theirs:
             self._process = subprocess.Popen(
-                [sys.executable, "-P", "-c", _LAUNCH, str(theirs.fileno()), *preload],
+                [sys.executable, "-P", "-c", _LAUNCH, root, str(theirs.fileno()), *preload],
                 pass_fds=[theirs.fileno()],
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.DEVNULL,
                 start_new_session=True,
-                env={**os.environ, "PYTHONPATH": os.pathsep.join(paths)},
             )
 
     @property

@@ -19,6 +19,7 @@ _MEMBER = re.compile(r"\\in(?![a-zA-Z])")
 _SEPARATOR = re.compile(r",|;|(?<![a-zA-Z\\])(?:and|or)(?![a-zA-Z])")
 _OPERATOR = re.compile(r"\\(?:le|ge|ne|approx|equiv)(?![a-zA-Z])|<=|>=|!=|[<>=]")
 _OPERATOR_NAMES = {"\\le": "<=", "\\ge": ">=", "\\ne": "!=", "!=": "!=", "\\approx": "=", "\\equiv": "="}
+_THOUSANDS = re.compile(r"[+-]?[0-9]{1,3}(?:,[0-9]{3})+(?:\.[0-9]+)?")
 _PLUS_MINUS = re.compile(r"\\(pm|mp)(?![a-zA-Z])")
 _MATRIX = re.compile(r"\\begin\s*\{([pbBv]?matrix|array)\}(?:\s*\{[lcr|]*\})?(.*)\\end\s*\{\1\}", re.DOTALL)
 _ROW = re.compile(r"\\\\")
@@ -86,7 +87,7 @@ def parse(text: str) -> Node:
     if relation is not None:
         return relation
     parts = _split(text, _SEPARATOR)
-    if len(parts) > 1:
+    if len(parts) > 1 and not _THOUSANDS.fullmatch(text):
         return _list(parts)
     return _single(text)
 
