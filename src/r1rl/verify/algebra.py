@@ -1,7 +1,7 @@
 r"""Are two expressions equal? Exactly where that is decidable, never within a tolerance.
 
-Runs in a sandbox worker only. Text reaches sympy through latex2sympy's grammar, as a tree that is not evaluated; the
-tree's size is bounded before anything in it is computed.
+Runs in a sandbox worker only. ``expression`` reads what answers are mostly made of, in bounded steps; the rest of LaTeX
+is left to latex2sympy's grammar (math-verify's parser), as a tree whose size is bounded before anything is computed.
 
 How two numbers are compared: rationals exactly; other algebraic numbers by evaluating their difference to more digits
 than the root separation bound of Burnikel, Funke, Mehlhorn, Schirra and Schmitt (Algorithmica 55, 2009) lets a

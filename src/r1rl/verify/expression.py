@@ -55,7 +55,7 @@ _INVERSES: dict[str, Callable[..., sympy.Expr]] = {
 _MANY: dict[str, Callable[..., sympy.Expr]] = {
     "max": sympy.Max, "min": sympy.Min, "gcd": lambda *a: sympy.gcd_list(a), "lcm": lambda *a: sympy.lcm_list(a),
 }  # fmt: skip
-_BRACKETS = {"(": ")", "[": "]", "{": "}", "\\lfloor": "\\rfloor", "\\lceil": "\\rceil", "\\{": "\\}"}
+_BRACKETS = {"(": ")", "[": "]", "{": "}", "\\lfloor": "\\rfloor", "\\lceil": "\\rceil"}
 _WRAPPERS: dict[str, Callable[[sympy.Expr], sympy.Expr]] = {
     "|": sympy.Abs, "\\|": sympy.Abs, "\\lfloor": sympy.floor, "\\lceil": sympy.ceiling,
 }  # fmt: skip
