@@ -48,6 +48,7 @@ def steps(folder: Path) -> list[int]:
 
 def kill_at(folder: Path, step: int, after: float, number: int = signal.SIGKILL) -> int:
     """Start the run, wait until ``step`` steps are logged and ``after`` seconds more, then signal it."""
+    step = max(step, len(steps(folder)) + 1)  # of this start: a signal before it trains has its usual effect
     process = begin(folder)
     deadline = time.monotonic() + 120
     while process.poll() is None and len(steps(folder)) < step and time.monotonic() < deadline:
