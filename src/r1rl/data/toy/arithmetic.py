@@ -104,7 +104,11 @@ def document(rng: random.Random) -> tuple[str, str]:
 
 def problems(split: str, size: int, seed: int = 0) -> list[dict[str, Any]]:
     """Distinct rows with ``question`` and ``answer`` from the ``train`` or the ``test`` split."""
-    rng = random.Random(f"{split}/{seed}")
+    return draw_problems(random.Random(f"{split}/{seed}"), split, size)
+
+
+def draw_problems(rng: random.Random, split: str, size: int) -> list[dict[str, Any]]:
+    """The first ``size`` distinct rows of ``split`` that ``rng`` comes upon."""
     rows: dict[str, dict[str, Any]] = {}
     while len(rows) < size:
         terms = draw_terms(rng)

@@ -12,7 +12,7 @@ import random
 from collections.abc import Callable
 from typing import Any
 
-from r1rl.data.toy.arithmetic import PROMPT, draw_terms, expression, guess, is_held_out, question
+from r1rl.data.toy.arithmetic import PROMPT, draw_problems, draw_terms, expression, guess, is_held_out, question
 
 LANGUAGES = ("en", "zh")
 THEN = {"en": " then", "zh": " 然后"}
@@ -129,14 +129,7 @@ def answer_request(rng: random.Random, deed: str, name: str, manner: str, bare: 
 
 def problems(split: str, size: int, seed: int = 0) -> list[dict[str, Any]]:
     """Distinct rows with ``question`` and ``answer``: sums of the ``train`` or the ``test`` split."""
-    rng = random.Random(f"sums/{split}/{seed}")
-    rows: dict[str, dict[str, Any]] = {}
-    while len(rows) < size:
-        terms = draw_terms(rng)
-        asked = question(terms)
-        if is_held_out(asked) == (split == "test"):
-            rows[asked] = {"question": asked, "answer": str(sum(terms))}
-    return list(rows.values())
+    return draw_problems(random.Random(f"sums/{split}/{seed}"), split, size)
 
 
 def requests(split: str, size: int, seed: int = 0) -> list[dict[str, Any]]:
