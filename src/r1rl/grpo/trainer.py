@@ -31,7 +31,7 @@ from r1rl.rollout.collect import Rollouts, completion_seeds
 from r1rl.rollout.engine import Engine, Request
 from r1rl.scoring import Scorer
 from r1rl.stages.evaluate import evaluate
-from r1rl.tracking import build_tracker
+from r1rl.tracking import Tracker, build_tracker
 from r1rl.tracking.console import Console, Progress
 from r1rl.types import Group, SamplingParams
 
@@ -92,18 +92,7 @@ class GRPOTrainer:
         cfg = self.config
         train, held_out = self._problems()
         state, checkpoint = self._find_checkpoint()
-        learner = Learner(
-            self.policy,
-            cfg.grpo,
-            self.accelerator,
-            dtype=cfg.model.dtype,
-            temperature=cfg.rollout.temperature,
-            max_length=cfg.rollout.max_new_tokens,
-            total_updates=derive(cfg).total_updates,
-            seed=cfg.seed,
-            resume=checkpoint,
-            interrupted=lambda: self.interrupt.anywhere(learner.backend.gather),
-        )
+        learner = self._learner(checkpoint)
         rollout = self._resume(state, checkpoint, learner)
         last: Metrics = {}
         with contextlib.ExitStack() as owned:
@@ -117,14 +106,7 @@ class GRPOTrainer:
             if cfg.data.difficulty is not None and state.step == 0:
                 train.by_source = self._filter(train, engine, scorer)
             progress = owned.enter_context(self.console.progress("training", total=cfg.grpo.steps, done=state.step))
-            tracker = build_tracker(
-                cfg.tracking,
-                self.folder,
-                f"{cfg.name}/{self.folder.name}",
-                cfg.model_dump(mode="json"),
-                resume_step=state.step or None,
-                is_main=self.accelerator.is_main_process,
-            )
+            tracker = self._tracker(state)
             owned.callback(tracker.close)
             loop = Loop(
                 cfg=cfg.grpo,
@@ -152,6 +134,33 @@ class GRPOTrainer:
         self.policy.save(self.folder / "model", write=self.accelerator.is_main_process)
         self.accelerator.wait_for_everyone()
         return last
+
+    def _learner(self, checkpoint: Path | None) -> Learner:
+        cfg = self.config
+        learner = Learner(
+            self.policy,
+            cfg.grpo,
+            self.accelerator,
+            dtype=cfg.model.dtype,
+            temperature=cfg.rollout.temperature,
+            max_length=cfg.rollout.max_new_tokens,
+            total_updates=derive(cfg).total_updates,
+            seed=cfg.seed,
+            resume=checkpoint,
+            interrupted=lambda: self.interrupt.anywhere(learner.backend.gather),
+        )
+        return learner
+
+    def _tracker(self, state: RunState) -> Tracker:
+        cfg = self.config
+        return build_tracker(
+            cfg.tracking,
+            self.folder,
+            f"{cfg.name}/{self.folder.name}",
+            cfg.model_dump(mode="json"),
+            resume_step=state.step or None,
+            is_main=self.accelerator.is_main_process,
+        )
 
     def _problems(self) -> tuple[ProblemSets, ProblemSets]:
         data = self.config.data
