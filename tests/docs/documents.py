@@ -15,6 +15,9 @@ PAGES = [
     if path.is_file()
 ]
 
+PROGRAMS = ("r1rl", "make", "python", "python3", "pip", "pytest", "accelerate", "wandb", "trackio", "tensorboard")
+"""What a command in a sentence, or in a block without a language, begins with."""
+
 
 @dataclass(frozen=True)
 class Block:
@@ -49,16 +52,46 @@ def _blocks(page: Path) -> Iterator[Block]:
 
 
 def commands() -> list[tuple[str, list[str]]]:
-    """Every command of the shell blocks, as (place, words): comments gone, continued lines joined."""
-    found = []
-    for block in blocks("bash", "sh", "shell", "console"):
-        for line in block.text.replace("\\\n", " ").splitlines():
-            line = re.sub(r"(^|\s)#.*", "", line.removeprefix("$ "))
-            for part in re.split(r"\s&&\s|\s\|\s|;\s", line):
-                words = shlex.split(part)
-                if words:
-                    found.append((f"{block}: {part.strip()}", words))
-    return found
+    """Every command of the pages and of the configurations' headers, each once, as (place, words)."""
+    found: dict[tuple[str, ...], str] = {}
+    for place, line in [*_shell_lines(), *_inline(), *_headers()]:
+        line = re.sub(r"(^|\s)#.*", "", line.removeprefix("$ "))
+        for part in re.split(r"\s&&\s|\s\|\s|;\s", line):
+            if words := shlex.split(part):
+                found.setdefault(tuple(words), f"{place}: {' '.join(words)}")
+    return [(place, list(words)) for words, place in found.items()]
+
+
+def shell_blocks() -> list[Block]:
+    """Fenced blocks of shell commands; one without a language is one if it begins like one."""
+    plain = [block for block in blocks("") if block.text.split()[0] in PROGRAMS]
+    return blocks("bash", "sh", "shell", "console") + plain
+
+
+def _shell_lines() -> Iterator[tuple[str, str]]:
+    for block in shell_blocks():
+        yield from ((str(block), line) for line in _joined(block.text))
+
+
+def _inline() -> Iterator[tuple[str, str]]:
+    """Commands within sentences; the name of a command alone is none."""
+    for page in PAGES:
+        for number, line in enumerate(page.read_text(encoding="utf-8").splitlines(), 1):
+            for code in re.findall(r"`([^`]+)`", line):
+                words = code.split()
+                if words[1:] and words[0] in PROGRAMS and words[1:] not in (["run"], ["check"], ["report"], ["launch"]):
+                    yield f"{page.name}:{number}", code
+
+
+def _headers() -> Iterator[tuple[str, str]]:
+    for path in sorted((ROOT / "configs").rglob("*.yaml")):
+        text = "\n".join(re.findall(r"^#   (.*)", path.read_text(encoding="utf-8"), re.MULTILINE))
+        where = str(path.relative_to(ROOT))
+        yield from ((where, line) for line in _joined(text) if line.split()[:1] and line.split()[0] in PROGRAMS)
+
+
+def _joined(text: str) -> list[str]:
+    return re.sub(r"\\\n\s*", " ", text).splitlines()
 
 
 def links() -> list[tuple[str, str]]:

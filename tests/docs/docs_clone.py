@@ -1,0 +1,65 @@
+"""A clone as a new user has it, whose demo takes seconds: the pages' commands run in it word for word."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import yaml
+from documents import ROOT, blocks
+
+from r1rl.config.merge import deep_merge
+from r1rl.config.source import read_yaml
+
+LINKED = ("Makefile", "README.md", "benchmarks", "docs", "launch", "pyproject.toml", "rewards", "src", "tests")
+SMALL = {
+    "pretrain": {
+        "tokens": 20000,
+        "model": {"hidden_size": 32, "layers": 2, "heads": 4, "kv_heads": 2, "intermediate_size": 64},
+    },
+    "data": {"eval": {"held_out": {"args": {"size": 4}}}},
+    "rollout": {"prompts": 2, "group_size": 4, "max_new_tokens": 16},
+    "evaluate": {"samples": 2},
+    "grpo": {"steps": 2},
+}
+ROWS = [
+    {"prompt": "2+3?", "completion": "<think>2+3=5</think><answer>5</answer>", "answer": "5"},
+    {"prompt": "2+3?", "completion": "<think>2+3=6</think><answer>6</answer>", "answer": "5"},
+]
+
+
+def build(folder: Path) -> Path:
+    """The repository in ``folder``, its demo run by ``make demo``, and what the pages' examples take for granted."""
+    for name in LINKED:
+        (folder / name).symlink_to(ROOT / name)
+    (folder / ".venv").symlink_to(sys.prefix)
+    shutil.copytree(ROOT / "configs", folder / "configs")
+    demo = folder / "configs/tiny/zero.yaml"
+    demo.write_text(yaml.safe_dump(deep_merge(read_yaml(demo)[0], SMALL), sort_keys=False))
+    shell(["make", "demo", "-o", ".venv/.installed"], folder)  # as if installed: pip would ask the network
+    _examples(folder)
+    return folder
+
+
+def shell(words: list[str], folder: Path) -> str:
+    """What the command prints; it must succeed."""
+    env = {name: value for name, value in os.environ.items() if not name.startswith(("MAKE", "MFLAGS"))}
+    env["OMP_NUM_THREADS"] = "1"
+    done = subprocess.run(words, cwd=folder, env=env, capture_output=True, text=True, timeout=200)
+    assert done.returncode == 0, f"{' '.join(words)}\n{done.stdout}\n{done.stderr}"
+    return done.stdout
+
+
+def _examples(folder: Path) -> None:
+    runs = folder / "runs"
+    for name in ("zero-seed0", "zero-seed1", "tiny-r1"):
+        shutil.copytree(runs / "tiny-zero", runs / name)
+    (runs / "tiny-r1/zero").rename(runs / "tiny-r1/r1")
+    for name in ("samples.jsonl", "completions.jsonl"):
+        (folder / name).write_text("".join(json.dumps(row) + "\n" for row in ROWS))
+    shown = [block.text for block in blocks("python") if block.text.startswith("# my_rewards.py")]
+    (folder / "my_rewards.py").write_text("\n".join(shown))
