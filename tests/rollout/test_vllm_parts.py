@@ -13,9 +13,10 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from r1rl.config.model import TinyModelConfig
+from r1rl.config.model import LoraConfig, ModelConfig, TinyModelConfig
 from r1rl.errors import EngineError
-from r1rl.model.load import Policy
+from r1rl.model.forward import PackedTokens, PolicyForward
+from r1rl.model.load import Policy, load_policy
 from r1rl.rollout.deadline import deadline
 from r1rl.rollout.engine import Request
 from r1rl.rollout.vllm.check import SyncCheck, SyncError
@@ -50,7 +51,7 @@ def test_buckets_hold_every_tensor_once_and_within_their_size(lengths: list[int]
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 def test_weights_arrive_as_they_left(policy: Policy, dtype: torch.dtype) -> None:
     folder = SharedFolder()
-    shared = SharedWeights.write(PolicyWeights(policy.model, dtype), 3, folder.path, bucket_bytes=4096)
+    shared = SharedWeights.write(PolicyWeights(policy, dtype), 3, folder.path, bucket_bytes=4096)
     requests = list(shared.requests())
     assert len(requests) > 1
     read = {}
@@ -64,6 +65,37 @@ def test_weights_arrive_as_they_left(policy: Policy, dtype: torch.dtype) -> None
     assert all(torch.equal(read[name], p.detach().to(dtype)) for name, p in wanted.items())
     folder.close()
     assert not folder.path.exists()
+
+
+def test_weights_come_from_where_the_optimizer_keeps_them(policy: Policy) -> None:
+    """Sharded and mixed-precision backends hand out whole weights by ``gather``; the model's own are not up to date."""
+    whole = {name: p.detach() + 1 for name, p in policy.model.named_parameters()}
+    source = PolicyWeights(Policy(policy.model, policy.tokenizer, gather=lambda: iter(whole.items())), torch.bfloat16)
+    assert [m.name for m in source.metadata()] == [name for name, _ in source]
+    assert all(torch.equal(tensor, whole[name].bfloat16()) for name, tensor in source)
+
+
+def test_adapters_travel_merged(tmp_path: Path) -> None:
+    pytest.importorskip("peft", reason="adapters need peft: pip install 'r1rl[lora]'")
+    torch.manual_seed(0)
+    tokenizer = build_tokenizer(documents("arithmetic", seed=-1), 200)
+    shape = TinyModelConfig(hidden_size=32, layers=2, heads=2, kv_heads=1, intermediate_size=64)
+    Policy(build_model(shape, tokenizer), tokenizer).save(tmp_path)
+    cfg = ModelConfig(path=str(tmp_path), lora=LoraConfig(rank=2))
+    trained = load_policy(cfg, torch.device("cpu"))
+    with torch.no_grad():
+        for name, parameter in trained.model.named_parameters():
+            if "lora_" in name:
+                parameter.normal_()
+    plain = load_policy(ModelConfig(path=str(tmp_path)), torch.device("cpu"))
+    read = dict(PolicyWeights(trained, torch.float32))
+    assert read.keys() == {m.name for m in PolicyWeights(trained, torch.float32).metadata()}
+    assert read.keys() == dict(plain.model.named_parameters()).keys(), "the engine's model has no adapters"
+    plain.model.load_state_dict(read, strict=False)
+    tokens = PackedTokens.build([list(range(12))], [1], torch.device("cpu"))
+    with torch.no_grad():
+        served, learned = (PolicyForward(p.model, 1.0, 64, None)(tokens)[0] for p in (plain, trained))
+    torch.testing.assert_close(served, learned, rtol=1e-4, atol=1e-4)
 
 
 def test_folders_of_dead_processes_are_swept(tmp_path: Path) -> None:

@@ -124,6 +124,37 @@ def test_a_stale_output_head_is_caught(running, monkeypatch: pytest.MonkeyPatch)
     engine.sync(402)
 
 
+def test_trained_adapters_are_served_merged(tmp_path: Path) -> None:
+    from r1rl.rollout.vllm.build import build
+    from r1rl.stages.pretrain import build_model, build_tokenizer, documents
+
+    pytest.importorskip("peft", reason="adapters need peft: pip install 'r1rl[lora]'")
+    tokenizer = build_tokenizer(documents("arithmetic", seed=-1), 500)
+    shape = TinyModelConfig(hidden_size=64, layers=2, heads=2, kv_heads=1, intermediate_size=128)
+    Policy(build_model(shape, tokenizer), tokenizer).save(tmp_path)
+    cfg = RunConfig.model_validate(
+        {
+            "model": {"path": str(tmp_path), "lora": {"rank": 4}},
+            "rollout": {"engine": "vllm", "max_new_tokens": 24, "vllm": {"kv_cache_gb": 1}},
+        }
+    )
+    policy = load_policy(cfg.model, torch.device("cpu"))
+    engine = build(cfg, policy)
+    try:
+        for version in range(3):
+            with torch.no_grad():
+                for name, parameter in policy.model.named_parameters():
+                    if "lora_" in name:
+                        parameter.add_(torch.randn_like(parameter), alpha=0.05)
+            engine.sync(version)
+            requests = problems(policy, version)
+            completions = [c for group in engine.generate(requests, PARAMS) for c in group]
+            served = np.concatenate([c.logps for c in completions])
+            assert np.abs(learner_logps(policy, requests, completions, "float32") - served).mean() <= 1e-4
+    finally:
+        engine.close()
+
+
 def change(policy: Policy, size: float) -> None:
     with torch.no_grad():
         for parameter in policy.model.parameters():

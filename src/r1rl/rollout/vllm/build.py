@@ -57,7 +57,7 @@ def build_colocated(cfg: RunConfig, policy: Policy) -> Engine:
             f"rollout.vllm.tensor_parallel {vllm.tensor_parallel} does not divide the run's {ranks} processes"
         )
     kind = transfer(cfg, on_gpu)
-    source = PolicyWeights(policy.model, DTYPES[cfg.model.dtype])
+    source = PolicyWeights(policy, DTYPES[cfg.model.dtype])
     carriers: dict[str, Callable[[], Carrier]] = {
         "shm": lambda: SharedMemoryCarrier(source, vllm.bucket_mb * MB, writes=True),
         "ipc": lambda: ipc(source, vllm.bucket_mb * MB),
@@ -153,7 +153,7 @@ def build_served(cfg: RunConfig, policy: Policy) -> Engine:
     """A pool of servers: those under ``urls``, or as many as ``servers`` says, started here by the first rank."""
     vllm, on_gpu = cfg.rollout.vllm, policy.model.device.type == "cuda"
     rank, ranks = place()
-    source = PolicyWeights(policy.model, DTYPES[cfg.model.dtype])
+    source = PolicyWeights(policy, DTYPES[cfg.model.dtype])
     kind = transfer(cfg, on_gpu)
     members: list[Member] = []
     carriers: dict[str, Callable[[], Carrier]] = {

@@ -1,4 +1,4 @@
-"""The learner's weights on their way out: gathered layer by layer, cut into buckets, written to shared memory."""
+"""The learner's weights on their way out: gathered one by one, cut into buckets, written to shared memory."""
 
 from __future__ import annotations
 
@@ -7,17 +7,18 @@ import shutil
 import tempfile
 import weakref
 from collections.abc import Iterator
-from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
-from itertools import groupby
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from r1rl.errors import EngineError
-from r1rl.model.lora import adapted, merged
+from r1rl.model.lora import adapted
+
+if TYPE_CHECKING:
+    from r1rl.model.load import Policy
 
 BACKEND = "r1rl_shm"
 """Name of the worker's side with vLLM's factory."""
@@ -35,53 +36,31 @@ class Meta(NamedTuple):
 
 
 class PolicyWeights:
-    """The policy's parameters under their checkpoint names, in the engine's precision; each iteration reads anew.
+    """:meth:`Policy.weights` in the engine's precision; each iteration reads anew.
 
     Has the methods of vLLM's ``WeightSource``, so vLLM's own trainer engines take it too. Under ZeRO-3 every rank
-    iterates in step: a layer is gathered whole, handed out and freed. Tied parameters come once, adapters merged
+    iterates in step: a parameter is gathered whole, handed out and freed. Tied parameters come once, adapters merged
     into the layers they belong to.
     """
 
-    def __init__(self, model: nn.Module, dtype: torch.dtype) -> None:
-        self.model, self.dtype = model, dtype
+    def __init__(self, policy: Policy, dtype: torch.dtype) -> None:
+        self.policy, self.dtype = policy, dtype
 
     def metadata(self) -> list[Meta]:
-        if adapted(self.model):
-            with _gathered(list(self.model.parameters())):
-                return [Meta(name, self.dtype, tuple(value.shape)) for name, value in merged(self.model)]
+        """In the order of the iteration; gathers nothing."""
+        if adapted(self.policy.model):
+            return [Meta(name, self.dtype, tuple(value.shape)) for name, value in self.policy.weights()]
         return [
-            Meta(name, self.dtype, tuple(getattr(p, "ds_shape", p.shape))) for name, p in self.model.named_parameters()
+            Meta(name, self.dtype, tuple(getattr(p, "ds_shape", p.shape)))
+            for name, p in self.policy.model.named_parameters()
         ]
 
     def __iter__(self) -> Iterator[tuple[str, Tensor]]:
-        if adapted(self.model):
-            with _gathered(list(self.model.parameters())):
-                yield from ((name, value.detach().to(self.dtype)) for name, value in merged(self.model))
-            return
-        for _, members in groupby(self.model.named_parameters(), key=lambda pair: _layer(pair[0])):
-            group = list(members)
-            with _gathered([p for _, p in group]):
-                for name, parameter in group:
-                    yield name, parameter.detach().to(self.dtype)
+        for name, tensor in self.policy.weights():
+            yield name, tensor.detach().to(self.dtype)
 
     def held_names(self) -> None:
         """Every rank holds everything."""
-
-
-def _layer(name: str) -> str:
-    """The part of a name up to its first number: one group a layer."""
-    parts = name.split(".")
-    numbered = next((i for i, part in enumerate(parts) if part.isdigit()), None)
-    return name if numbered is None else ".".join(parts[: numbered + 1])
-
-
-def _gathered(parameters: list[nn.Parameter]) -> AbstractContextManager[Any]:
-    if not any(hasattr(p, "ds_id") for p in parameters):
-        return nullcontext()
-    from deepspeed.zero import GatheredParameters
-
-    context: AbstractContextManager[Any] = GatheredParameters(parameters)
-    return context
 
 
 @dataclass(frozen=True, slots=True)
