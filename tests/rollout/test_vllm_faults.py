@@ -156,6 +156,43 @@ def test_a_wrong_weight_version_is_not_trained_on(pool: Pool, clean) -> None:
     all_ready(pool)
 
 
+def test_a_sync_that_ends_under_a_wrong_version_is_caught_and_mended(pool: Pool, clean, monkeypatch) -> None:
+    failures, first = pool.counts["server_failures"], pool.members[0].client
+    finish = first.finish_weight_update
+    with monkeypatch.context() as patch:
+        patch.setattr(first, "finish_weight_update", lambda version: finish("999"))
+        pool.sync(pool.version + 1)
+    assert pool.counts["server_failures"] == failures + 1
+    assert "serves weight version 999" in pool.members[0].problem
+    assert pool.members[1].version == pool.version
+    assert run(pool) == clean
+    all_ready(pool)
+
+
+def test_what_nobody_waits_for_any_more_is_aborted(pool: Pool, clean) -> None:
+    class Enough(Exception): ...
+
+    def stop(index: int, completions: object) -> None:
+        raise Enough
+
+    prompt = tuple(pool.policy.tokenizer.encode("User: What is 1 + 5?\nAssistant:"))
+    short = Request(Problem("short", prompt, ""), completion_seeds(0, 1, 0, 0, 1))
+    long = [Request(Problem(str(i), prompt, ""), completion_seeds(0, 2, 0, i, 16)) for i in range(12)]
+    failures = pool.counts["server_failures"]
+    with pytest.raises(Enough):
+        pool.generate([*long, short], PARAMS, stop)
+    until(lambda: all(running(m.client.url) == 0 for m in pool.members), 2)
+    assert run(pool) == clean
+    assert pool.counts["server_failures"] == failures
+
+
+def running(url: str) -> float:
+    """Sequences that a server says it is working on or has waiting."""
+    lines = httpx.get(f"{url}/metrics").text.splitlines()
+    names = ("vllm:num_requests_running{", "vllm:num_requests_waiting{")
+    return sum(float(line.split()[-1]) for line in lines if line.startswith(names))
+
+
 def test_without_any_server_left_the_run_waits_for_one(pool: Pool, clean) -> None:
     strike(pool, signal.SIGKILL, 0)
     strike(pool, signal.SIGKILL, 1)

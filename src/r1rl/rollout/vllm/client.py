@@ -39,9 +39,13 @@ class Client:
             base_url=self.url, headers=headers, limits=httpx.Limits(max_connections=None), trust_env=False
         )
 
-    def generate(self, prompt: Sequence[int], sampling: dict[str, Any], salt: str) -> list[Answer]:
-        """``sampling["n"]`` completions. Cached prefixes are shared among requests of the same ``salt`` only."""
-        body = {"token_ids": list(prompt), "sampling_params": sampling, "cache_salt": salt}
+    def generate(self, prompt: Sequence[int], sampling: dict[str, Any], salt: str, name: str) -> list[Answer]:
+        """``sampling["n"]`` completions. Cached prefixes are shared among requests of the same ``salt`` only.
+
+        Args:
+            name: of the request, unique; :meth:`abort` takes it.
+        """
+        body = {"request_id": name, "token_ids": list(prompt), "sampling_params": sampling, "cache_salt": salt}
         choices = self._post("/inference/v1/generate", body, self.request_s)["choices"]
         try:
             return [_answer(choice) for choice in sorted(choices, key=lambda c: int(c["index"]))]
@@ -79,9 +83,10 @@ class Client:
     def resume(self) -> None:
         self._post("/resume", None, self.sync_s)
 
-    def abort_all(self) -> None:
-        """End everything that is running."""
-        self._post("/abort_requests", {}, self.sync_s)
+    def abort(self, names: Sequence[str], timeout_s: float) -> None:
+        """End these requests, wherever they are; each is answered with what it has so far."""
+        if names:  # none would be all of them
+            self._post("/abort_requests", {"request_ids": [f"generate-tokens-{n}" for n in names]}, timeout_s)
 
     def init_weight_transfer_engine(self, init_info: dict[str, Any]) -> None:
         self._post("/init_weight_transfer_engine", {"init_info": init_info}, self.sync_s)

@@ -7,6 +7,7 @@ import threading
 from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from uuid import uuid4
 
 from r1rl.rollout.engine import Request
 from r1rl.types import Completion, SamplingParams
@@ -39,7 +40,10 @@ class Job:
         self.finished.put(error)
 
     def done(self, index: int) -> bool:
-        return self.over or self.results[index] is not None
+        return self.over or self.answered(index)
+
+    def answered(self, index: int) -> bool:
+        return self.results[index] is not None
 
 
 @dataclass(slots=True)
@@ -49,6 +53,8 @@ class Task:
     job: Job
     index: int
     attempts: int = 0
+    name: str = field(default_factory=lambda: uuid4().hex)
+    """What servers know it by."""
 
     @property
     def request(self) -> Request:
@@ -80,6 +86,15 @@ class TaskQueue:
                 del tasks[i]
                 return True
         return False
+
+    def withdraw(self, job: Job) -> dict[str, list[str]]:
+        """Nobody wants a job's answers any more: names of its requests that are running, by member."""
+        self.waiting = deque(task for task in self.waiting if task.job is not job)
+        return {
+            member: names
+            for member, tasks in self.running.items()
+            if (names := [task.name for task in tasks if task.job is job and not job.answered(task.index)])
+        }
 
     def again(self, tasks: Sequence[Task]) -> list[Task]:
         """Put unanswered tasks back in front; returns those that were put back."""

@@ -76,7 +76,8 @@ class Pool:
     def generate(
         self, requests: Sequence[Request], params: SamplingParams, on_finish: OnFinish | None = None
     ) -> list[list[Completion]]:
-        """May be called from several threads at once, and while :meth:`sync` runs.
+        """May be called from several threads at once, and while :meth:`sync` runs. What is still running when
+        ``on_finish`` raises is aborted.
 
         Raises:
             EngineError: no server is left, a group failed ``max_attempts`` times, or the deadline passed.
@@ -95,6 +96,7 @@ class Pool:
         finally:
             job.over = True
             self.counts["duplicates"] += job.duplicates
+            self._withdraw(job)
         return [completions or [] for completions in job.results]
 
     def sync(self, version: int) -> None:
@@ -276,6 +278,7 @@ class Pool:
                     task.request.problem.prompt_ids,
                     sampling(task.request, task.job.params, self.policy.eos_ids, self.cfg.seeded),
                     str(member.version),
+                    task.name,
                 )
                 completions = self._read(task, answers)
             except RefusedError as error:
@@ -317,13 +320,24 @@ class Pool:
             read.append(completion(self.policy, self.eos_ids, ids, logps, finish, spans, self.version))
         return read
 
+    def _withdraw(self, job: Job) -> None:
+        """Have servers stop what is still running of a job that ended early."""
+        with self._changed:
+            running = self._tasks.withdraw(job)
+        for member in self.members:
+            try:
+                member.client.abort(running.get(member.name, ()), self.cfg.probe_timeout_s)
+            except (EngineError, RuntimeError) as error:  # it costs that server's time, and no more
+                log.info("%s: requests that nobody needs go on: %s", member.name, error)
+
     def _leave(self, member: Member, task: Task) -> None:
         with self._changed:
             self._tasks.leave(member.name, task)
 
     def _again(self, member: Member, task: Task, error: Exception) -> None:
         """A request failed: have the server probed before it gets another, and ask elsewhere."""
-        if self.closing.is_set():
+        if self.closing.is_set() or task.job.over:
+            self._leave(member, task)
             return
         with self._changed:
             if not self._tasks.leave(member.name, task):
