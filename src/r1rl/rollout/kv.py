@@ -91,7 +91,10 @@ class Decode:
         self.longest = longest
         self.rows_B = torch.arange(len(lengths_B), device=lengths_B.device)
         places = torch.arange(longest, device=lengths_B.device)
-        self.mask_B11P = (places[None] <= lengths_B[:, None])[:, None, None]
+        beyond_BP = places[None] > lengths_B[:, None]
+        self.bias_B11P = torch.zeros(beyond_BP.shape, device=lengths_B.device).masked_fill_(beyond_BP, -torch.inf)[
+            :, None, None
+        ]
 
     def attend(self, layer: int, q_BHTD: Tensor, k_BKTD: Tensor, v_BKTD: Tensor, scale: float) -> Tensor:
         keys, values = self.layers[layer]
@@ -99,14 +102,29 @@ class Decode:
         values[self.rows_B, :, self.at_B] = v_BKTD[:, :, 0].to(values.dtype)
         batch, heads, _, width = q_BHTD.shape
         kv_heads = keys.shape[1]
-        out = F.scaled_dot_product_attention(
-            q_BHTD.reshape(batch, kv_heads, heads // kv_heads, width),
+        q_BKGD = q_BHTD.reshape(batch, kv_heads, heads // kv_heads, width)
+        kernel = _two_products if q_BHTD.dtype == torch.float32 and not q_BHTD.is_cuda else _one_kernel
+        out = kernel(
+            q_BKGD,
             keys[:, :, : self.longest].to(q_BHTD.dtype),
             values[:, :, : self.longest].to(q_BHTD.dtype),
-            attn_mask=self.mask_B11P,
-            scale=scale,
+            self.bias_B11P.to(q_BHTD.dtype),
+            scale,
         )
         return out.reshape(batch, 1, heads, width)
+
+
+def _one_kernel(q_BKGD: Tensor, k_BKPD: Tensor, v_BKPD: Tensor, bias_B11P: Tensor, scale: float) -> Tensor:
+    return F.scaled_dot_product_attention(q_BKGD, k_BKPD, v_BKPD, attn_mask=bias_B11P, scale=scale)
+
+
+def _two_products(q_BKGD: Tensor, k_BKPD: Tensor, v_BKPD: Tensor, bias_B11P: Tensor, scale: float) -> Tensor:
+    """For the CPU, whose fused kernel is made for many queries a sequence: a quarter faster for caches of up to a few
+    hundred positions, as fast for longer ones."""
+    batch, kv_heads, group, _ = q_BKGD.shape
+    bias = bias_B11P[:, 0].repeat_interleave(kv_heads, 0).expand(-1, group, -1)
+    scores = torch.baddbmm(bias, q_BKGD.flatten(0, 1), k_BKPD.flatten(0, 1).transpose(1, 2), alpha=scale)
+    return torch.bmm(scores.softmax(-1), v_BKPD.flatten(0, 1)).view(batch, kv_heads, group, -1)
 
 
 def _grow(x_BKPD: Tensor, capacity: int) -> Tensor:

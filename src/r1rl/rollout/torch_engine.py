@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from r1rl.model.attention import positions
+from r1rl.model.decode import fused_body
 from r1rl.model.load import Policy, body_and_head, softcap
 from r1rl.rollout.engine import OnFinish, Request
 from r1rl.rollout.kv import Prefill, Slots
@@ -85,6 +86,7 @@ class _Generation:
         self.engine, self.requests, self.params, self.on_finish = engine, requests, params, on_finish
         self.model, self.tokenizer = engine.policy.model, engine.policy.tokenizer
         self.body, self.head = body_and_head(self.model)
+        self.fused = fused_body(self.model, engine.autocast)
         self.device = self.model.device
         self.eos = frozenset(engine.policy.eos_ids)
         self.waiting: deque[int] = deque(i for i, r in enumerate(requests) if r.seeds)
@@ -139,11 +141,14 @@ class _Generation:
     def _decode(self) -> None:
         """One token for every row."""
         at = self.slots.lengths
-        ids = torch.tensor([row.token_ids[-1] for row in self.rows], device=self.device)[:, None]
-        hidden_B1E = self.body(
-            input_ids=ids, position_ids=at[:, None], layout=self.slots.step(), use_cache=False
-        ).last_hidden_state
-        self._take(self.rows, self._logits(hidden_B1E[:, 0]))
+        ids = torch.tensor([row.token_ids[-1] for row in self.rows], device=self.device)
+        layout = self.slots.step()
+        if self.fused is not None:
+            hidden_BE = self.fused(ids, at, layout)
+        else:
+            passed = self.body(input_ids=ids[:, None], position_ids=at[:, None], layout=layout, use_cache=False)
+            hidden_BE = passed.last_hidden_state[:, 0]
+        self._take(self.rows, self._logits(hidden_BE))
 
     def _logits(self, hidden_BE: Tensor) -> Tensor:
         return softcap(self.head(hidden_BE), self.model)
