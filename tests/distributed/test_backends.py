@@ -94,6 +94,20 @@ def test_two_processes_follow_one_and_take_over_from_each_other(backend, single,
         _same(replay(back, Accelerator(cpu=True)), expected, HALF)
 
 
+@pytest.mark.timeout(600)
+@pytest.mark.parametrize("backend", ["ddp", pytest.param("zero2", marks=needs_deepspeed)])
+def test_adapters_and_recomputed_activations_on_two_processes(backend, model, rollouts, launch, tmp_path):
+    config = {"lora": {"rank": 3}, "gradient_checkpointing": True}
+    grpo = {"beta": 0.05, "lr": 1e-2, "tokens_per_microbatch": 80}
+    one, two = (Job(str(model), rollouts[:6], str(tmp_path / name), grpo, config, save_after=3) for name in "12")
+    expected = replay(one, Accelerator(cpu=True))
+    (tmp_path / "jobs.json").write_text(json.dumps([asdict(two)]))
+    launch(backend, SCRIPT, str(tmp_path / "jobs.json"))
+    _same(json.loads((tmp_path / "2.json").read_text()), expected)
+    _same_weights(two.out, one.out, 1e-4)
+    assert all(".lora_" in name for name in torch.load(f"{two.out}.weights.pt", weights_only=True))
+
+
 def test_one_process_resumes_bit_for_bit(single, tmp_path):
     for name, (job, expected) in single.items():
         again = Job(job.model, job.rollouts, str(tmp_path / name), job.grpo, first=HALF, resume=job.out + "-checkpoint")

@@ -25,7 +25,7 @@ from r1rl.grpo.reference import AdaptersOff, FrozenCopy, Reference, frozen
 from r1rl.grpo.schedule import learning_rate
 from r1rl.grpo.shards import read_tensors
 from r1rl.model.forward import PackedTokens, PolicyForward
-from r1rl.model.load import DTYPES, Policy
+from r1rl.model.load import DTYPES, Policy, train_mode
 from r1rl.model.lora import adapted
 
 ADAM, REFERENCE, WEIGHTS = "adam", "reference", "weights"
@@ -82,6 +82,7 @@ class Learner:
         autocast = None if dtype == "float32" else DTYPES[dtype]
         forward = PolicyForward(policy.model, temperature, cfg.logprob_chunk, autocast)
         start = frozen(forward) if cfg.beta > 0 and not adapted(policy.model) else None
+        train_mode(forward)
         if resume is not None:
             load_weights(policy, resume)
         optimizer = torch.optim.AdamW(

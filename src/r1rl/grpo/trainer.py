@@ -75,7 +75,7 @@ class GRPOTrainer:
         self.console = console or Console(quiet=not config.tracking.console)
         self.checkpoints = Checkpoints(self.folder / "checkpoints", config.grpo.keep_checkpoints, self.console.say)
         self.interrupt = Interrupt()
-        self.policy = load_policy(config.model, self.accelerator.device)
+        self.policy = load_policy(config.model, self.accelerator.device, adapters_seed=config.seed)
         self.params = SamplingParams(
             config.rollout.max_new_tokens, config.rollout.temperature, stop=tuple(config.rollout.stop)
         )
@@ -237,6 +237,7 @@ class GRPOTrainer:
 
     def _resume(self, state: RunState, checkpoint: Path | None, learner: Learner) -> Rollout | None:
         """Load everything but the weights; returns the rollout that the run was learning from, if any."""
+        torch.manual_seed(self.config.seed * 1_000_003 + self.accelerator.process_index)  # for dropout
         if checkpoint is None:
             return None
         learner.load(checkpoint, state.learner)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,7 +14,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, P
 from r1rl.config.model import ModelConfig
 from r1rl.errors import ModelError
 from r1rl.model.attention import Packed, positions, register
-from r1rl.model.lora import adapted, add_adapters, merged, quantization
+from r1rl.model.lora import adapted, add_adapters, keep_layout, merged, quantization
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 
@@ -56,8 +57,12 @@ class Policy:
         """The model, or one without adapters to take the merged weights' names and configuration from."""
         if not adapted(self.model):
             return self.model
+        config = copy.deepcopy(self.model.config)
+        vars(config).pop("quantization_config", None)
         with torch.device("meta"):
-            return type(self.model)(self.model.config)
+            plain = type(self.model)(config)
+        plain.generation_config = self.model.generation_config
+        return plain
 
 
 def load_tokenizer(cfg: ModelConfig) -> PreTrainedTokenizerBase:
@@ -79,16 +84,19 @@ def load_tokenizer(cfg: ModelConfig) -> PreTrainedTokenizerBase:
     return tokenizer
 
 
-def load_policy(cfg: ModelConfig, device: torch.device) -> Policy:
+def load_policy(cfg: ModelConfig, device: torch.device, adapters_seed: int | None = 0) -> Policy:
     """Open ``cfg.path`` with r1rl's attention, float32 weights, on ``device``.
+
+    Args:
+        adapters_seed: draws the adapters of ``cfg.lora``; None opens the model without, for stages that do not train.
 
     Raises:
         ModelError: the checkpoint cannot be opened, or its architecture does what r1rl does not know.
     """
     tokenizer = load_tokenizer(cfg)
     model = load_model(cfg, device)
-    if cfg.lora is not None:
-        add_adapters(model, cfg.lora)
+    if cfg.lora is not None and adapters_seed is not None:
+        add_adapters(model, cfg.lora, adapters_seed)
     if cfg.gradient_checkpointing:
         model.gradient_checkpointing_enable({"use_reentrant": False})
     if model.get_output_embeddings().weight.shape[0] < len(tokenizer):
@@ -109,13 +117,23 @@ def load_model(cfg: ModelConfig, device: torch.device) -> PreTrainedModel:
             trust_remote_code=cfg.trust_remote_code,
             dtype=torch.float32,
             attn_implementation=register(),
-            quantization_config=quantization(cfg.lora),
+            quantization_config=quantization(cfg.lora, DTYPES[cfg.dtype]),
         )
     except (OSError, ValueError, ImportError, KeyError) as error:
         raise ModelError(f"cannot open the model {cfg.path!r}: {_first_line(error)}") from error
+    keep_layout(model)
     check_architecture(model)
     model.to(device)  # type: ignore[arg-type]
     return model
+
+
+def train_mode(model: nn.Module) -> None:
+    """Training mode, without which transformers ignores gradient checkpointing, but with no dropout except the
+    adapters': a policy that computes something else than it sampled with is off-policy from the first update."""
+    model.train()
+    for name, module in model.named_modules():
+        if isinstance(module, nn.Dropout) and ".lora_dropout." not in name:
+            module.p = 0.0
 
 
 def body_and_head(model: PreTrainedModel) -> tuple[nn.Module, nn.Module]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import importlib.util
 from collections.abc import Iterator
 from typing import Any
 
@@ -16,8 +17,11 @@ from r1rl.errors import ModelError
 _BASE = ".base_layer"
 
 
-def add_adapters(model: PreTrainedModel, cfg: LoraConfig) -> None:
+def add_adapters(model: PreTrainedModel, cfg: LoraConfig, seed: int) -> None:
     """Freeze ``model`` and give it trainable float32 adapters; it computes the same function until they are trained.
+
+    Args:
+        seed: draws the first factor; the second one starts at 0.
 
     Raises:
         ModelError: peft is not installed, or no layer has one of the names in ``target_modules``.
@@ -31,7 +35,9 @@ def add_adapters(model: PreTrainedModel, cfg: LoraConfig) -> None:
         task_type="CAUSAL_LM",
     )
     try:
-        model.add_adapter(config)
+        with torch.random.fork_rng():
+            torch.manual_seed(seed)
+            model.add_adapter(config)
     except ValueError as error:
         raise ModelError(f"model.lora.target_modules: {str(error).splitlines()[0]}") from error
 
@@ -62,33 +68,50 @@ def merged(model: nn.Module) -> Iterator[tuple[str, Tensor]]:
         if base and owner in layers:
             layer: Any = layers[owner]
             delta = sum(layer.get_delta_weight(a) for a in layer.active_adapters) if rest == "weight" else 0
-            yield f"{owner}.{rest}", value + delta
+            yield f"{owner}.{rest}", _plain(layer, value) + delta
         elif not any(name.startswith(f"{owner}.lora_") for owner in layers):
             yield name, value.detach()
 
 
-def quantization(cfg: LoraConfig | None) -> Any:
-    """transformers' settings for QLoRA (arXiv 2305.14314), None without it. Not proven: it needs CUDA.
+def _plain(layer: Any, value: Tensor) -> Tensor:
+    """A base layer's weight or bias as numbers, whether or not it is held in 4 bits."""
+    if value.is_floating_point():
+        return value
+    from peft.utils.integrations import dequantize_module_weight
+
+    return dequantize_module_weight(layer.get_base_layer())
+
+
+def quantization(cfg: LoraConfig | None, compute: torch.dtype) -> Any:
+    """transformers' settings for QLoRA (arXiv 2305.14314), None without it.
+
+    Args:
+        compute: precision of the matrix products with the 4-bit weights.
 
     Raises:
-        ModelError: no CUDA, or bitsandbytes is not installed.
+        ModelError: bitsandbytes is not installed.
     """
     if cfg is None or not cfg.quantize:
         return None
-    if not torch.cuda.is_available():
-        raise ModelError("model.lora.quantize: bitsandbytes' 4-bit layers need CUDA; leave it off on this machine")
-    try:
-        import bitsandbytes  # noqa: F401
-    except ImportError as error:
-        raise ModelError("model.lora.quantize needs bitsandbytes: pip install bitsandbytes") from error
+    if importlib.util.find_spec("bitsandbytes") is None:
+        raise ModelError("model.lora.quantize needs bitsandbytes: pip install bitsandbytes, or leave it off")
     from transformers import BitsAndBytesConfig
 
     return BitsAndBytesConfig(
         load_in_4bit=True,
         bnb_4bit_quant_type="nf4",
         bnb_4bit_use_double_quant=True,
-        bnb_4bit_compute_dtype=torch.bfloat16,
+        bnb_4bit_compute_dtype=compute,
     )
+
+
+def keep_layout(model: nn.Module) -> None:
+    """Keep bitsandbytes from laying 4-bit weights out anew when a CPU first samples with them: it cannot compute
+    gradients through that layout, nor can the weights be merged from it."""
+    layer: Any
+    for layer in model.modules():
+        if hasattr(layer, "support_avx512bf16_for_cpu"):
+            layer.support_avx512bf16_for_cpu = False
 
 
 def _peft() -> Any:

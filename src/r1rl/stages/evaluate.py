@@ -48,7 +48,7 @@ def run(ctx: StageContext) -> StageResult:
         raise ConfigError(
             f"evaluate.reward: {cfg.evaluate.reward!r} is none of the rewards of stage {ctx.name} ({known})"
         )
-    policy = load_policy(cfg.model, ctx.accelerator.device)
+    policy = load_policy(cfg.model, ctx.accelerator.device, adapters_seed=None)
     engine = build_engine(cfg, policy)
     metrics: dict[str, float] = {}
     saved: dict[str, Any] = {}

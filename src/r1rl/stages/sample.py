@@ -39,7 +39,7 @@ _WAITING = 16
 def run(ctx: StageContext) -> StageResult:
     """Sample ``model.path`` on ``data.train`` and sift the samples; a run that was killed goes on where it was."""
     cfg = ctx.config
-    policy = load_policy(cfg.model, ctx.accelerator.device)
+    policy = load_policy(cfg.model, ctx.accelerator.device, adapters_seed=None)
     held_out = load_problems(cfg.data.eval, cfg.data.prompt, policy.tokenizer)
     train = load_problems(cfg.data.train, cfg.data.prompt, policy.tokenizer)
     problems = ensure_disjoint(train, held_out, cfg.data.on_overlap).problems
