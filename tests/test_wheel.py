@@ -11,6 +11,8 @@ from pathlib import Path
 
 import pytest
 
+from small_demo import SMALL
+
 pytestmark = pytest.mark.integration
 
 ROOT = Path(__file__).parents[1]
@@ -19,17 +21,6 @@ def short(completions, **kwargs):
     """1 for less than 40 characters."""
     return [float(len(text) < 40) for text in completions]
 '''
-SMALL = (
-    "pretrain.tokens=20000",
-    "pretrain.model={hidden_size: 32, layers: 2, heads: 4, kv_heads: 2, intermediate_size: 64}",
-    "data.eval.held_out.args={split: test, size: 4, seed: 2}",
-    "rollout.prompts=2",
-    "rollout.group_size=4",
-    "rollout.max_new_tokens=16",
-    "evaluate.samples=2",
-    "grpo.steps=2",
-    "rewards.short.use=mine.py:short",
-)
 
 
 def run(*command: object, cwd: Path) -> str:
@@ -70,7 +61,7 @@ def test_it_runs_elsewhere_with_a_reward_of_the_user(built: dict[str, Path], tmp
     python = env / "bin/python"
     where = run(python, "-c", "import r1rl; print(r1rl.__file__)", cwd=tmp_path)
     assert where.startswith(str(site))
-    run(python, "-m", "r1rl", "run", "zero.yaml", *SMALL, cwd=tmp_path)
+    run(python, "-m", "r1rl", "run", "zero.yaml", *SMALL, "rewards.short.use=mine.py:short", cwd=tmp_path)
     assert "reward/short/mean" in (tmp_path / "runs/tiny-zero/zero/metrics.jsonl").read_text()
     run(python, "-m", "r1rl", "report", "runs/tiny-zero", "--out", "page.html", cwd=tmp_path)
     assert "reward/short/mean" in (tmp_path / "page.html").read_text()

@@ -12,20 +12,11 @@ from pathlib import Path
 import yaml
 from documents import ROOT, blocks
 
-from r1rl.config.merge import deep_merge
+from r1rl.config.merge import deep_merge, read_overrides
 from r1rl.config.source import read_yaml
+from small_demo import SMALL
 
 LINKED = ("Makefile", "README.md", "benchmarks", "docs", "launch", "pyproject.toml", "rewards", "src", "tests")
-SMALL = {
-    "pretrain": {
-        "tokens": 20000,
-        "model": {"hidden_size": 32, "layers": 2, "heads": 4, "kv_heads": 2, "intermediate_size": 64},
-    },
-    "data": {"eval": {"held_out": {"args": {"size": 4}}}},
-    "rollout": {"prompts": 2, "group_size": 4, "max_new_tokens": 16},
-    "evaluate": {"samples": 2},
-    "grpo": {"steps": 2},
-}
 ROWS = [
     {"prompt": "2+3?", "completion": "<think>2+3=5</think><answer>5</answer>", "answer": "5"},
     {"prompt": "2+3?", "completion": "<think>2+3=6</think><answer>6</answer>", "answer": "5"},
@@ -39,7 +30,7 @@ def build(folder: Path) -> Path:
     (folder / ".venv").symlink_to(sys.prefix)
     shutil.copytree(ROOT / "configs", folder / "configs")
     demo = folder / "configs/tiny/zero.yaml"
-    demo.write_text(yaml.safe_dump(deep_merge(read_yaml(demo)[0], SMALL), sort_keys=False))
+    demo.write_text(yaml.safe_dump(deep_merge(read_yaml(demo)[0], read_overrides(SMALL)[0]), sort_keys=False))
     shell(["make", "demo", "-o", ".venv/.installed"], folder)  # as if installed: pip would ask the network
     _examples(folder)
     return folder

@@ -13,7 +13,7 @@ from report_runs import HOSTILE, write_run
 
 from r1rl.report.compare import differences, series_of, unique
 from r1rl.report.curves import MOST_STEPS, STRETCHES, curves
-from r1rl.report.diagnose import BAD, GOOD, UNKNOWN, WARN, broken, cheating, learning, questions, remaining
+from r1rl.report.diagnose import BAD, GOOD, UNKNOWN, WARN, broken, cheating, held_out, learning, questions, remaining
 from r1rl.report.html import embedded_json, tag
 from r1rl.report.panels import PANELS, panels_of
 from r1rl.report.read import Run, Stage, read_run
@@ -128,6 +128,18 @@ def lines(count: int = 60, **metrics: Any) -> list[dict[str, Any]]:
 def judged(rows: list[dict[str, Any]], **settings: Any) -> tuple[Run, Stage]:
     one = stage(rows, **settings)
     return Run(Path("runs/x"), "x", {}, [one]), one
+
+
+def test_held_out_accuracy_is_that_of_the_evaluation_stages_and_until_they_are_done_that_of_the_curve() -> None:
+    def measured(model: str, value: float) -> Stage:
+        settings = {"kind": "evaluate", "model": model}
+        return Stage(f"{model}-eval", "evaluate", settings, results={"held_out/pass@1": value})
+
+    rows = [{"step": 2, "eval/dev/pass@1": 0.6}, {"step": 4, "eval/dev/pass@1": 0.8}]
+    one = Stage("zero", "grpo", {"kind": "grpo", "model": "base"}, metrics=rows)
+    before, after = measured("base", 0.3), measured("zero", 0.9)
+    assert held_out(Run(Path("runs/x"), "x", {}, [before, one]), one) == [("dev", 0.6, 0.8)]
+    assert held_out(Run(Path("runs/x"), "x", {}, [before, one, after]), one) == [("held_out", 0.3, 0.9)]
 
 
 def test_is_it_learning() -> None:

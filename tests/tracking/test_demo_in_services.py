@@ -16,16 +16,10 @@ from test_services import log_records
 
 from r1rl.tracking import read_jsonl
 from r1rl.tracking.names import undocumented
+from small_demo import SMALL
 
 ROOT = Path(__file__).parents[2]
-SMALL = (
-    "pretrain.tokens=20000",
-    "pretrain.model={hidden_size: 32, layers: 2, heads: 4, kv_heads: 2, intermediate_size: 64}",
-    "data.eval.held_out.args={split: test, size: 4, seed: 2}",
-    "rollout.prompts=2",
-    "rollout.group_size=4",
-    "rollout.max_new_tokens=16",
-    "evaluate.samples=2",
+WATCHED = (
     "grpo.steps=6",
     "grpo.eval_every=2",
     "grpo.checkpoint_every=2",
@@ -43,8 +37,11 @@ def run_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
     env = {name: value for name, value in os.environ.items() if name not in hidden}
     env |= {"NETRC": str(folder / "none"), "TRACKIO_DIR": str(folder / "trackio"), "OMP_NUM_THREADS": "1"}
     command = [sys.executable, "-m", "r1rl", "run", "configs/tiny/zero.yaml", f"output_dir={folder}", "name=demo"]
+    command += [*SMALL, *WATCHED]
     for _ in range(2):
-        done = subprocess.run([*command, *SMALL], cwd=ROOT, env=env, capture_output=True, text=True, timeout=280)
+        done = subprocess.run(
+            [*command, *SMALL, *WATCHED], cwd=ROOT, env=env, capture_output=True, text=True, timeout=280
+        )
         assert done.returncode == 0, done.stderr + done.stdout
         (folder / "demo/zero/stage.json").unlink()
         shutil.rmtree(folder / "demo/zero/checkpoints/step-000006")
@@ -117,7 +114,7 @@ def test_every_step_is_there_once_with_documented_names(
     assert undocumented(names) == []
     wanted = {"reward/mean", "reward/accuracy/mean", "rollout/zero_variance_groups", "policy/loss", "time/step"}
     assert all(wanted <= found for _, found in rows)
-    assert "eval/held_out/pass@1" in names
+    assert "eval/dev/pass@1" in names
 
 
 def test_no_service_failed(run_dir: Path) -> None:
@@ -126,9 +123,8 @@ def test_no_service_failed(run_dir: Path) -> None:
 
 def test_the_same_held_out_problems_are_shown_at_every_evaluation(run_dir: Path) -> None:
     rows = list(read_jsonl(run_dir / "zero" / "samples.jsonl"))
-    by_step = {
-        step: {r["problem"] for r in rows if r["step"] == step and "held_out" in r["problem"]} for step in (2, 4, 6)
-    }
+    watched = [row for row in rows if row["problem"].startswith("dev-")]
+    by_step = {step: {row["problem"] for row in watched if row["step"] == step} for step in (2, 4, 6)}
     assert by_step[2]
     assert by_step[2] == by_step[4] == by_step[6]
 

@@ -6,6 +6,7 @@ Each answer is a rule of thumb with its figures beside it. It points to a chart,
 from __future__ import annotations
 
 import math
+import re
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -236,20 +237,15 @@ def remaining(run: Run, stage: Stage, now: float) -> Finding:
 def held_out(run: Run, stage: Stage) -> list[tuple[str, float, float]]:
     """Held-out pass@1 before and after a stage: source, first and last figure.
 
-    From evaluations while it trained, else from the evaluation stages of the model it started from and of its own.
+    From the evaluation stages of the model it started from and of its own, else from evaluations while it trained,
+    the first of which comes when some is learned already.
     """
-    tracked = []
-    for name in stage.names():
-        _, values = stage.curve(name)
-        if name.startswith("eval/") and name.endswith("/pass@1") and len(values) > 1:
-            tracked.append((_source_of(name), values[0], values[-1]))
-    if tracked:
-        return tracked
-    before = _evaluation_of(run, stage.start)
-    after = _evaluation_of(run, stage.name)
-    return [
-        (_source_of(name), before[name], after[name]) for name in before if name.endswith("/pass@1") and name in after
-    ]
+    before, after = _evaluation_of(run, stage.start), _evaluation_of(run, stage.name)
+    names = [name for name in before if name.endswith("/pass@1") and name in after]
+    if names:
+        return [(_source_of(name), before[name], after[name]) for name in names]
+    curves = {name: stage.curve(name)[1] for name in stage.names() if re.fullmatch(r"eval/.+/pass@1", name)}
+    return [(_source_of(name), values[0], values[-1]) for name, values in curves.items() if len(values) > 1]
 
 
 def _source_of(name: str) -> str:
