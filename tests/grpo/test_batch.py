@@ -26,6 +26,23 @@ def test_packing_wastes_little(lengths: list[int]) -> None:
     assert len(bins) <= -(-sum(lengths) // (budget - max(lengths))) + 1
 
 
+@given(st.lists(st.tuples(st.integers(0, 5), st.integers(1, 30)), min_size=20, max_size=80))
+def test_packing_keeps_groups_together_without_wasting_more(rows: list[tuple[int, int]]) -> None:
+    lengths, budget = [length for _, length in rows], 100
+    bins = pack(lengths, budget, [key for key, _ in rows])
+    assert sorted(i for b in bins for i in b) == list(range(len(rows)))
+    assert all(sum(lengths[i] for i in b) <= budget for b in bins)
+    assert len(bins) <= -(-sum(lengths) // (budget - max(lengths))) + 1
+    heads = [max(lengths[i] for i in b) for b in bins]
+    assert heads == sorted(heads, reverse=True)
+
+
+def test_packing_puts_a_group_that_fits_into_one_micro_batch() -> None:
+    groups = ["a", "b", "a", "b", "a", "b"]
+    bins = pack([30, 29, 28, 27, 26, 25], 90, groups)
+    assert [sorted(groups[i] for i in b) for b in bins] == [["a", "a", "a"], ["b", "b", "b"]]
+
+
 @given(st.integers(1, 40), st.integers(1, 7), st.integers(0, 2**31))
 def test_minibatches_part_the_batch(count: int, parts: int, seed: int) -> None:
     batch = Batch([sample(i + 1) for i in range(count)])

@@ -18,34 +18,48 @@ def sequences(seed: int = 0) -> list[list[int]]:
     return [torch.randint(1, 300, (n,), generator=generator).tolist() for n in LENGTHS]
 
 
-def packed(rows: list[list[int]]) -> PackedTokens:
-    return PackedTokens.build(rows, PROMPTS, torch.device("cpu"))
+def packed(rows: list[list[int]], prompts: tuple[int, ...] = PROMPTS) -> PackedTokens:
+    return PackedTokens.build(rows, prompts, torch.device("cpu"))
 
 
-def padded_logps(model: torch.nn.Module, rows: list[list[int]], temperature: float) -> torch.Tensor:
+def groups(seed: int = 0) -> tuple[list[list[int]], tuple[int, ...]]:
+    """Rows of which several begin with the same prompt, in mixed order, and the lengths of the prompts."""
+    a, b, c, *tails = sequences(seed)
+    a, b = a * 3, b + c
+    rows = [a + tails[0], b + tails[1], a + tails[1][:9], tails[1], b, b + tails[0], c[:4] + tails[0], c[:4] + tails[1]]
+    return rows, (len(a), len(b), len(a), 6, len(b), len(b), 4, 4)
+
+
+CASES = {"apart": lambda: (sequences(), PROMPTS), "groups": groups}
+
+
+def padded_logps(
+    model: torch.nn.Module, rows: list[list[int]], prompts: tuple[int, ...], temperature: float
+) -> torch.Tensor:
     """The oracle: one right-padded batch through transformers' own attention, full logits."""
     width = max(map(len, rows))
     ids = torch.tensor([row + [0] * (width - len(row)) for row in rows])
     mask = torch.tensor([[1] * len(row) + [0] * (width - len(row)) for row in rows])
     logps = (model(input_ids=ids, attention_mask=mask, use_cache=False).logits / temperature).log_softmax(-1)
     chosen = logps[:, :-1].gather(-1, ids[:, 1:, None])[..., 0]
-    return torch.cat([chosen[i, p - 1 : n - 1] for i, (p, n) in enumerate(zip(PROMPTS, LENGTHS, strict=True))])
+    return torch.cat([chosen[i, p - 1 : len(rows[i]) - 1] for i, p in enumerate(prompts)])
 
 
 @pytest.mark.parametrize("tied", [True, False])
 @pytest.mark.parametrize("temperature", [1.0, 0.7])
-def test_packed_equals_padded_full_logits(tiny_folders, tied: bool, temperature: float) -> None:
+@pytest.mark.parametrize("case", CASES)
+def test_packed_equals_padded_full_logits(tiny_folders, tied: bool, temperature: float, case: str) -> None:
     from r1rl.config import ModelConfig
     from r1rl.model.load import load_model
 
     folder = tiny_folders(tied)
     model = load_model(ModelConfig(path=str(folder)), torch.device("cpu"))
     oracle = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32, attn_implementation="eager")
-    rows = sequences()
-    weights = torch.linspace(-1, 1, sum(n - p for n, p in zip(LENGTHS, PROMPTS, strict=True)))
+    rows, prompts = CASES[case]()
+    weights = torch.linspace(-1, 1, sum(map(len, rows)) - sum(prompts))
 
-    ours, _ = PolicyForward(model, temperature, chunk=7)(packed(rows))
-    theirs = padded_logps(oracle, rows, temperature)
+    ours, _ = PolicyForward(model, temperature, chunk=7)(packed(rows, prompts))
+    theirs = padded_logps(oracle, rows, prompts, temperature)
     assert torch.allclose(ours, theirs, atol=1e-5, rtol=1e-5)
 
     (ours * weights).sum().backward()
@@ -53,6 +67,15 @@ def test_packed_equals_padded_full_logits(tiny_folders, tied: bool, temperature:
     expected = dict(oracle.named_parameters())
     for name, parameter in model.named_parameters():
         assert torch.allclose(parameter.grad, expected[name].grad, atol=1e-5, rtol=1e-4), name
+
+
+def test_a_prompt_of_several_sequences_is_computed_once() -> None:
+    rows, prompts = groups()
+    tokens = packed(rows, prompts)
+    assert len(tokens.ids_T) == sum(map(len, rows)) - prompts[0] - 2 * prompts[1]  # one of 4 tokens is not shared
+    assert [row[p:] for row, p in zip(rows, prompts, strict=True)] == [
+        part.tolist() for part in tokens.targets_C.split([len(r) - p for r, p in zip(rows, prompts, strict=True)])
+    ]
 
 
 def test_chunked_equals_unchunked(tiny_policy) -> None:

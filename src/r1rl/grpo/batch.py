@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -74,25 +74,34 @@ def contributes(sample: Sample, beta: float) -> bool:
     return sample.keep and (beta > 0 or sample.advantage != 0.0)
 
 
-def pack(lengths: Sequence[int], budget: int) -> list[list[int]]:
+def pack(lengths: Sequence[int], budget: int, alike: Sequence[Hashable] | None = None) -> list[list[int]]:
     """Best-fit decreasing: indices of sequences by micro-batch, each within ``budget`` tokens.
 
     A sequence longer than the budget gets a micro-batch of its own. Micro-batches come longest sequence first,
     so that a run that will not fit in memory fails on its first one.
+
+    Args:
+        alike: a key for each sequence; those of one key are kept together where they fit, because what they have in
+            common is computed once a micro-batch. Tokens in common still count for each of them: the budget bounds
+            memory, and attention holds them all.
     """
-    order = sorted(range(len(lengths)), key=lambda i: (-lengths[i], i))
+    keys = alike if alike is not None else [None] * len(lengths)
+    longest: dict[Hashable, int] = {}
+    for key, length in zip(keys, lengths, strict=True):
+        longest[key] = max(longest.get(key, 0), length)
+    rank = {key: place for place, key in enumerate(sorted(longest, key=lambda key: -longest[key]))}
     bins: list[list[int]] = []
     free: list[int] = []
-    for i in order:
+    for i in sorted(range(len(lengths)), key=lambda i: (rank[keys[i]], -lengths[i], i)):
         fitting = [b for b in range(len(bins)) if free[b] >= lengths[i]]
         if fitting:
-            best = min(fitting, key=lambda b: (free[b], b))
+            best = min(fitting, key=lambda b: (all(keys[j] != keys[i] for j in bins[b]), free[b], b))
             bins[best].append(i)
             free[best] -= lengths[i]
         else:
             bins.append([i])
             free.append(budget - lengths[i])
-    return bins
+    return sorted(bins, key=lambda bin_: -max(lengths[i] for i in bin_))
 
 
 @dataclass(frozen=True, slots=True)

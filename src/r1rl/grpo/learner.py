@@ -215,8 +215,7 @@ class Learner:
     def _pack(self, samples: Sequence[Sample], ranks: Sequence[Sequence[int]]) -> list[list[Sample]]:
         """This rank's micro-batches; every rank has as many, the missing ones repeat a short sample at weight 0."""
         packs = [
-            [[samples[part[i]] for i in bin_] for bin_ in pack([len(samples[i]) for i in part], self._budget)]
-            for part in ranks
+            [[samples[part[i]] for i in bin_] for bin_ in self._bins([samples[i] for i in part])] for part in ranks
         ]
         most = max(len(p) for p in packs)
         mine = packs[self.backend.rank]
@@ -225,9 +224,9 @@ class Learner:
             mine = mine + [[_silent(shortest)] for _ in range(most - len(mine))]
         return mine
 
-    @property
-    def _budget(self) -> int:
-        return self.cfg.tokens_per_microbatch
+    def _bins(self, samples: Sequence[Sample]) -> list[list[int]]:
+        prompts = [s.prompt_ids.tobytes() for s in samples]
+        return pack([len(s) for s in samples], self.cfg.tokens_per_microbatch, prompts)
 
     def _check(self, step: Step) -> None:
         """Count or refuse an update that the backend left out."""

@@ -44,6 +44,34 @@ class Packed:
         return kernel(q_BHTD, k_BKTD, v_BKTD, self.lengths, scale)
 
 
+@dataclass(frozen=True, slots=True)
+class Shared:
+    """Sequences with a common beginning, which stands in the row once: its keys and values are the same for all.
+
+    Linear layers then see a group's prompt once instead of G times. Attention is computed on whole sequences, joined
+    from their pieces; it is the smaller part, and needs no other kernel.
+    """
+
+    pieces: tuple[int, ...]
+    """Lengths of the row's pieces, tokens."""
+    sequences: tuple[tuple[int, ...], ...]
+    """Each sequence's pieces, in order, by their place in the row."""
+
+    def attend(self, layer: int, q_BHTD: Tensor, k_BKTD: Tensor, v_BKTD: Tensor, scale: float) -> Tensor:
+        order = [piece for sequence in self.sequences for piece in sequence]
+        lengths = tuple(sum(self.pieces[piece] for piece in sequence) for sequence in self.sequences)
+        q, k, v = (_join(x, self.pieces, order, 2) for x in (q_BHTD, k_BKTD, v_BKTD))
+        out_BTHD = Packed(lengths).attend(layer, q, k, v, scale)
+        # Causality makes a shared piece's output the same in every sequence: the first one's is taken.
+        first = [order.index(piece) for piece in range(len(self.pieces))]
+        return _join(out_BTHD, [self.pieces[piece] for piece in order], first, 1)
+
+
+def _join(x: Tensor, pieces: Sequence[int], order: Sequence[int], dim: int) -> Tensor:
+    parts = x.split(list(pieces), dim)
+    return torch.cat([parts[i] for i in order], dim)
+
+
 def _per_sequence(q_BHTD: Tensor, k_BKTD: Tensor, v_BKTD: Tensor, lengths: Sequence[int], scale: float) -> Tensor:
     """Exact on every device and dtype: one fused attention a sequence. ``split`` keeps the backward pass linear."""
     gqa = q_BHTD.shape[1] != k_BKTD.shape[1]

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
+from itertools import accumulate
 
 import torch
 import torch.nn.functional as F
@@ -12,19 +14,25 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 from transformers import PreTrainedModel
 
-from r1rl.model.attention import Packed, positions
+from r1rl.model.attention import Packed, Shared
 from r1rl.model.load import body_and_head, softcap
+
+SHARE_FROM = 8
+"""Shorter prompts cost more to join to their completions than to compute again."""
 
 
 @dataclass(frozen=True, slots=True)
 class PackedTokens:
-    """Sequences laid end to end, and which of their tokens are to be predicted.
+    """Sequences in one row of T tokens, and the C of their tokens that are to be predicted.
 
-    ``predict_C`` are places in the pack whose *next* token is wanted; ``targets_C`` are those next tokens.
+    ``predict_C`` are places in the row whose *next* token is wanted; ``targets_C`` are those next tokens, sequence by
+    sequence in the order given. A prompt that several sequences begin with stands in the row once, before all of
+    their completions.
     """
 
     ids_T: Tensor
-    lengths: tuple[int, ...]
+    positions_T: Tensor
+    layout: Packed | Shared
     predict_C: Tensor
     targets_C: Tensor
 
@@ -33,16 +41,51 @@ class PackedTokens:
         cls, sequences: Sequence[Sequence[int]], prompt_lengths: Sequence[int], device: torch.device
     ) -> PackedTokens:
         """Pack ``sequences``; every token after a sequence's prompt (at least one token long) is predicted."""
-        ids, predict, targets, start = [], [], [], 0
-        for sequence, prompt in zip(sequences, prompt_lengths, strict=True):
-            row = torch.as_tensor(sequence, dtype=torch.int64)
-            first = max(prompt, 1)
-            ids.append(row)
-            targets.append(row[first:])
-            predict.append(torch.arange(start + first - 1, start + len(row) - 1))
-            start += len(row)
-        lengths = tuple(len(row) for row in ids)
-        return cls(torch.cat(ids).to(device), lengths, torch.cat(predict).to(device), torch.cat(targets).to(device))
+        rows = [torch.as_tensor(sequence, dtype=torch.int64) for sequence in sequences]
+        cuts = [max(prompt, 1) for prompt in prompt_lengths]
+        prompts = [tuple(row[:cut].tolist()) for row, cut in zip(rows, cuts, strict=True)]
+        pieces, places = _lay(rows, cuts, prompts)
+        starts = [0, *accumulate(len(piece) for piece in pieces)]
+        where = [torch.arange(len(piece)) for piece in pieces]
+        predict: list[Tensor] = []
+        for cut, sequence in zip(cuts, places, strict=True):
+            head, tail = sequence[0], sequence[-1]
+            if head == tail:  # the prompt and its completion are one piece
+                predict.append(torch.arange(starts[head] + cut - 1, starts[head + 1] - 1))
+            else:
+                where[tail] += cut
+                begun = [starts[head] + cut - 1] if len(pieces[tail]) else []
+                predict.append(torch.tensor([*begun, *range(starts[tail], starts[tail + 1] - 1)], dtype=torch.int64))
+        lengths = tuple(len(piece) for piece in pieces)
+        shared = any(len(sequence) > 1 for sequence in places)
+        return cls(
+            ids_T=torch.cat(pieces).to(device),
+            positions_T=torch.cat(where).to(device),
+            layout=Shared(lengths, tuple(places)) if shared else Packed(lengths),
+            predict_C=torch.cat(predict).to(device),
+            targets_C=torch.cat([row[cut:] for row, cut in zip(rows, cuts, strict=True)]).to(device),
+        )
+
+
+def _lay(
+    rows: Sequence[Tensor], cuts: Sequence[int], prompts: Sequence[tuple[int, ...]]
+) -> tuple[list[Tensor], list[tuple[int, ...]]]:
+    """The row's pieces, and every sequence's pieces by their place in it."""
+    count = Counter(prompts)
+    pieces: list[Tensor] = []
+    places: list[tuple[int, ...]] = []
+    seen: dict[tuple[int, ...], int] = {}
+    for row, cut, prompt in zip(rows, cuts, prompts, strict=True):
+        if count[prompt] == 1 or cut < SHARE_FROM:
+            places.append((len(pieces),))
+            pieces.append(row)
+            continue
+        if prompt not in seen:
+            seen[prompt] = len(pieces)
+            pieces.append(row[:cut])
+        places.append((seen[prompt], len(pieces)))
+        pieces.append(row[cut:])
+    return pieces, places
 
 
 class ChunkedHead(nn.Module):
@@ -106,8 +149,8 @@ class PolicyForward(nn.Module):
         with torch.autocast(device.type, self.autocast, enabled=self.autocast is not None):
             hidden_TE = body(
                 input_ids=tokens.ids_T[None],
-                position_ids=positions(tokens.lengths, device),
-                layout=Packed(tokens.lengths),
+                position_ids=tokens.positions_T[None],
+                layout=tokens.layout,
                 use_cache=False,
             ).last_hidden_state[0]
             logps_C, entropy_C = self.head(hidden_TE[tokens.predict_C], tokens.targets_C, entropy)
