@@ -107,48 +107,6 @@ def run(
         print(f"run folder: {folder}")
 
 
-@app.command(context_settings=FORWARD, add_help_option=False)
-def grade(context: typer.Context) -> None:
-    """Decide whether an answer is right, as the accuracy reward does."""
-    _forward("r1rl.scoring.commands:grade", context)
-
-
-@app.command(context_settings=FORWARD, add_help_option=False)
-def reward(context: typer.Context) -> None:
-    """Run reward functions on a file of completions, or list them."""
-    _forward("r1rl.scoring.commands:reward", context)
-
-
-@app.command(context_settings=FORWARD, add_help_option=False)
-def report(context: typer.Context) -> None:
-    """Write one HTML page about one or several runs."""
-    _forward("r1rl.report.command:report", context)
-
-
-@app.command(context_settings=FORWARD, add_help_option=False)
-def status(context: typer.Context) -> None:
-    """Show which stages of a run are done, what they found and when."""
-    _forward("r1rl.recipe.status:status", context)
-
-
-@app.command(context_settings=FORWARD, add_help_option=False)
-def export(context: typer.Context) -> None:
-    """Write a model as a folder that transformers and vLLM open."""
-    _forward("r1rl.chat.command:export", context)
-
-
-@app.command(context_settings=FORWARD, add_help_option=False)
-def chat(context: typer.Context) -> None:
-    """Talk to a model in the terminal."""
-    _forward("r1rl.chat.command:chat", context)
-
-
-@app.command(context_settings=FORWARD, add_help_option=False)
-def doctor(context: typer.Context) -> None:
-    """Say whether a configuration fits in memory, or why a run's reward is flat."""
-    _forward("r1rl.doctor.commands:doctor", context)
-
-
 @app.command("config-docs", hidden=True)
 def config_docs() -> None:
     """Print the reference of every configuration key, in Markdown."""
@@ -157,9 +115,27 @@ def config_docs() -> None:
     print(reference(), end="")
 
 
-def _forward(target: str, context: typer.Context) -> None:
-    """Hands the arguments to a command that lives in another room, imported only now."""
-    module, _, name = target.partition(":")
-    sub = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
-    sub.command()(getattr(importlib.import_module(module), name))
-    sub(args=context.args, prog_name=f"r1rl {context.info_name}")
+ELSEWHERE = {
+    "grade": ("r1rl.scoring.commands", "Decide whether an answer is right, as the accuracy reward does."),
+    "reward": ("r1rl.scoring.commands", "Run reward functions on a file of completions, or list them."),
+    "report": ("r1rl.report.command", "Write one HTML page about one or several runs."),
+    "status": ("r1rl.recipe.status", "Show which stages of a run are done, what they found and when."),
+    "export": ("r1rl.chat.command", "Write a model as a folder that transformers and vLLM open."),
+    "chat": ("r1rl.chat.command", "Talk to a model in the terminal."),
+    "doctor": ("r1rl.doctor.commands", "Say whether a configuration fits in memory, or why a run's reward is flat."),
+}
+"""Commands that live in other rooms: the module, which has a function of the command's name, and what it does."""
+
+
+def _elsewhere(name: str, module: str, about: str) -> None:
+    """Adds a command that hands its arguments on to a module imported only then."""
+
+    @app.command(name, help=about, context_settings=FORWARD, add_help_option=False)
+    def forward(context: typer.Context) -> None:
+        sub = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
+        sub.command()(getattr(importlib.import_module(module), name))
+        sub(args=context.args, prog_name=f"r1rl {name}")
+
+
+for _name, _where in ELSEWHERE.items():
+    _elsewhere(_name, *_where)

@@ -10,14 +10,14 @@ from transformers import (
     AutoModelForSequenceClassification,
     PreTrainedModel,
     PreTrainedTokenizerBase,
-    PrinterCallback,
+    TrainerCallback,
 )
 
 from r1rl.data.problems import load_problems
 from r1rl.errors import ConfigError, DataError
 from r1rl.model.load import load_tokenizer
 from r1rl.stages.base import StageContext, StageResult
-from r1rl.stages.trainer import Bridge, common_arguments, newest_whole, save_model, step_of
+from r1rl.stages.trainer import common_arguments, fit
 from r1rl.types import Problem
 from r1rl_rewards.texts import summary_of
 
@@ -54,25 +54,20 @@ def run(ctx: StageContext) -> StageResult:
         "max_length": settings.max_tokens,
         "center_rewards_coefficient": settings.center or None,
     }
-    resume = newest_whole(ctx.folder / "checkpoints")
-    with ctx.console.progress(f"{ctx.name}: learning the preference", unit="update") as progress:
-        bridge = Bridge(ctx, NAMES, progress, step_of(resume))
-        trainer = RewardTrainer(
+    held = datasets.Dataset.from_list(pairs[:held_out]) if held_out else None
+
+    def build(callbacks: list[TrainerCallback]) -> RewardTrainer:
+        return RewardTrainer(
             model=_scorer(ctx, tokenizer),
             args=TRLConfig(**arguments),
             train_dataset=datasets.Dataset.from_list(pairs[held_out:]),
-            eval_dataset=datasets.Dataset.from_list(pairs[:held_out]) if held_out else None,
+            eval_dataset=held,
             processing_class=tokenizer,
-            callbacks=[bridge],
+            callbacks=callbacks,
         )
-        trainer.remove_callback(PrinterCallback)  # the console is told by the bridge
-        trainer.train(resume_from_checkpoint=str(resume) if resume else None)
-        if held_out:
-            trainer.evaluate()
-        bridge.tracker.close()
-    save_model(trainer, tokenizer, ctx)
+
+    metrics: dict[str, Any] = {**fit(ctx, "learning the preference", NAMES, tokenizer, build)}
     tokens = sum(len(ids) for pair in pairs[held_out:] for ids in pair.values())
-    metrics: dict[str, Any] = {name.removeprefix("reward_model/"): value for name, value in bridge.last.items()}
     metrics |= {"pairs": len(pairs) - held_out, "tokens": round(tokens * settings.epochs)}
     return StageResult(
         model=ctx.folder / "model", metrics=metrics | {f"skipped_{why}": count for why, count in skipped.items()}

@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections import Counter
 from typing import Any
 
-from transformers import PreTrainedTokenizerBase, PrinterCallback
+from transformers import PreTrainedTokenizerBase, TrainerCallback
 
 from r1rl.data.problems import load_problems
 from r1rl.errors import ConfigError, DataError
 from r1rl.model.attention import Packed
 from r1rl.model.load import load_policy
 from r1rl.stages.base import StageContext, StageResult
-from r1rl.stages.trainer import Bridge, common_arguments, newest_whole, save_model, step_of
+from r1rl.stages.trainer import common_arguments, fit
 from r1rl.types import Problem
 
 try:
@@ -46,26 +46,23 @@ def run(ctx: StageContext) -> StageResult:
     }
     if settings.lr_schedule == "cosine":
         arguments["lr_scheduler_kwargs"] = {"min_lr_rate": settings.lr_min_ratio}
-    resume = newest_whole(ctx.folder / "checkpoints")
-    with ctx.console.progress(f"{ctx.name}: fine-tuning", unit="update") as progress:
-        bridge = Bridge(ctx, NAMES, progress, step_of(resume))
-        trainer = PackedTrainer(
+
+    def build(callbacks: list[TrainerCallback]) -> SFTTrainer:
+        return PackedTrainer(
             model=policy.model,
             args=TRLConfig(**arguments),
             train_dataset=datasets.Dataset.from_list(examples),
             processing_class=policy.tokenizer,
-            callbacks=[bridge],
+            callbacks=callbacks,
             **_adapters(ctx),
         )
-        trainer.remove_callback(PrinterCallback)  # the console is told by the bridge
-        trainer.train(resume_from_checkpoint=str(resume) if resume else None)
-        bridge.tracker.close()
-    save_model(trainer, policy.tokenizer, ctx)
+
+    figures = fit(ctx, "fine-tuning", NAMES, policy.tokenizer, build)
     tokens = sum(len(example["input_ids"]) for example in examples)
     return StageResult(
         model=ctx.folder / "model",
         metrics={
-            **{name.removeprefix("sft/"): value for name, value in bridge.last.items()},
+            **figures,
             "examples": len(examples),
             "tokens": round(tokens * settings.epochs),
             **{f"skipped_{reason}": count for reason, count in skipped.items()},

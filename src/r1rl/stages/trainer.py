@@ -5,11 +5,19 @@ from __future__ import annotations
 import json
 import os
 import shutil
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from transformers import PreTrainedTokenizerBase, TrainerCallback, TrainerControl, TrainerState, TrainingArguments
+from transformers import (
+    PreTrainedTokenizerBase,
+    PrinterCallback,
+    Trainer,
+    TrainerCallback,
+    TrainerControl,
+    TrainerState,
+    TrainingArguments,
+)
 
 from r1rl.config import RewardModelConfig, SFTConfig
 from r1rl.errors import ConfigError
@@ -122,6 +130,33 @@ class Bridge(TrainerCallback):
     def on_save(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
         if state.is_world_process_zero and args.output_dir:
             (Path(args.output_dir) / f"checkpoint-{state.global_step}" / WHOLE).touch()
+
+
+def fit(
+    ctx: StageContext,
+    title: str,
+    names: Mapping[str, str],
+    tokenizer: PreTrainedTokenizerBase,
+    build: Callable[[list[TrainerCallback]], Trainer],
+) -> dict[str, float]:
+    """Train from the newest whole checkpoint on and leave STAGE/model.
+
+    ``build`` makes the trainer with these callbacks; one with evaluation data is evaluated at the end.
+
+    Returns:
+        The last value of each figure, under our name without its room.
+    """
+    resume = newest_whole(ctx.folder / "checkpoints")
+    with ctx.console.progress(f"{ctx.name}: {title}", unit="update") as progress:
+        bridge = Bridge(ctx, names, progress, step_of(resume))
+        trainer = build([bridge])
+        trainer.remove_callback(PrinterCallback)  # the console is told by the bridge
+        trainer.train(resume_from_checkpoint=str(resume) if resume else None)
+        if trainer.eval_dataset is not None:
+            trainer.evaluate()
+        bridge.tracker.close()
+    save_model(trainer, tokenizer, ctx)
+    return {name.rpartition("/")[2]: value for name, value in bridge.last.items()}
 
 
 def save_model(trainer: Any, tokenizer: PreTrainedTokenizerBase, ctx: StageContext) -> None:
