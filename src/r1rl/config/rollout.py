@@ -16,6 +16,9 @@ class DynamicSamplingConfig(Section):
     """Rounds of sampling before the step goes on with the useful groups it has."""
     min_std: float = Field(1e-6, ge=0)
     """A group with a smaller standard deviation of rewards is not useful."""
+    oversample: float = Field(1.0, ge=1)
+    """Groups asked for at once, as a multiple of those that are missing. The first useful ones are taken; the rest is
+    aborted, or kept for the next step where max_staleness allows."""
 
 
 class VLLMConfig(Section):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from typing import Protocol
 
@@ -27,6 +28,58 @@ class Experience(Protocol):
         """About the last collection."""
 
 
+Place = tuple[int, int]
+"""Step and index of a group; what every process sorts by."""
+
+Draw = Callable[[int], list[Problem]]
+"""The problems that a step begins with."""
+
+
+class Quota:
+    """Takes groups as they finish, and knows when enough of them are useful.
+
+    Args:
+        score: waits for the rewards of groups.
+        wanted: useful groups, after which no further ones are taken; None takes all.
+    """
+
+    def __init__(
+        self,
+        score: Callable[[list[Group]], list[ScoredGroup]],
+        wanted: int | None = None,
+        useful: Callable[[ScoredGroup], bool] = lambda group: True,
+    ) -> None:
+        self.score, self.wanted, self.useful = score, wanted, useful
+        self._found = 0
+        self._waiting: list[tuple[Place, Group]] = []
+        self._scored: list[tuple[Place, ScoredGroup]] = []
+
+    @property
+    def full(self) -> bool:
+        return self.wanted is not None and self._found >= self.wanted
+
+    def take(self, place: Place, group: Group) -> bool:
+        """Take a finished group; True when there are enough.
+
+        Rewards are waited for only where they could complete the number. Until then scoring goes on beside sampling.
+        """
+        self._waiting.append((place, group))
+        if self.wanted is not None and self._found + len(self._waiting) >= self.wanted:
+            self._finish()
+        return self.full
+
+    def scored(self) -> list[tuple[Place, ScoredGroup]]:
+        """All that were taken."""
+        self._finish()
+        return self._scored
+
+    def _finish(self) -> None:
+        waiting, self._waiting = self._waiting, []
+        new = self.score([group for _, group in waiting])
+        self._scored += [(place, group) for (place, _), group in zip(waiting, new, strict=True)]
+        self._found += sum(self.useful(group) for group in new)
+
+
 class PlainExperience:
     """Every problem of the step once."""
 
@@ -37,29 +90,56 @@ class PlainExperience:
         self.accelerator, self.prompts = accelerator, prompts
 
     def collect(self, step: int) -> list[ScoredGroup]:
-        return self.sample(self.stream.batch(step, self.prompts), step)
+        return self.sample(lambda at: self.stream.batch(at, self.prompts), step)
 
     def metrics(self) -> dict[str, float]:
         return {}
 
-    def sample(self, problems: Sequence[Problem], step: int, round: int = 0) -> list[ScoredGroup]:
-        """Sample and score ``problems``, shared among the processes by turns; a group stays whole on one of them."""
-        mine = self.share(problems)
-        return self.score(mine, lambda: self.rollouts.collect(mine, step, round), step)
+    def sample(
+        self,
+        draw: Draw,
+        step: int,
+        round: int = 0,
+        wanted: int | None = None,
+        useful: Callable[[ScoredGroup], bool] = lambda group: True,
+    ) -> list[ScoredGroup]:
+        """Sample and score problems, shared among the processes by turns; a group stays whole on one of them.
+
+        Args:
+            draw: what to sample, by the step.
+            wanted: stop at so many useful groups over all processes, each of which looks for its share; None
+                waits for all.
+        """
+        mine, quota = self.share(draw(step)), self.quota(step, wanted, useful)
+
+        def collect() -> None:
+            if not quota.full:
+                self.rollouts.collect(mine, step, round, lambda index, group: quota.take((step, index), group))
+
+        return self.gather(quota, collect)
+
+    def fresh(self, groups: Sequence[ScoredGroup]) -> list[ScoredGroup]:
+        """Those of an earlier step that may still be learned from: on-policy, none."""
+        del groups
+        return []
 
     def share(self, problems: Sequence[Problem]) -> list[tuple[int, Problem]]:
         """This process's part of them, each with its place among all."""
         rank, ranks = self.accelerator.process_index, self.accelerator.num_processes
         return [(i, problem) for i, problem in enumerate(problems) if i % ranks == rank]
 
-    def score(
-        self, mine: Sequence[tuple[int, Problem]], sampled: Callable[[], list[Group]], step: int
-    ) -> list[ScoredGroup]:
-        """Score what ``sampled`` brings for ``mine``, and gather every process's groups in order."""
-        indexed: list[tuple[int, ScoredGroup] | None]
+    def quota(self, step: int, wanted: int | None, useful: Callable[[ScoredGroup], bool]) -> Quota:
+        """Of this process."""
+        rank, ranks = self.accelerator.process_index, self.accelerator.num_processes
+        share = None if wanted is None else len(range(rank, wanted, ranks))
+        return Quota(lambda groups: self.scorer.score(groups, {"global_step": step}), share, useful)
+
+    def gather(self, quota: Quota, collect: Callable[[], None]) -> list[ScoredGroup]:
+        """Fill ``quota`` by ``collect``, and gather every process's groups in order."""
+        indexed: list[tuple[Place, ScoredGroup] | None]
         try:
-            scored = self.scorer.score(sampled(), {"global_step": step})
-            indexed = list(zip([i for i, _ in mine], scored, strict=True))
+            collect()
+            indexed = list(quota.scored())
         except Interrupted:
             indexed = [None]  # the others may be waiting in the gathering already: tell them there
         everything = gather_object(indexed) if self.accelerator.num_processes > 1 else indexed
@@ -71,36 +151,61 @@ class PlainExperience:
 class DynamicExperience:
     """Resample until enough groups disagree about their reward (DAPO, arXiv 2503.14476, section 3.2), bounded.
 
-    A step that ends short trains on the useful groups it has; with none at all it keeps the last ones, whose
-    advantages are zero, and says so in ``rollout/dynamic_useful``.
+    With over-sampling a round asks for more groups than are missing and ends with the first useful ones. A step that
+    ends short trains on the useful groups it has; with none at all it keeps the last ones, whose advantages are zero,
+    and says so in ``rollout/dynamic_useful``.
     """
 
     def __init__(self, plain: PlainExperience, cfg: DynamicSamplingConfig) -> None:
         self.plain, self.cfg = plain, cfg
+        self._left: list[ScoredGroup] = []
         self._metrics: dict[str, float] = {}
 
     def collect(self, step: int) -> list[ScoredGroup]:
         wanted = self.plain.prompts
-        problems = self.plain.stream.batch(step, wanted)
-        drawn, useful, last = list(problems), [], []
-        round = 0
+        kept = self.plain.fresh(self._left)
+        useful, last, sampled, round = list(kept), list[ScoredGroup](), 0, 0
+        drawn = self.draw(step)
+        draw: Draw = self.draw
         while True:
-            last = self.plain.sample(problems, step, round)
-            useful += [g for g in last if g.rewards.std() > self.cfg.min_std]
+            missing = max(0, wanted - len(useful)) if self.cfg.oversample > 1 else None
+            last = self.plain.sample(draw, step, round, missing, self.useful)
+            useful += [group for group in last if self.useful(group)]
+            sampled += len(last)
             round += 1
             if len(useful) >= wanted or round >= self.cfg.max_rounds:
                 break
-            problems = self.plain.stream.extra(step, round, wanted - len(useful), drawn)
-            drawn += problems
+            extra = self.plain.stream.extra(step, round, self._over(wanted - len(useful)), drawn)
+            drawn += extra
+            draw = _always(extra)
+        self._left = useful[wanted:]
         self._metrics = {
             "rollout/dynamic_rounds": round,
             "rollout/dynamic_drawn": len(drawn),
+            "rollout/dynamic_sampled": sampled,
             "rollout/dynamic_useful": len(useful),
+            "rollout/dynamic_kept": len(kept),
         }
         return useful[:wanted] or last
 
+    def draw(self, step: int) -> list[Problem]:
+        """The step's batch, and what over-sampling asks for beyond it."""
+        wanted = self.plain.prompts
+        batch, more = self.plain.stream.batch(step, wanted), self._over(wanted) - wanted
+        return batch + self.plain.stream.extra(step, 0, more, batch) if more else batch
+
+    def useful(self, group: ScoredGroup) -> bool:
+        return bool(group.rewards.std() > self.cfg.min_std)
+
     def metrics(self) -> dict[str, float]:
-        return self._metrics
+        return self._metrics | self.plain.metrics()
+
+    def _over(self, missing: int) -> int:
+        return math.ceil(round(missing * self.cfg.oversample, 6))  # 10 × 1.1 is 11 and a trace
+
+
+def _always(problems: list[Problem]) -> Draw:
+    return lambda step: problems
 
 
 def check_gathered(groups: Sequence[ScoredGroup]) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Sequence
 
 import numpy as np
@@ -14,6 +15,14 @@ def completion_seeds(seed: int, step: int, round: int, index: int, count: int) -
     """Random streams of one group: a pure function of its place in the run, whatever the number of processes."""
     state = np.random.SeedSequence([seed % 2**63, step, round, index]).generate_state(count, np.uint64)
     return tuple(int(s) for s in state)
+
+
+OnGroup = Callable[[int, Group], object]
+"""Called with a problem's index and its finished group; what it returns is true when no further groups are needed."""
+
+
+class _Enough(Exception):
+    """Ends a generate call from inside; the engine aborts what is still running."""
 
 
 class Rollouts:
@@ -29,8 +38,8 @@ class Rollouts:
     ) -> None:
         self.engine, self.params, self.group_size, self.seed, self.on_group = engine, params, group_size, seed, on_group
 
-    def collect(self, problems: Sequence[tuple[int, Problem]], step: int, round: int = 0) -> list[Group]:
-        """One group a problem, in order.
+    def collect(self, problems: Sequence[tuple[int, Problem]], step: int, round: int, taken: OnGroup) -> None:
+        """One group a problem, in the order in which they finish; the rest is aborted when ``taken`` has enough.
 
         Args:
             problems: each with its index in the step's whole draw, over all processes.
@@ -40,12 +49,12 @@ class Rollouts:
             Request(problem, completion_seeds(self.seed, step, round, index, self.group_size))
             for index, problem in problems
         ]
-        groups: list[Group | None] = [None] * len(requests)
 
         def finished(request: int, completions: list[Completion]) -> None:
             group = Group(requests[request].problem, completions)
-            groups[request] = group
             self.on_group(group)
+            if taken(problems[request][0], group):
+                raise _Enough
 
-        self.engine.generate(requests, self.params, finished)
-        return [group for group in groups if group is not None]
+        with contextlib.suppress(_Enough):
+            self.engine.generate(requests, self.params, finished)

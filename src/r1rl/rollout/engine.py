@@ -31,7 +31,7 @@ class Engine(Protocol):
     def generate(
         self, requests: Sequence[Request], params: SamplingParams, on_finish: OnFinish | None = None
     ) -> list[list[Completion]]:
-        """Completions of each request, in order."""
+        """Completions of each request, in order. What ``on_finish`` raises comes out here, and ends the rest."""
 
     def sync(self, version: int) -> None:
         """Take the learner's current weights; completions sampled from now on carry ``version``."""

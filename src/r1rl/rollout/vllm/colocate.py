@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from contextlib import closing, contextmanager
 from itertools import count
 from typing import Any
 
@@ -80,12 +80,14 @@ class ColocatedEngine:
             self.sync(self.version)
         results: list[list[Completion]] = [[] for _ in requests]
         self._wake()
-        with self._phase("sampling", self.deadline_s):
-            for index, outputs in self._run(requests, params):
-                results[index] = outputs
-                if on_finish is not None:
-                    on_finish(index, outputs)
-        self._rest()
+        try:
+            with self._phase("sampling", self.deadline_s), closing(self._run(requests, params)) as finished:
+                for index, outputs in finished:
+                    results[index] = outputs
+                    if on_finish is not None:
+                        on_finish(index, outputs)
+        finally:
+            self._rest()
         return results
 
     def metrics(self) -> dict[str, float]:
@@ -97,7 +99,9 @@ class ColocatedEngine:
         self.carrier.close()
         self.llm.llm_engine.engine_core.shutdown()
 
-    def _run(self, requests: Sequence[Request], params: SamplingParams) -> Iterator[tuple[int, list[Completion]]]:
+    def _run(
+        self, requests: Sequence[Request], params: SamplingParams
+    ) -> Generator[tuple[int, list[Completion]], None, None]:
         from vllm import SamplingParams as VllmParams
         from vllm.sampling_params import RequestOutputKind
 

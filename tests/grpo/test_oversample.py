@@ -1,0 +1,221 @@
+"""Dynamic sampling that asks for more groups than it needs: what is taken, what is aborted, what is kept."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from accelerate import Accelerator
+from hypothesis import given
+from hypothesis import strategies as st
+
+from r1rl.config import DynamicSamplingConfig, ModelConfig
+from r1rl.config.rewards import RewardConfig, ScoringConfig
+from r1rl.data.stream import PromptStream
+from r1rl.grpo.ahead import AheadExperience
+from r1rl.grpo.experience import DynamicExperience, PlainExperience, Quota
+from r1rl.model.load import load_policy
+from r1rl.rollout.collect import Rollouts
+from r1rl.rollout.engine import OnFinish, Request
+from r1rl.rollout.torch_engine import TorchEngine
+from r1rl.scoring import Scorer
+from r1rl.types import Completion, Group, Problem, SamplingParams, ScoredGroup
+
+WANTED, STEPS, SIZE = 3, 6, 2
+PROBLEMS = [Problem(str(i), (1, 2 + i), "q") for i in range(40)]
+
+REWARD = """
+def mixed(completions, prompts, **kwargs):
+    return [1.0 if "yes" in c else 0.0 for c in completions]
+"""
+
+
+@pytest.fixture
+def scorer(tmp_path: Path):
+    (tmp_path / "mixed.py").write_text(REWARD)
+    with Scorer({"mixed": RewardConfig(use=f"{tmp_path / 'mixed.py'}:mixed")}, ScoringConfig()) as made:
+        yield made
+
+
+class Paced:
+    """Finishes one group after another; those of even problems are useful. Counts what it sampled to the end.
+
+    ``pace`` is asked before each group, with the number of this call and of the groups it has finished.
+    """
+
+    def __init__(self, pace: Callable[[int, int], object] = lambda call, done: None) -> None:
+        self.version, self.pace = 0, pace
+        self.asked: list[list[int]] = []
+        self.ended: list[int] = []
+
+    def generate(
+        self, requests: Sequence[Request], params: SamplingParams, on_finish: OnFinish | None = None
+    ) -> list[list[Completion]]:
+        version, call = self.version, len(self.asked)
+        self.asked.append([int(r.problem.id) for r in requests])
+        for i, request in enumerate(requests):
+            self.pace(call, i)
+            self.ended.append(int(request.problem.id))
+            texts = ["yes", "no" if int(request.problem.id) % 2 == 0 else "yes"]
+            assert on_finish is not None
+            on_finish(i, [Completion(np.array([5]), np.zeros(1, np.float32), t, "stop", version) for t in texts])
+        return []
+
+    def sync(self, version: int) -> None:
+        self.version = version
+
+    def metrics(self) -> dict[str, float]:
+        return {}
+
+    def close(self) -> None: ...
+
+
+def parts(engine: Any, scorer: Scorer, longest: int = 4) -> tuple:
+    stream = PromptStream({"s": PROBLEMS}, {"s": 1.0}, 0)
+    return (
+        stream,
+        Rollouts(engine, SamplingParams(longest), SIZE, 0, scorer.submit),
+        scorer,
+        Accelerator(cpu=True),
+        WANTED,
+    )
+
+
+def dynamic(engine: Any, scorer: Scorer, oversample: float, rounds: int = 4, **ahead: Any) -> DynamicExperience:
+    plain = PlainExperience(*parts(engine, scorer))
+    if ahead:
+        plain = AheadExperience(
+            *parts(engine, scorer), version=lambda: engine.version, steps=STEPS, deadline_s=10.0, **ahead
+        )
+    return DynamicExperience(plain, DynamicSamplingConfig(oversample=oversample, max_rounds=rounds))
+
+
+def ids(groups: Sequence[ScoredGroup]) -> list[int]:
+    return [int(g.group.problem.id) for g in groups]
+
+
+def test_a_round_ends_with_the_first_useful_groups(scorer: Scorer) -> None:
+    engine = Paced()
+    source = dynamic(engine, scorer, 4.0)
+    for step in range(STEPS):
+        engine.asked, engine.ended = [], []
+        groups = source.collect(step)
+        numbers = source.metrics()
+        even = [i for i in engine.ended if i % 2 == 0]
+        assert ids(groups) == even[:WANTED]
+        assert len(engine.asked[0]) == 4 * WANTED
+        if numbers["rollout/dynamic_rounds"] == 1:
+            assert even[-1] == engine.ended[-1], "nothing was sampled after the last group that was needed"
+        assert numbers["rollout/dynamic_sampled"] == len(engine.ended) <= numbers["rollout/dynamic_drawn"]
+        assert numbers["rollout/dynamic_kept"] == 0, "on-policy, nothing is carried over"
+
+
+def test_without_it_every_group_is_waited_for_and_draws_are_as_they_were(scorer: Scorer) -> None:
+    engine = Paced()
+    source = dynamic(engine, scorer, 1.0)
+    source.collect(0)
+    assert engine.asked[0] == [int(p.id) for p in source.plain.stream.batch(0, WANTED)]
+    assert engine.ended == [i for asked in engine.asked for i in asked]
+
+
+def test_over_sampling_is_of_what_is_missing_and_bounded(scorer: Scorer) -> None:
+    engine = Paced()
+    source = dynamic(engine, scorer, 1.1, rounds=2)
+    groups = source.collect(0)
+    first = [i for i in engine.asked[0] if i % 2 == 0]
+    assert len(engine.asked[0]) == 4, "3 × 1.1, rounded up"
+    if len(first) < WANTED:
+        assert len(engine.asked[1]) == int(np.ceil((WANTED - len(first)) * 1.1))
+        assert not set(engine.asked[0]) & set(engine.asked[1])
+    assert len(engine.asked) <= 2
+    assert all(i % 2 == 0 for i in ids(groups))
+
+
+@pytest.mark.parametrize("oversample", [1.0, 3.0])
+def test_with_nothing_useful_the_last_groups_are_kept(scorer: Scorer, oversample: float) -> None:
+    engine = Paced()
+    source = dynamic(engine, scorer, oversample, rounds=2)
+    source.plain.stream = PromptStream({"s": PROBLEMS[1::2]}, {"s": 1.0}, 0)
+    groups = source.collect(0)
+    assert len(engine.asked) == 2
+    assert ids(groups) == engine.asked[1]
+    assert source.metrics()["rollout/dynamic_useful"] == 0
+
+
+def test_rewards_are_waited_for_only_where_they_could_complete_the_number() -> None:
+    waits: list[int] = []
+
+    def score(groups: list[Group]) -> list[ScoredGroup]:
+        waits.append(len(groups))
+        return [ScoredGroup(g, np.array([0.0, float(int(g.problem.id) % 2)]), {}) for g in groups]
+
+    quota = Quota(score, 3, lambda g: bool(g.rewards.std() > 0))
+    blank = [Completion(np.array([5]), np.zeros(1, np.float32), "", "stop")] * 2
+    taken = [quota.take((0, i), Group(Problem(str(i), (1,), ""), blank)) for i in (1, 2, 4, 3, 6, 5)]
+    assert taken == [False, False, False, False, False, True]
+    assert waits == [3, 2, 1], "not after every group"
+    assert [place for place, _ in quota.scored()] == [(0, i) for i in (1, 2, 4, 3, 6, 5)]
+
+
+@given(st.integers(0, 50), st.integers(1, 9))
+def test_the_processes_shares_add_up(wanted: int, ranks: int) -> None:
+    shares = []
+    for rank in range(ranks):
+        place: Any = SimpleNamespace(process_index=rank, num_processes=ranks)
+        plain = PlainExperience(None, None, None, place, 4)  # type: ignore[arg-type]
+        quota = plain.quota(0, wanted, lambda group: True)
+        shares.append(quota.wanted)
+        assert len(plain.share([PROBLEMS[0]] * wanted)) == quota.wanted, "what it samples suffices, if all is useful"
+        assert quota.full == (quota.wanted == 0)
+    assert sum(shares) == wanted
+
+
+def test_the_torch_engine_stops_and_what_was_taken_is_what_it_would_have_sampled(
+    tiny_folder: Path, scorer: Scorer
+) -> None:
+    policy = load_policy(ModelConfig(path=str(tiny_folder)), torch.device("cpu"))
+
+    def first(useful: int | None) -> tuple[list[ScoredGroup], int]:
+        engine = TorchEngine(policy, 8)
+        plain = PlainExperience(*parts(engine, scorer, longest=40))
+        groups = plain.sample(lambda step: PROBLEMS[:12], 0, wanted=useful)
+        return groups, sum(len(c) for g in groups for c in g.group.completions)
+
+    everything, all_tokens = first(None)
+    some, tokens = first(4)
+    assert len(everything) == 12
+    assert 4 <= len(some) < 12
+    assert tokens < all_tokens
+    assert ids(some) == sorted(ids(some))
+    whole = {g.group.problem.id: [c.token_ids.tolist() for c in g.group.completions] for g in everything}
+    assert all([c.token_ids.tolist() for c in g.group.completions] == whole[g.group.problem.id] for g in some)
+    assert policy.model.training is False
+
+
+def test_with_staleness_the_rest_runs_on_and_serves_the_next_step(scorer: Scorer) -> None:
+    gates = [threading.Event() for _ in range(STEPS)]
+    half = 3 * WANTED
+    engine = Paced(lambda call, done: done < half or gates[call].wait(10))
+    source = dynamic(engine, scorer, 6.0, staleness=1)
+    groups = source.collect(0)
+    assert len(groups) == WANTED, "the first half was enough: nobody waited for the rest"
+    assert set(ids(groups)) <= set(engine.asked[0][:half])
+    engine.sync(1)
+    for gate in gates:
+        gate.set()
+    following = source.collect(1)
+    assert len(following) == WANTED
+    late = [g for g in following if {c.version for c in g.group.completions} == {0}]
+    assert set(ids(late)) & set(engine.asked[0]), "what the first step left over came first"
+    assert source.metrics()["rollout/dropped_stale"] == 0
+    engine.sync(2)
+    engine.sync(3)
+    last = source.collect(2)
+    assert all(engine.version - c.version <= 1 for g in last for c in g.group.completions), "and nothing too old"
+    assert source.metrics()["rollout/dropped_stale"] > 0
