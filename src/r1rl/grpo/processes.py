@@ -16,6 +16,7 @@ from accelerate.utils import InitProcessGroupKwargs
 from transformers.integrations.deepspeed import unset_hf_deepspeed_config
 
 from r1rl.errors import ConfigError, TrainingError
+from r1rl.grpo.limits import check_launch
 
 STALE_S = 900.0
 """A lock of DeepSpeed's compiler that is older belongs to a process that was killed."""
@@ -30,8 +31,10 @@ def start(device: Literal["auto", "cpu", "cuda"], deadline_s: float, say: Callab
         say: receives remarks.
 
     Raises:
-        ConfigError: the launch file and ``device`` do not go together, or DeepSpeed is not installed.
+        ConfigError: the launch file and ``device`` do not go together, it asks for what there is not, or DeepSpeed is
+            not installed.
     """
+    check_launch(os.environ)
     sharded = os.environ.get("ACCELERATE_USE_DEEPSPEED", "false").lower() == "true"
     on_cpu = device == "cpu" or not torch.cuda.is_available()
     if device == "cuda" and on_cpu:

@@ -21,6 +21,7 @@ from r1rl.grpo.checkpoint import Checkpoints, RunState
 from r1rl.grpo.experience import DynamicExperience, Experience, PlainExperience
 from r1rl.grpo.interrupt import Interrupt, Interrupted, Preempted
 from r1rl.grpo.learner import Learner
+from r1rl.grpo.limits import check_length, naming_memory
 from r1rl.grpo.loop import Loop, Metrics, Rollout
 from r1rl.grpo.processes import naming_lost_peers
 from r1rl.grpo.report import sample_rows
@@ -125,6 +126,13 @@ class GRPOTrainer:
             )
             rank, ranks = learner.backend.rank, learner.backend.ranks
             owned.enter_context(naming_lost_peers(rank, ranks, lambda: f"in step {loop.step + 1}"))
+            owned.enter_context(
+                naming_memory(
+                    lambda: max((len(s) for s in loop.rollout.batch.samples), default=0) if loop.rollout else 0,
+                    cfg.grpo.tokens_per_microbatch,
+                    cfg.model.gradient_checkpointing,
+                )
+            )
             try:
                 while loop.step < cfg.grpo.steps:
                     last = loop.train_step()
@@ -166,6 +174,9 @@ class GRPOTrainer:
         data = self.config.data
         train = load_problems(data.train, data.prompt, self.policy.tokenizer)
         held_out = load_problems(data.eval, data.prompt, self.policy.tokenizer)
+        longest = max((len(p.prompt_ids) for p in [*train.problems, *held_out.problems]), default=0)
+        positions = getattr(self.policy.model.config, "max_position_embeddings", None)
+        check_length(longest, self.config.rollout.max_new_tokens, positions)
         return ensure_disjoint(train, held_out, data.on_overlap), held_out
 
     def _rewards(self) -> dict[str, RewardConfig]:

@@ -1,0 +1,92 @@
+"""What a run cannot do, said before it starts or, where only memory tells, in one line when it happens."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Iterator, Mapping
+
+import torch
+
+from r1rl.errors import ConfigError, TrainingError
+
+_SPLITS = {
+    "PARALLELISM_CONFIG_SP_SIZE": "sequence parallelism (parallelism_config_sp_size)",
+    "PARALLELISM_CONFIG_CP_SIZE": "context parallelism (parallelism_config_cp_size)",
+    "PARALLELISM_CONFIG_TP_SIZE": "tensor parallelism (parallelism_config_tp_size)",
+}
+_SHARDERS = {
+    "ACCELERATE_USE_FSDP": "FSDP",
+    "ACCELERATE_USE_MEGATRON_LM": "Megatron-LM",
+}
+
+
+def check_launch(environment: Mapping[str, str]) -> None:
+    """Refuse what a launch file of ``accelerate`` can ask for and this project would silently not do.
+
+    Raises:
+        ConfigError: names the key and what to use instead.
+    """
+    for name, what in _SPLITS.items():
+        if int(environment.get(name) or 1) > 1:
+            raise ConfigError(
+                f"the launch file asks for {what}, which r1rl does not have: every sample is computed on one rank. "
+                "Set it to 1, and for samples that do not fit use ZeRO-3 (launch/accelerate/zero3.yaml), "
+                "model.gradient_checkpointing: true or a lower rollout.max_new_tokens; `r1rl doctor` estimates the "
+                "memory"
+            )
+    for name, what in _SHARDERS.items():
+        if environment.get(name, "").lower() == "true":
+            raise ConfigError(
+                f"the launch file asks for {what}; r1rl shards by DeepSpeed: use one of launch/accelerate/zero1.yaml, "
+                "zero2.yaml, zero3.yaml"
+            )
+
+
+def check_length(prompt: int, completion: int, positions: int | None) -> None:
+    """Refuse samples longer than the model's positions: it would go on, and compute nonsense.
+
+    Args:
+        prompt: tokens of the longest prompt.
+        completion: most tokens of a completion.
+        positions: ``max_position_embeddings`` of the model's configuration; None if it has none.
+
+    Raises:
+        ConfigError: they do not fit.
+    """
+    if positions is not None and prompt + completion > positions:
+        raise ConfigError(
+            f"rollout.max_new_tokens {completion} behind the longest prompt of {prompt} tokens make "
+            f"{prompt + completion}, but the model has {positions} positions: use at most "
+            f"{max(positions - prompt, 0)}, lower data.prompt.max_tokens, or take a model with more (rope_scaling in its config.json)"
+        )
+
+
+@contextlib.contextmanager
+def naming_memory(longest: Callable[[], int], budget: int, recomputes: bool) -> Iterator[None]:
+    """Say which key to change when memory does not suffice, instead of the allocator's words.
+
+    Args:
+        longest: tokens of the longest sample at hand, 0 if there is none.
+        budget: ``grpo.tokens_per_microbatch``.
+        recomputes: whether activations are recomputed already.
+
+    Raises:
+        TrainingError: memory did not suffice.
+    """
+    try:
+        yield
+    except RuntimeError as error:  # torch.OutOfMemoryError is one; on the CPU it is told by its words alone
+        if not isinstance(error, torch.OutOfMemoryError) and "DefaultCPUAllocator" not in str(error):
+            raise
+        tokens = longest()
+        first = (
+            f"lower grpo.tokens_per_microbatch (now {budget}; the longest sample has {tokens} tokens)"
+            if budget > tokens
+            else f"the longest sample has {tokens} tokens and has to fit on one rank: lower rollout.max_new_tokens"
+        )
+        second = "" if recomputes else "set model.gradient_checkpointing: true, "
+        raise TrainingError(
+            f"out of memory: {first}; or {second}lower grpo.logprob_chunk and rollout.max_concurrent, or shard more "
+            f"(ZeRO-3). `r1rl doctor` estimates each part. The same command goes on from the last checkpoint "
+            f"({str(error).splitlines()[0][:160]})"
+        ) from error
