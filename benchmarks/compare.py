@@ -19,7 +19,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -82,7 +82,8 @@ def reward(completions: list[str], **_: Any) -> list[float]:
     return [sum(b % 2 == 0 for b in c.encode()) / (len(c.encode()) + 1) for c in completions]
 
 
-def run_r1rl(folder: Path, scenario: Scenario) -> Result:
+def run_r1rl(folder: Path, scenario: Scenario, batch: int) -> Result:
+    del batch  # micro-batches are counted in tokens
     from r1rl import GRPOTrainer, RunConfig
 
     out = folder / "r1rl"
@@ -125,7 +126,7 @@ def run_r1rl(folder: Path, scenario: Scenario) -> Result:
     return _result([row["time/step"] for row in rows], median("rollout/length_mean"), parts)
 
 
-def run_trl(folder: Path, scenario: Scenario) -> Result:
+def run_trl(folder: Path, scenario: Scenario, batch: int) -> Result:
     import torch
     from datasets import Dataset
     from transformers import AutoModelForCausalLM, AutoTokenizer, TrainerCallback
@@ -142,8 +143,8 @@ def run_trl(folder: Path, scenario: Scenario) -> Result:
         bf16=False,
         report_to="none",
         disable_tqdm=True,
-        per_device_train_batch_size=TRL_BATCH,
-        gradient_accumulation_steps=PROMPTS * GROUP // TRL_BATCH,
+        per_device_train_batch_size=batch,
+        gradient_accumulation_steps=PROMPTS * GROUP // batch,
         num_generations=GROUP,
         max_completion_length=scenario.max_new_tokens,
         beta=0.0,
@@ -183,7 +184,7 @@ def run_trl(folder: Path, scenario: Scenario) -> Result:
 
 
 TRL_BATCH = 32
-"""Of the batches 16, 32 and 128, with accumulation to the same 128, the one on which TRL is fastest here."""
+"""TRL's batch on the device, accumulated to the same 128. ``--trl-batches 16 32 64 128`` measures others."""
 
 
 def _result(seconds: list[float], length: float, parts: dict[str, float]) -> Result:
@@ -192,37 +193,31 @@ def _result(seconds: list[float], length: float, parts: dict[str, float]) -> Res
     return Result(median, PROMPTS * GROUP / median, length, peak, parts)
 
 
-SIDES: dict[str, Callable[[Path, Scenario], Result]] = {"r1rl": run_r1rl, "trl": run_trl}
+SIDES: dict[str, Callable[[Path, Scenario, int], Result]] = {"r1rl": run_r1rl, "trl": run_trl}
 
 
-def measure(side: str, scenario: str, folder: Path) -> Result:
+def measure(side: str, scenario: str, folder: Path, batch: int = TRL_BATCH) -> Result:
     """Run one side in a fresh process."""
-    command = [
-        sys.executable,
-        "-m",
-        "benchmarks.compare",
-        "--side",
-        side,
-        "--scenario",
-        scenario,
-        "--folder",
-        str(folder),
-    ]
+    command = [sys.executable, "-m", "benchmarks.compare", "--side", side, "--scenario", scenario]
+    command += ["--folder", str(folder), "--batch", str(batch)]
     done = subprocess.run(command, capture_output=True, text=True, timeout=1800)
     if done.returncode:
         raise SystemExit(f"{side} failed on {scenario}:\n{done.stderr[-3000:]}")
     return Result(**json.loads(done.stdout.strip().splitlines()[-1]))
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--side", choices=SIDES)
-    parser.add_argument("--scenario", choices=SCENARIOS)
-    parser.add_argument("--folder", type=Path)
-    args = parser.parse_args()
-    if args.side:
-        print(json.dumps(asdict(SIDES[args.side](args.folder, SCENARIOS[args.scenario]))))
-        return
+def trl_batches(sizes: Sequence[int]) -> None:
+    """Print what TRL takes for a step at each batch on the device."""
+    for name in SCENARIOS:
+        with tempfile.TemporaryDirectory() as scratch:
+            build_model(Path(scratch) / "model")
+            for size in sizes:
+                result = measure("trl", name, Path(scratch), size)
+                print(f"{name}, TRL with batches of {size}: {result.seconds:.2f} s a step, {result.peak_gb:.2f} GB")
+
+
+def compare() -> None:
+    """Print both sides of both scenarios, and the learner alone."""
     from benchmarks.learner import report as learner_report
     from r1rl.tracking.console import Console
 
@@ -243,6 +238,22 @@ def main() -> None:
         rows,
     )
     learner_report(console)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--side", choices=SIDES)
+    parser.add_argument("--scenario", choices=SCENARIOS)
+    parser.add_argument("--folder", type=Path)
+    parser.add_argument("--batch", type=int, default=TRL_BATCH)
+    parser.add_argument("--trl-batches", type=int, nargs="+", help="instead of the comparison, TRL at these batches")
+    args = parser.parse_args()
+    if args.side:
+        print(json.dumps(asdict(SIDES[args.side](args.folder, SCENARIOS[args.scenario], args.batch))))
+    elif args.trl_batches:
+        trl_batches(args.trl_batches)
+    else:
+        compare()
 
 
 if __name__ == "__main__":
