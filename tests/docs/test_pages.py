@@ -16,6 +16,8 @@ from pydantic import BaseModel
 
 from r1rl.config import RunConfig, load_config
 from r1rl.config.docs import sections
+from r1rl.recipe.graph import graph
+from r1rl.recipe.plan import Machine, estimate
 
 DOCS = ROOT / "docs"
 KEYS = {
@@ -113,3 +115,23 @@ def test_python_compiles_and_imports_what_there_is(block: Block) -> None:
             module = importlib.import_module(str(node.module))
             missing = [name.name for name in node.names if not hasattr(module, name.name)]
             assert not missing, f"{block}: {node.module} has no {missing}"
+
+
+def headers_with_hours() -> list[tuple[Path, str, int]]:
+    """Configurations whose header says what a dry run estimates: file, what the machine is, hours."""
+    found = []
+    for path in sorted((ROOT / "configs").rglob("*.yaml")):
+        text = path.read_text(encoding="utf-8")
+        if hours := re.search(r"estimates (\d+) hours", text):
+            machine = re.search(r"--dry-run (--devices .*)", text)
+            found.append((path, machine[1] if machine else "", int(hours[1])))
+    return found
+
+
+@pytest.mark.parametrize(("path", "machine", "hours"), headers_with_hours(), ids=str)
+def test_the_hours_in_a_header_are_those_of_the_dry_run(path: Path, machine: str, hours: int, tmp_path: Path) -> None:
+    devices, tflops = (re.search(rf"--{option} ([\d.]+)", machine) for option in ("devices", "tflops"))
+    assert devices is not None, f"{path} names no devices"
+    plan = estimate(graph(load_config(path)), tmp_path)
+    peak = Machine.of(int(devices[1]), float(tflops[1]) if tflops else 989.0)
+    assert round(sum(peak.seconds(each.work) for each in plan.values() if each.work) / 3600) == hours
