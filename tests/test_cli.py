@@ -79,6 +79,61 @@ def test_an_error_is_one_line(config: Path, capsys: pytest.CaptureFixture[str]) 
     assert caught.err == "r1rl: error: override grpo.lrr=1: unknown key grpo.lrr (nearest: grpo.lr)\n"
 
 
+def a_run(folder: Path) -> None:
+    (folder / "run" / "zero" / "model").mkdir(parents=True)
+    (folder / "run" / "config.yaml").write_text(CONFIG)
+
+
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        ("check", "Missing argument 'CONFIG' (see r1rl check --help)"),
+        ("chekc x", "No such command 'chekc'. Did you mean 'check'? (see r1rl --help)"),
+        ("check --bogus x", "No such option: --bogus (see r1rl check --help)"),
+        ("check run", "run is a folder; name the YAML file in it"),
+        ("run none.yaml --dry-run", "none.yaml: no such configuration file"),
+        ("run run/config.yaml --dry-run --devices -1", "Invalid value for '--devices'"),
+        ("run run/config.yaml --only nope", "no stage is called nope; the run has base, zero"),
+        ("run run/config.yaml output_dir=run/config.yaml", "cannot write run/config.yaml/"),
+        ("status none", "none is no run folder"),
+        ("report", "Missing argument 'RUN...' (see r1rl report --help)"),
+        ("report none", "none is no folder; give the folder of a run"),
+        ("report run/zero", "run/zero is no run folder"),
+        ("report run --out run", "cannot write run: Is a directory; name another place"),
+        ("report run --svg run", "none of reward/accuracy/mean, reward/format/mean was logged"),
+        ("export run/zero", "Missing argument 'FOLDER' (see r1rl export --help)"),
+        ("export run/zero out --dtype int4", "Invalid value for '--dtype'"),
+        ("export run/zero out", "run/zero holds no model (config.json)"),
+        ("export run/none out", "run/none is no folder; give a model folder, RUN/STAGE, or a Hugging Face name"),
+        ("chat run/none", "run/none is no folder"),
+        ("chat ./none", "./none is no folder"),
+        ("chat run/zero --temperature -1", "Invalid value for '--temperature'"),
+        ("doctor none", "none: no such configuration file"),
+        ("doctor run", "run has no metrics of a grpo stage"),
+        ("grade none.jsonl", "none.jsonl does not exist"),
+        ("grade rows.jsonl --out run", "cannot write run: Is a directory"),
+        ("reward rows.jsonl --reward acuracy", "did you mean 'accuracy'?"),
+    ],
+)
+def test_a_slip_is_one_line_that_says_what_to_change(
+    words: str, says: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    a_run(tmp_path)
+    (tmp_path / "rows.jsonl").write_text('{"completion": "1", "answer": "1"}\n')
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    assert call(*words.split()) == 2
+    last = capsys.readouterr().err.splitlines()[-1]
+    assert last.startswith("r1rl: error: ")
+    assert says in last
+    assert not list(tmp_path.glob(".*.partial"))
+
+
+def test_no_word_at_all_shows_the_commands(capsys: pytest.CaptureFixture[str]) -> None:
+    assert call() == 0
+    assert "doctor" in capsys.readouterr().out
+
+
 def test_python_dash_m() -> None:
     done = subprocess.run([sys.executable, "-m", "r1rl", "check", "none.yaml"], capture_output=True, text=True)
     assert done.returncode == 2

@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -16,7 +16,6 @@ from r1rl.errors import R1Error
 app = typer.Typer(
     name="r1rl",
     help="The whole DeepSeek-R1 recipe in one command.",
-    no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
 )
@@ -26,6 +25,8 @@ Overrides = Annotated[
     list[str] | None,
     typer.Argument(metavar="KEY=VALUE", help="Keys to change, for example grpo.lr=1e-4.", show_default=False),
 ]
+UsageError: type[Any] = typer.BadParameter.__bases__[0]
+"""Of the click that typer carries, or stands on: its name differs from version to version."""
 FORWARD = {"allow_extra_args": True, "ignore_unknown_options": True}
 
 
@@ -36,14 +37,25 @@ def main(args: list[str] | None = None) -> None:
     the run to end and it left a checkpoint, 130 when interrupted;
     anything else keeps its traceback and gives 1.
     """
+    words = sys.argv[1:] if args is None else args
     try:
-        app(args=args, prog_name="r1rl")
+        ended = app(args=words or ["--help"], prog_name="r1rl", standalone_mode=False)
     except R1Error as error:
-        print(f"r1rl: error: {' '.join(str(error).split())}", file=sys.stderr)
+        _say(f"error: {error}")
         sys.exit(error.exit_code)
-    except KeyboardInterrupt:
-        print("r1rl: interrupted", file=sys.stderr)
-        sys.exit(130)
+    except UsageError as error:
+        asked = error.ctx.command_path if error.ctx else "r1rl"
+        _say(f"error: {error.format_message().rstrip('.')} (see {asked} --help)")
+        sys.exit(2)
+    except (KeyboardInterrupt, typer.Abort):
+        ended = 130
+    if ended == 130:
+        _say("interrupted")
+    sys.exit(ended if isinstance(ended, int) else 0)
+
+
+def _say(text: str) -> None:
+    print(f"r1rl: {' '.join(text.split())}", file=sys.stderr)
 
 
 def _version(wanted: bool) -> None:
@@ -90,8 +102,8 @@ def run(
     ] = None,
     only: Annotated[str | None, typer.Option(metavar="STAGE", help="Run this stage alone.")] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Show the plan, its sizes and time; run nothing.")] = False,
-    devices: Annotated[int, typer.Option(help="With --dry-run: accelerators; 0 is this machine's CPU.")] = 0,
-    tflops: Annotated[float, typer.Option(help="With --dry-run: peak TFLOP/s of one (H100, bf16: 989).")] = 989.0,
+    devices: Annotated[int, typer.Option(help="With --dry-run: accelerators; 0 is this machine's CPU.", min=0)] = 0,
+    tflops: Annotated[float, typer.Option(help="With --dry-run: peak TFLOP/s of one (H100: 989).", min=1)] = 989.0,
 ) -> None:
     """Run every stage of a configuration; the same command again resumes it."""
     loaded = r1rl.load_config(config, overrides or ())
@@ -134,7 +146,8 @@ def _elsewhere(name: str, module: str, about: str) -> None:
     def forward(context: typer.Context) -> None:
         sub = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
         sub.command()(getattr(importlib.import_module(module), name))
-        sub(args=context.args, prog_name=f"r1rl {name}")
+        ended = sub(args=context.args, prog_name=f"r1rl {name}", standalone_mode=False)
+        raise typer.Exit(ended if isinstance(ended, int) else 0)
 
 
 for _name, _where in ELSEWHERE.items():

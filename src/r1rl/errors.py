@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Iterator
+from pathlib import Path
+
 
 class R1Error(Exception):
     """Base of every error r1rl raises on purpose; the command line prints its message alone, in one line."""
@@ -36,3 +40,15 @@ class StorageError(R1Error):
 
 class EngineError(R1Error):
     """The engine that samples completions failed, hung, or serves other weights than the learner's."""
+
+
+@contextlib.contextmanager
+def writing(path: Path) -> Iterator[None]:
+    """What the block writes to ``path``, or beside it, may fail in one line.
+
+    Raises: StorageError for a place that cannot be written.
+    """
+    try:
+        yield
+    except OSError as error:
+        raise StorageError(f"cannot write {path}: {error.strerror or error}; name another place") from error

@@ -16,9 +16,9 @@ Dtype = Literal["float32", "bfloat16", "float16"]
 
 def chat(
     model: Model,
-    temperature: Annotated[float, typer.Option(help="0 is greedy.")] = 0.6,
-    top_p: Annotated[float, typer.Option(help="Sample from the likeliest tokens that hold this much.")] = 0.95,
-    max_new_tokens: Annotated[int, typer.Option(help="Longest response.")] = 2048,
+    temperature: Annotated[float, typer.Option(help="0 is greedy.", min=0)] = 0.6,
+    top_p: Annotated[float, typer.Option(help="Likeliest tokens that hold this much.", min=0.01, max=1)] = 0.95,
+    max_new_tokens: Annotated[int, typer.Option(help="Longest response.", min=1)] = 2048,
     system: Annotated[str | None, typer.Option(help="System message.")] = None,
     fold: Annotated[bool, typer.Option("--fold", help="Thoughts as one line; /fold and /think change it.")] = False,
     seed: Annotated[int | None, typer.Option(help="For responses that repeat.")] = None,
@@ -55,8 +55,9 @@ def locate(model: str) -> tuple[str, PromptConfig]:
     """
     path = Path(model).expanduser()
     if not path.is_dir():
-        if model.startswith((".", "/", "~")):
-            raise ConfigError(f"{model} does not exist; give a model folder, RUN/STAGE, or a Hugging Face name")
+        beside = path.parent.is_dir() and path.parent != Path()
+        if beside or model.startswith((".", "/", "~")):
+            raise ConfigError(f"{model} is no folder; give a model folder, RUN/STAGE, or a Hugging Face name")
         return model, PromptConfig()
     if not (path / "config.json").is_file():
         if not (path / "model" / "config.json").is_file():

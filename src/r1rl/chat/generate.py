@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 import threading
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -18,7 +19,7 @@ from transformers import (
 
 from r1rl.config import ModelConfig, PromptConfig
 from r1rl.data.templates import encode, writer
-from r1rl.errors import ModelError
+from r1rl.errors import ConfigError, ModelError
 from r1rl.model.load import load_tokenizer
 from r1rl.types import Message
 
@@ -52,10 +53,14 @@ class Generator:
         dtype = torch.float32 if device == "cpu" else torch.bfloat16
         try:
             self.model = AutoModelForCausalLM.from_pretrained(model, dtype=dtype)
-            self.model.to(device)  # type: ignore[arg-type]
             self.model.eval()
         except (OSError, ValueError) as error:
             raise ModelError(f"cannot open the model {model!r}: {error}") from error
+        try:
+            self.model.to(device)  # type: ignore[arg-type]
+        except (RuntimeError, AssertionError) as error:  # no such device, or a torch without it
+            reason = textwrap.shorten(str(error), 80, placeholder=" …")
+            raise ConfigError(f"--device {device} does not work here ({reason}); use auto, cpu or cuda") from error
         template = "chat" if self.tokenizer.chat_template else prompt.template
         self.remembers = template == "chat"
         self._write = writer(self.tokenizer, prompt.model_copy(update={"template": template}))

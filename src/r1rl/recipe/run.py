@@ -18,7 +18,7 @@ from accelerate import Accelerator
 from transformers.utils import logging as transformers_logging
 
 from r1rl.config import RunConfig, dump_config
-from r1rl.errors import ConfigError, R1Error
+from r1rl.errors import ConfigError, R1Error, writing
 from r1rl.grpo.processes import start as start_processes
 from r1rl.recipe import record
 from r1rl.recipe.compute import measured
@@ -107,7 +107,8 @@ def run_recipe(
     transformers_logging.disable_progress_bar()
     console = Console(quiet=not (config.tracking.console and accelerator.is_main_process))
     folder = Path(config.output_dir) / config.name
-    folder.mkdir(parents=True, exist_ok=True)
+    with writing(folder):
+        folder.mkdir(parents=True, exist_ok=True)
     owner = accelerator.is_main_process and not launched
     with _alone_in(folder) if owner else contextlib.nullcontext():
         if owner:

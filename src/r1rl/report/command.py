@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from r1rl.errors import writing
 from r1rl.report.page import write_page
 from r1rl.report.read import read_run
 from r1rl.report.svg import DEFAULT_METRICS, learning_curve
@@ -22,7 +23,8 @@ def report(runs: Runs, out: Out = None, svg: Svg = None, metric: Metrics = None)
     target = out or (runs[0] / "report.html" if len(runs) == 1 else Path("report.html"))
     print(f"wrote {write_page(runs, target)}")
     if svg is not None:
-        svg.parent.mkdir(parents=True, exist_ok=True)
         drawn = learning_curve([read_run(path) for path in runs], metric or DEFAULT_METRICS)
-        svg.write_text(drawn, encoding="utf-8")
+        with writing(svg):
+            svg.parent.mkdir(parents=True, exist_ok=True)
+            svg.write_text(drawn, encoding="utf-8")
         print(f"wrote {svg}")

@@ -11,6 +11,7 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
+from r1rl.errors import writing
 from r1rl.report import tables
 from r1rl.report.compare import series_of, unique
 from r1rl.report.curves import curves
@@ -45,12 +46,17 @@ def write_page(run_dirs: Sequence[Path], out: Path, now: float | None = None) ->
 
     Raises:
         DataError: a folder is no run folder.
+        StorageError: ``out`` cannot be written.
     """
     html = page([read_run(path) for path in run_dirs], time.time() if now is None else now)
-    out.parent.mkdir(parents=True, exist_ok=True)
-    draft = out.with_name(f".{out.name}.partial")
-    draft.write_text(html, encoding="utf-8", errors="backslashreplace")
-    os.replace(draft, out)
+    with writing(out):
+        out.parent.mkdir(parents=True, exist_ok=True)
+        draft = out.with_name(f".{out.name}.partial")
+        try:
+            draft.write_text(html, encoding="utf-8", errors="backslashreplace")
+            os.replace(draft, out)
+        finally:
+            draft.unlink(missing_ok=True)
     return out
 
 

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TextIO
 
-from r1rl.errors import DataError
+from r1rl.errors import DataError, writing
 
 Row = dict[str, Any]
 
@@ -56,11 +56,14 @@ def text_of(value: Any) -> str:
 @contextmanager
 def whole_file(path: Path) -> Iterator[TextIO]:
     """A file that appears under its name only when the block has ended well."""
-    path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(f".{path.name}.partial")
+    with writing(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        file = partial.open("w", encoding="utf-8")
     try:
-        with partial.open("w", encoding="utf-8") as file:
+        with file:
             yield file
-        os.replace(partial, path)
+        with writing(path):
+            os.replace(partial, path)
     finally:
         partial.unlink(missing_ok=True)

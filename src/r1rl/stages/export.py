@@ -12,7 +12,7 @@ from transformers import AutoModelForCausalLM
 
 from r1rl.config import ExportConfig, ModelConfig, PromptConfig
 from r1rl.data.templates import R1_ZERO_OPENING
-from r1rl.errors import ConfigError, ModelError
+from r1rl.errors import ConfigError, ModelError, writing
 from r1rl.model.load import load_tokenizer
 from r1rl.stages.base import StageContext, StageResult
 
@@ -34,7 +34,10 @@ def export_model(model: ModelConfig, settings: ExportConfig, prompt: PromptConfi
     Raises:
         ModelError: there is nothing to open.
         ConfigError: the folder holds something that is not a model.
+        StorageError: it cannot be written.
     """
+    if folder.exists() and not folder.is_dir():
+        raise ConfigError(f"{folder} is a file; name a folder to write the model to")
     if folder.exists() and any(folder.iterdir()) and not (folder / "config.json").is_file():
         raise ConfigError(f"{folder} holds something else than a model; choose another folder")
     tokenizer = load_tokenizer(model)
@@ -53,12 +56,13 @@ def export_model(model: ModelConfig, settings: ExportConfig, prompt: PromptConfi
     ids = stops if isinstance(stops, list) else [stops]
     policy.generation_config.eos_token_id = sorted({i for i in [*ids, tokenizer.eos_token_id] if i is not None})
     draft = folder.with_name(f".{folder.name}.partial")
-    shutil.rmtree(draft, ignore_errors=True)
-    policy.save_pretrained(draft, max_shard_size=f"{settings.max_shard_gb}GB")
-    tokenizer.save_pretrained(draft)
-    shutil.rmtree(folder, ignore_errors=True)
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    os.replace(draft, folder)
+    with writing(folder):
+        shutil.rmtree(draft, ignore_errors=True)
+        policy.save_pretrained(draft, max_shard_size=f"{settings.max_shard_gb}GB")
+        tokenizer.save_pretrained(draft)
+        shutil.rmtree(folder, ignore_errors=True)
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        os.replace(draft, folder)
 
 
 def as_chat_template(prompt: PromptConfig) -> str:
