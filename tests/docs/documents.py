@@ -74,12 +74,13 @@ def _shell_lines() -> Iterator[tuple[str, str]]:
 
 
 def _inline() -> Iterator[tuple[str, str]]:
-    """Commands within sentences; the name of a command alone is none."""
+    """Commands within sentences; the name of a command or subcommand alone is none."""
     for page in PAGES:
         for number, line in enumerate(page.read_text(encoding="utf-8").splitlines(), 1):
             for code in re.findall(r"`([^`]+)`", line):
                 words = code.split()
-                if words[1:] and words[0] in PROGRAMS and words[1:] not in (["run"], ["check"], ["report"], ["launch"]):
+                a_name = len(words) < 2 or (len(words) == 2 and words[0] in ("r1rl", "accelerate"))
+                if words[0] in PROGRAMS and not a_name:
                     yield f"{page.name}:{number}", code
 
 
@@ -92,6 +93,12 @@ def _headers() -> Iterator[tuple[str, str]]:
 
 def _joined(text: str) -> list[str]:
     return re.sub(r"\\\n\s*", " ", text).splitlines()
+
+
+def anchors(page: Path) -> set[str]:
+    """What a link to a heading of the page may name, as GitHub makes it of the heading."""
+    headings = re.findall(r"^#+ (.*)", page.read_text(encoding="utf-8"), re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
 
 
 def links() -> list[tuple[str, str]]:

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 import yaml
-from documents import PAGES, ROOT, Block, blocks, links
+from documents import PAGES, ROOT, Block, anchors, blocks, links
 from pydantic import BaseModel
 
 from r1rl.config import RunConfig, load_config
@@ -100,6 +100,18 @@ def allowed(tree: dict[str, Any], section: type[BaseModel], block: Block) -> Non
 def test_links_lead_somewhere(page: str, target: str) -> None:
     base = ROOT if (ROOT / page).is_file() else DOCS
     assert (base / target).exists(), f"{page} links to {target}"
+
+
+def test_links_to_headings_lead_somewhere() -> None:
+    for page in PAGES:
+        for file, heading in re.findall(r"\]\(([^)#\s]*)#([^)\s]+)\)", page.read_text(encoding="utf-8")):
+            if not file.startswith("http"):
+                assert heading in anchors(page.parent / file if file else page), f"{page.name}: {file}#{heading}"
+
+
+def test_every_guide_is_named_in_the_readme() -> None:
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    assert [page.name for page in DOCS.glob("*.md") if f"(docs/{page.name})" not in readme] == []
 
 
 def test_no_page_names_this_machine() -> None:
