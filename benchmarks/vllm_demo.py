@@ -2,8 +2,9 @@
 
     python -m benchmarks.vllm_demo [--modes torch,colocate,server,async] [KEY=VALUE …]
 
-Ends with held-out accuracy side by side: a paired bootstrap over problems of the difference to the embedded engine,
-which should include 0. Further arguments are configuration overrides for every run.
+Ends with held-out accuracy side by side: a paired bootstrap over problems of the difference to the first mode, which
+should include 0. Then what the steps cost and how old their samples were: ``--modes server,async grpo.steps=20``
+compares synchronous and asynchronous runs. Further arguments are configuration overrides for every run.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ import argparse
 import json
 import shutil
 import time
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -28,6 +30,8 @@ CONFIGS = {
 SHARED = ("base", "base-eval")
 SAMPLES = 10_000
 
+Metrics = dict[str, float]
+
 
 def main() -> None:
     parser = argparse.ArgumentParser()
@@ -35,16 +39,46 @@ def main() -> None:
     parser.add_argument("overrides", nargs="*")
     given = parser.parse_args()
     folders = {mode: run(mode, given.overrides) for mode in given.modes.split(",")}
-    first = next(iter(folders))
-    reference = correct(folders[first])
-    print(f"\n{'engine':<10} {'accuracy':>9} {'difference':>11} {'95 % interval':>20} {'mean step':>10}")
+    compare_accuracy(folders)
+    compare_steps({mode: steps(folder) for mode, folder in folders.items()})
+
+
+def compare_accuracy(folders: Mapping[str, Path]) -> None:
+    """Held-out accuracy of each mode, and its difference to the first."""
+    reference = correct(next(iter(folders.values())))
+    print(f"\n{'engine':<10} {'accuracy':>9} {'difference':>11} {'95 % interval':>20}")
     for mode, folder in folders.items():
         mine = correct(folder)
         low, high = paired_bootstrap(mine, reference)
         print(
             f"{mode:<10} {mine.mean():>9.4f} {mine.mean() - reference.mean():>+11.4f} "
-            f"{f'[{low:+.4f}, {high:+.4f}]':>20} {step_seconds(folder):>8.2f} s"
+            f"{f'[{low:+.4f}, {high:+.4f}]':>20}"
         )
+
+
+def compare_steps(rows: Mapping[str, list[Metrics]]) -> None:
+    """Wall time of the steps and its parts, in seconds a step; accuracy on the training problems of the last quarter;
+    tokens by the age of the policy that sampled them."""
+    print(f"\n{'engine':<10} {'training':>9} {'median step':>12} {'rollout':>8} {'update':>7} {'sync':>6}", end=" ")
+    print(f"{'train accuracy':>14}  tokens by age in updates")
+    for mode, steps in rows.items():
+        median = {part: np.median([r[f"time/{part}"] for r in steps]) for part in ("step", "rollout", "update", "sync")}
+        last = np.mean([r["reward/accuracy/mean"] for r in steps[-max(1, len(steps) // 4) :]])
+        total = sum(r["time/step"] for r in steps)
+        print(
+            f"{mode:<10} {total:>7.0f} s {median['step']:>10.2f} s {median['rollout']:>8.2f} {median['update']:>7.2f} "
+            f"{median['sync']:>6.2f} {last:>14.4f}  {ages(steps)}"
+        )
+
+
+def ages(steps: Sequence[Metrics]) -> str:
+    """The staleness histogram over all steps, and the groups that were too old."""
+    prefix = "rollout/staleness/"
+    found = sorted({int(name.removeprefix(prefix)) for row in steps for name in row if name.startswith(prefix)})
+    if not found:
+        return "0: 100%"
+    shares = [f"{age}: {np.mean([row.get(f'{prefix}{age}', 0.0) for row in steps]):.0%}" for age in found]
+    return f"{', '.join(shares)}; {sum(row['rollout/dropped_stale'] for row in steps):.0f} groups dropped"
 
 
 def run(mode: str, overrides: list[str]) -> Path:
@@ -75,11 +109,10 @@ def paired_bootstrap(a_N: np.ndarray, b_N: np.ndarray, seed: int = 0) -> tuple[f
     return float(low), float(high)
 
 
-def step_seconds(folder: Path) -> float:
-    """Mean time of a step, the first left out."""
-    lines = (folder / "zero" / "metrics.jsonl").read_text().splitlines()
-    times = [json.loads(line).get("time/step") for line in lines]
-    return float(np.mean([t for t in times if t is not None][1:]))
+def steps(folder: Path) -> list[Metrics]:
+    """Metrics of every training step but the first, which warms up."""
+    rows: list[Metrics] = [json.loads(line) for line in (folder / "zero" / "metrics.jsonl").read_text().splitlines()]
+    return [row for row in rows if "time/step" in row][1:]
 
 
 if __name__ == "__main__":
