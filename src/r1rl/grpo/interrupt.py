@@ -13,6 +13,9 @@ from r1rl.errors import R1Error
 REQUEUE = 75
 """Exit code of a run that was asked to end and can go on later (EX_TEMPFAIL of sysexits.h)."""
 
+PREEMPTED = "preempted"
+"""Lies in the stage's folder while the run waits to be started again: launchers do not hand on exit codes."""
+
 SIGNALS = (signal.SIGTERM, signal.SIGUSR1)
 """SIGTERM is what schedulers send; USR1 is for those that can warn earlier (``sbatch --signal``)."""
 

@@ -57,7 +57,8 @@ def check_length(prompt: int, completion: int, positions: int | None) -> None:
         raise ConfigError(
             f"rollout.max_new_tokens {completion} behind the longest prompt of {prompt} tokens make "
             f"{prompt + completion}, but the model has {positions} positions: use at most "
-            f"{max(positions - prompt, 0)}, lower data.prompt.max_tokens, or take a model with more (rope_scaling in its config.json)"
+            f"{max(positions - prompt, 0)}, lower data.prompt.max_tokens, "
+            "or take a model with more (rope_scaling in its config.json)"
         )
 
 

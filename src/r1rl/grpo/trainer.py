@@ -19,7 +19,7 @@ from r1rl.grpo.ahead import AheadExperience
 from r1rl.grpo.batch import make_batch
 from r1rl.grpo.checkpoint import Checkpoints, RunState
 from r1rl.grpo.experience import DynamicExperience, Experience, PlainExperience
-from r1rl.grpo.interrupt import Interrupt, Interrupted, Preempted
+from r1rl.grpo.interrupt import PREEMPTED, Interrupt, Interrupted, Preempted
 from r1rl.grpo.learner import Learner
 from r1rl.grpo.limits import check_length, naming_memory
 from r1rl.grpo.loop import Loop, Metrics, Rollout
@@ -35,9 +35,6 @@ from r1rl.stages.evaluate import evaluate
 from r1rl.tracking import Tracker, build_tracker
 from r1rl.tracking.console import Console, Progress
 from r1rl.types import Group, SamplingParams
-
-PREEMPTED = "preempted"
-"""Lies in the stage's folder while the run waits to be started again: launchers do not hand on exit codes."""
 
 HEADLINES = {
     "reward/mean": "reward",
@@ -289,6 +286,7 @@ class GRPOTrainer:
         what = "with its rollout, " if loop.rollout is not None else ""
         if self.accelerator.is_main_process:
             (self.folder / PREEMPTED).touch()
+        self.accelerator.wait_for_everyone()  # a launcher ends the others as soon as one has left
         raise Preempted(
             f"asked to end: step {loop.step} is saved {what}in {self.checkpoints.folder}; "
             "the same command goes on from there"

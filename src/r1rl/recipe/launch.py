@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import os
 import signal
@@ -9,42 +10,89 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import FrameType
+
+import psutil
 
 from r1rl.errors import R1Error
+from r1rl.grpo.interrupt import PREEMPTED, SIGNALS, Preempted
 
 _PR_SET_PDEATHSIG = 1
-_POLL_S = 1.0
+_POLL_S = 0.2
 
 
 def launch_stage(launch: str, config: Path, stage: str) -> None:
     """Run one stage under ``accelerate launch --config_file LAUNCH`` and wait for it.
 
-    The processes read the run's resolved configuration; they end when this process ends, however it does.
+    The processes read the run's resolved configuration; they end when this process ends, however it does. A signal
+    that asks this process to end reaches them, not the launcher, which would give them half a minute at most.
 
     Raises:
+        Preempted: somebody asked the stage to end; the same command goes on.
         R1Error: the processes failed; their own messages stand above.
     """
     command = [sys.executable, "-m", "accelerate.commands.launch", "--config_file", launch]
     command += ["-m", "r1rl.recipe.launch", str(config), stage]
-    child = subprocess.Popen(command, preexec_fn=_end_with_parent())
-    try:
-        code = child.wait()
-    except BaseException:
-        child.send_signal(signal.SIGTERM)
-        child.wait()
-        raise
+    with _noting_signals() as received:
+        child = subprocess.Popen(command, preexec_fn=_before_launch())
+        try:
+            code = _wait(child, received)
+        except BaseException:
+            child.kill()  # its processes see that it is gone
+            child.wait()
+            raise
+    if code and (received or (config.parent / stage / PREEMPTED).exists()):
+        raise Preempted(f"stage {stage} was asked to end; the same command goes on from its last checkpoint")
     if code:
         raise R1Error(f"stage {stage} failed under {launch} with exit code {code}; its messages stand above")
 
 
-def _end_with_parent() -> Callable[[], None] | None:
-    """What the child runs first, on Linux: ask for SIGTERM when this process dies."""
-    if not sys.platform.startswith("linux"):
-        return None
-    prctl = ctypes.CDLL(None).prctl
-    return lambda: prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
+def _wait(child: subprocess.Popen[bytes], received: list[int]) -> int:
+    """The launcher's exit code. Once a signal was received, each process it started gets the other one of the two: a
+    scheduler may have sent them this one already, and a second of the same kind ends them at once."""
+    told: set[int] = set()
+    while True:
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            return child.wait(_POLL_S)
+        if received:
+            with contextlib.suppress(psutil.NoSuchProcess):
+                for process in psutil.Process(child.pid).children():
+                    if process.pid not in told:
+                        told.add(process.pid)
+                        process.send_signal(next(other for other in SIGNALS if other != received[0]))
+
+
+@contextlib.contextmanager
+def _noting_signals() -> Iterator[list[int]]:
+    """The signals that ask for an end, as they come in; they have no other effect inside."""
+    received: list[int] = []
+    before: dict[signal.Signals, signal._HANDLER] = {}
+
+    def note(number: int, frame: FrameType | None) -> None:
+        received.append(number)
+
+    if threading.current_thread() is threading.main_thread():
+        before = {number: signal.signal(number, note) for number in SIGNALS}
+    try:
+        yield received
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def _before_launch() -> Callable[[], None]:
+    """What the child runs first. It and its processes hold back the signals (schedulers send them to every process of
+    a job at once); its processes let them through when they are ready. On Linux it dies with this process."""
+    prctl = ctypes.CDLL(None).prctl if sys.platform.startswith("linux") else None
+
+    def prepare() -> None:
+        signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
+        if prctl is not None:
+            prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+
+    return prepare
 
 
 def end_with(parent: int) -> None:
@@ -63,6 +111,7 @@ def main(config: str, stage: str) -> None:
     from r1rl.config import load_config
     from r1rl.recipe.run import run_recipe
 
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)
     end_with(os.getppid())
     run_recipe(load_config(config), only=stage, launched=True)
 
@@ -72,4 +121,4 @@ if __name__ == "__main__":
         main(*sys.argv[1:])
     except R1Error as failure:
         print(f"r1rl: error: {' '.join(str(failure).split())}", file=sys.stderr)
-        sys.exit(2)
+        sys.exit(failure.exit_code)
