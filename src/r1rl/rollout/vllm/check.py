@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
+from torch import nn
 
 from r1rl.errors import EngineError
 from r1rl.model.forward import PackedTokens, PolicyForward
@@ -51,6 +53,7 @@ class SyncCheck:
         self.tolerance = tolerance or TOLERANCE[dtype]
         self.moved = MOVED[dtype]
         self.forward = PolicyForward(policy.model, 1.0, 4096, autocast)
+        gather_at_call(self.forward.head)
         self.prompts = [policy.tokenizer.encode(text, add_special_tokens=False)[:LONGEST] for text in TEXTS]
         self._last: dict[str, tuple[Expected, np.ndarray]] = {}
 
@@ -101,3 +104,24 @@ class SyncCheck:
     def forget(self, engine: str) -> None:
         """Its next answer comes from a new process."""
         self._last.pop(engine, None)
+
+
+def gather_at_call(module: nn.Module) -> None:
+    """Under ZeRO-3, have the module's weights whole while it runs. DeepSpeed does so for the modules it was given; the
+    head of another :class:`PolicyForward` over the same model is none of them."""
+    parameters = list(module.parameters())
+    if not any(hasattr(p, "ds_id") for p in parameters):
+        return
+    from deepspeed import zero
+
+    whole: list[Any] = []
+
+    def enter(*_: Any) -> None:
+        whole.append(zero.GatheredParameters(parameters))
+        whole[-1].__enter__()
+
+    def leave(*_: Any) -> None:
+        whole.pop().__exit__(None, None, None)
+
+    module.register_forward_pre_hook(enter)
+    module.register_forward_hook(leave, always_call=True)
