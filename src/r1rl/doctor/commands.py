@@ -65,7 +65,7 @@ def _shape(view: RunConfig, run: RunConfig) -> Shape:
 
         m = upstream.pretrain.model
         sizes = (m.hidden_size, m.layers, m.heads, m.kv_heads, m.hidden_size // m.heads, m.intermediate_size)
-        return _counted(*sizes, VOCABULARY, m.tie_embeddings)
+        return Shape.of(*sizes, VOCABULARY, m.tie_embeddings)
     from transformers import AutoConfig
 
     try:
@@ -76,15 +76,7 @@ def _shape(view: RunConfig, run: RunConfig) -> Shape:
     kv_heads = getattr(config, "num_key_value_heads", heads)
     head_dim = getattr(config, "head_dim", None) or config.hidden_size // heads
     sizes = (config.hidden_size, config.num_hidden_layers, heads, kv_heads, head_dim, config.intermediate_size)
-    return _counted(*sizes, config.vocab_size, config.tie_word_embeddings)
-
-
-def _counted(
-    hidden: int, layers: int, heads: int, kv_heads: int, head_dim: int, intermediate: int, vocabulary: int, tied: bool
-) -> Shape:
-    block = 2 * hidden * (heads + kv_heads) * head_dim + 3 * hidden * intermediate + 2 * hidden
-    parameters = layers * block + hidden * vocabulary * (1 if tied else 2)
-    return Shape(parameters, hidden, layers, heads, kv_heads, head_dim, intermediate, vocabulary)
+    return Shape.of(*sizes, config.vocab_size, config.tie_word_embeddings)
 
 
 def _run_folder(folder: Path, console: Console) -> None:

@@ -14,6 +14,8 @@ from r1rl.config.derived import derive
 GIB = 2**30
 RUNTIME_BYTES = {"cpu": 0.45 * GIB, "cuda": 1.0 * GIB}
 """Interpreter and libraries; on a GPU its context and workspaces."""
+REDUCE_BUCKET = 500_000_000
+"""Values in the buffer from which DeepSpeed reduces gradients, its default; allocated whole, however small the model."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,6 +31,23 @@ class Shape:
     intermediate: int
     vocabulary: int
 
+    @classmethod
+    def of(
+        cls,
+        hidden: int,
+        layers: int,
+        heads: int,
+        kv_heads: int,
+        head_dim: int,
+        intermediate: int,
+        vocabulary: int,
+        tied: bool,
+    ) -> Shape:
+        """Counts the parameters too: gated feed-forward, biases left out."""
+        block = 2 * hidden * (heads + kv_heads) * head_dim + 3 * hidden * intermediate + 2 * hidden
+        parameters = layers * block + hidden * vocabulary * (1 if tied else 2)
+        return cls(parameters, hidden, layers, heads, kv_heads, head_dim, intermediate, vocabulary)
+
 
 @dataclass(frozen=True, slots=True)
 class Part:
@@ -39,13 +58,14 @@ class Part:
     knob: str
 
 
-def estimate(run: RunConfig, shape: Shape, ranks: int, stage: int) -> list[Part]:
+def estimate(run: RunConfig, shape: Shape, ranks: int, stage: int, bucket: int = REDUCE_BUCKET) -> list[Part]:
     """Peak memory of one rank of a grpo stage.
 
     Args:
         run: the configuration as that stage sees it.
         ranks: processes that share the model's state.
         stage: of ZeRO; 0 is one process or DDP.
+        bucket: values of DeepSpeed's buffer that take memory; on a CPU only those that are written to.
     """
     trained = _lora_parameters(run, shape) if run.model.lora else shape.parameters
     low = 2 if run.model.dtype == "bfloat16" and stage else 4  # without DeepSpeed, weights stay in float32
@@ -58,6 +78,7 @@ def estimate(run: RunConfig, shape: Shape, ranks: int, stage: int) -> list[Part]
     return [
         Part("weights", low * shape.parameters / weight + master, "ZeRO-3 shards them: launch/accelerate/zero3.yaml"),
         Part("gradients", 4 * copies * trained / gradient, "ZeRO-2 shards them: launch/accelerate/zero2.yaml"),
+        Part("reduction buffer", low * bucket if stage else 0, "reduce_bucket_size in a deepspeed_config_file"),
         Part("optimizer", 8 * trained / state, "ZeRO-1 shards it; model.lora makes it small"),
         Part("reference", reference, "grpo.beta: 0 needs none; model.lora needs no copy"),
         Part("engine's copy", replica, "rollout.engine: vllm on GPUs of its own"),

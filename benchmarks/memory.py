@@ -1,0 +1,178 @@
+"""What `r1rl doctor` estimates against what a learner's process takes, on the CPU.
+
+``python -m benchmarks.memory`` prints the table. Measured is the peak of the resident memory over two updates, less
+what was resident after all imports; freed blocks go back to the system at once (MALLOC_MMAP_THRESHOLD_), so that it
+follows the tensors that are alive.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import os
+import subprocess
+import sys
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from r1rl.config import RunConfig, TinyModelConfig
+from r1rl.doctor.memory import REDUCE_BUCKET, Shape, estimate
+from r1rl.tracking.console import Console
+
+MB = 1e6
+SMALL = TinyModelConfig(hidden_size=512, layers=4, heads=8, kv_heads=4, intermediate_size=1536)
+WIDE = TinyModelConfig(hidden_size=1024, layers=3, heads=8, kv_heads=2, intermediate_size=3072, tie_embeddings=False)
+PROMPT, COMPLETION = 64, 192
+
+
+@dataclass(frozen=True, slots=True)
+class Case:
+    """A model and the settings that move its memory."""
+
+    name: str
+    model: TinyModelConfig
+    grpo: dict[str, Any]
+    policy: dict[str, Any]
+    vocabulary: int = 2000
+    ranks: int = 1
+    stage: int = 0
+    """Of ZeRO; 0 with more than one rank is DDP."""
+
+    def config(self, folder: str = "") -> RunConfig:
+        """The run as its grpo stage sees it."""
+        return RunConfig(
+            model={"path": folder, **self.policy},
+            data={"train": {"x": {"path": "generated:arithmetic"}}, "prompt": {"max_tokens": PROMPT}},
+            rollout={"prompts": 8, "group_size": 8, "max_new_tokens": COMPLETION},
+            grpo={"beta": 0.0, **self.grpo},
+        )
+
+    def shape(self) -> Shape:
+        """Of the model, as the doctor knows it."""
+        m = self.model
+        return Shape.of(
+            m.hidden_size, m.layers, m.heads, m.kv_heads, m.hidden_size // m.heads, m.intermediate_size,
+            self.vocabulary, m.tie_embeddings,
+        )  # fmt: skip
+
+
+LONG, SHORT = {"tokens_per_microbatch": 4096}, {"tokens_per_microbatch": 1024}
+CASES = (
+    Case("small, 4096 tokens", SMALL, LONG, {}),
+    Case("small, 1024 tokens, large vocabulary", SMALL, SHORT, {}, vocabulary=32000),
+    Case("wide, 1024 tokens", WIDE, SHORT, {}),
+    Case("wide, beta > 0", WIDE, SHORT | {"beta": 0.01}, {}),
+    Case("wide, LoRA, beta > 0", WIDE, LONG | {"beta": 0.01}, {"lora": {"rank": 16}}),
+    Case("small, recomputed activations", SMALL, {"tokens_per_microbatch": 8192}, {"gradient_checkpointing": True}),
+    Case("wide, DDP × 2", WIDE, SHORT, {}, ranks=2),
+    Case("wide, ZeRO-2 × 2", WIDE, SHORT, {}, ranks=2, stage=2),
+)
+
+
+def measure(number: int) -> float:
+    """Bytes that case ``number`` takes at its peak, on the fullest rank.
+
+    Raises:
+        RuntimeError: its process failed; the message is what it said.
+    """
+    case = CASES[number]
+    environment = os.environ | {"MALLOC_MMAP_THRESHOLD_": "65536", "OMP_NUM_THREADS": "1"}
+    command = [sys.executable]
+    if case.ranks > 1:
+        file = Path(__file__).parents[1] / "launch" / "accelerate" / ("zero2.yaml" if case.stage else "ddp.yaml")
+        command += ["-m", "accelerate.commands.launch", "--config_file", str(file), "--num_processes", str(case.ranks)]
+        command += ["--main_process_port", "0"]
+    with tempfile.TemporaryDirectory() as folder:
+        subprocess.run([sys.executable, __file__, "build", str(number), folder], check=True, capture_output=True)
+        command += [__file__, "learn", str(number), folder]
+        done = subprocess.run(command, capture_output=True, text=True, env=environment, timeout=400)
+        if done.returncode:
+            raise RuntimeError(done.stderr[-2000:])
+        return max(float(json.loads(file.read_text())) for file in Path(folder).glob("peak-*.json"))
+
+
+def estimated(case: Case) -> float:
+    """Bytes by the doctor, without the libraries."""
+    shape = case.shape()
+    parts = estimate(case.config(), shape, case.ranks, case.stage, min(REDUCE_BUCKET, shape.parameters))
+    return sum(part.bytes for part in parts)
+
+
+def build(case: Case, folder: Path) -> None:
+    """Write an untrained model of the case's sizes."""
+    from r1rl.model.load import Policy
+    from r1rl.stages.pretrain import build_model, build_tokenizer, documents
+
+    tokenizer = build_tokenizer(documents("arithmetic", seed=-1), 200)
+    model = build_model(case.model, tokenizer)
+    model.resize_token_embeddings(case.vocabulary)
+    Policy(model, tokenizer).save(folder)
+
+
+def learn(case: Case, folder: Path) -> None:
+    """Two updates, each of two full micro-batches a rank; leaves the peak in ``folder``."""
+    import numpy as np
+    import torch
+
+    from r1rl.grpo.batch import Batch, Sample
+    from r1rl.grpo.learner import Learner
+    from r1rl.grpo.processes import start
+    from r1rl.model.load import load_policy
+
+    torch.set_num_threads(1)
+    accelerator = start("cpu", 300.0, print)
+    _warm_up()
+    before = _resident("VmRSS")
+    config = case.config(str(folder))
+    learner = Learner(
+        load_policy(config.model, accelerator.device), config.grpo, accelerator, dtype=config.model.dtype,
+        temperature=1.0, max_length=COMPLETION, total_updates=9, seed=0,
+    )  # fmt: skip
+    Path("/proc/self/clear_refs").write_text("5")  # the peak from here on: opening a model is not what fills memory
+    rng = np.random.default_rng(0)
+    count = 2 * case.ranks * max(config.grpo.tokens_per_microbatch // (PROMPT + COMPLETION), 1)
+    for _ in range(2):
+        drawn = [rng.integers(1, 200, PROMPT + COMPLETION) for _ in range(count)]
+        logps = np.full(COMPLETION, -5.0, dtype=np.float32)
+        samples = [Sample(ids[:PROMPT], ids[PROMPT:], float(rng.normal()), logps) for ids in drawn]
+        learner.update(Batch(samples))
+    peak = _resident("VmHWM") - before
+    (folder / f"peak-{accelerator.process_index}.json").write_text(json.dumps(peak))
+
+
+def _warm_up() -> None:
+    """What torch allocates once: threads, oneDNN's kernels, autograd."""
+    import torch
+
+    x = torch.ones(64, 64, requires_grad=True)
+    (x @ x).sum().backward()
+
+
+def _resident(name: str) -> float:
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return 1024 * float(next(line for line in lines if line.startswith(name)).split()[1])
+
+
+def report(console: Console, numbers: list[int] | None = None) -> None:
+    """Measure and print."""
+    rows = []
+    for number in numbers or range(len(CASES)):
+        case = CASES[number]
+        if case.stage and importlib.util.find_spec("deepspeed") is None:
+            console.say(f"left out, deepspeed is not installed: {case.name}")
+            continue
+        ours, theirs = estimated(case), measure(number)
+        rows.append([case.name, case.shape().parameters / MB, ours / MB, theirs / MB, f"{ours / theirs - 1:+.1%}"])
+    console.table("memory of a rank", ["case", "M parameters", "estimate MB", "measured MB", "difference"], rows)
+
+
+if __name__ == "__main__":
+    match sys.argv[1:]:
+        case ["build", number, folder]:
+            build(CASES[int(number)], Path(folder))
+        case ["learn", number, folder]:
+            learn(CASES[int(number)], Path(folder))
+        case chosen:
+            report(Console(), [int(number) for number in chosen])
