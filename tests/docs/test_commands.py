@@ -48,6 +48,7 @@ NOT_RUN = {
     "pytest": "it is tests",
     "accelerate launch --config_file launch/accelerate/zero2.yaml": "DeepSpeed compiles; tests/distributed runs it",
     "python -m benchmarks.vllm_": "needs vLLM",
+    "python -m benchmarks.memory": "minutes",
     "python -m benchmarks.rewards": "minutes",
     "python -m r1rl.report.workspace": "needs a login; test_workspace.py builds what it saves",
     "wandb sync": "needs a login",

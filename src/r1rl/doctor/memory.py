@@ -15,7 +15,7 @@ GIB = 2**30
 RUNTIME_BYTES = {"cpu": 0.45 * GIB, "cuda": 1.0 * GIB}
 """Interpreter and libraries; on a GPU its context and workspaces."""
 REDUCE_BUCKET = 500_000_000
-"""Values in the buffer from which DeepSpeed reduces gradients, its default; allocated whole, however small the model."""
+"""Values in the buffer from which DeepSpeed reduces gradients, its default; allocated whole for any model."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,6 +5,7 @@ Stages that it builds on are run first if they are not done.
 
 from __future__ import annotations
 
+import os
 import sys
 from pathlib import Path
 from typing import Annotated
@@ -20,8 +21,11 @@ def main(
     overrides: Annotated[list[str] | None, typer.Argument(metavar="KEY=VALUE")] = None,
     stage: Annotated[str | None, typer.Option(help="Which grpo stage; the first where none is named.")] = None,
 ) -> None:
+    from r1rl.recipe.launch import end_with
     from r1rl.recipe.run import run_recipe
 
+    if "LOCAL_RANK" in os.environ:  # launchers give their processes a session of their own, which outlives them
+        end_with(os.getppid())
     loaded = load_config(config, overrides or ())
     trained = [name for name, each in stages_of(loaded).items() if each.kind == "grpo"]
     if not trained or (stage is not None and stage not in trained):

@@ -15,6 +15,7 @@ from typing import cast
 
 import torch
 from accelerate import Accelerator
+from accelerate.utils import broadcast_object_list
 from transformers.utils import logging as transformers_logging
 
 from r1rl.config import RunConfig, dump_config
@@ -216,9 +217,7 @@ def _call(kind: str, ctx: StageContext) -> StageResult:
     stage = cast(Stage, getattr(importlib.import_module(module), function))
     if kind not in ALONE or ctx.accelerator.num_processes == 1:
         return stage(ctx)
-    result = stage(ctx) if ctx.accelerator.is_main_process else StageResult(model=ctx.folder / "model")
-    ctx.accelerator.wait_for_everyone()
-    return result
+    return cast(StageResult, broadcast_object_list([stage(ctx) if ctx.accelerator.is_main_process else None])[0])
 
 
 @contextlib.contextmanager
