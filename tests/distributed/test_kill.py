@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import os
 import random
@@ -23,20 +24,25 @@ SETTINGS = [
 ]  # fmt: skip
 
 
-def command(folder: Path) -> list[str]:
+def command(folder: Path, launch: str = "") -> list[str]:
     config = ROOT / "configs" / "tiny" / "zero.yaml"
-    return [sys.executable, "-m", "r1rl.grpo", "--config", str(config), *SETTINGS, f"output_dir={folder}"]
+    module = ["-m", "r1rl.grpo", "--config", str(config), *SETTINGS, f"output_dir={folder}"]
+    if not launch:
+        return [sys.executable, *module]
+    file = ROOT / "launch" / "accelerate" / f"{launch}.yaml"
+    launcher = ["-m", "accelerate.commands.launch", "--config_file", str(file), "--main_process_port", "0"]
+    return [sys.executable, *launcher, *module]
 
 
-def begin(folder: Path) -> subprocess.Popen[bytes]:
+def begin(folder: Path, launch: str = "") -> subprocess.Popen[bytes]:
     return subprocess.Popen(
-        command(folder), env=os.environ | {"OMP_NUM_THREADS": "1"}, start_new_session=True,
+        command(folder, launch), env=os.environ | {"OMP_NUM_THREADS": "1"}, start_new_session=True,
         stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
     )  # fmt: skip
 
 
-def finish(folder: Path) -> None:
-    process = begin(folder)
+def finish(folder: Path, launch: str = "") -> None:
+    process = begin(folder, launch)
     output, _ = process.communicate(timeout=240)
     assert process.returncode == 0, output.decode()[-3000:]
 
@@ -46,10 +52,10 @@ def steps(folder: Path) -> list[int]:
     return [json.loads(line)["step"] for line in file.read_text().splitlines()] if file.exists() else []
 
 
-def kill_at(folder: Path, step: int, after: float, number: int = signal.SIGKILL) -> int:
+def kill_at(folder: Path, step: int, after: float, number: int = signal.SIGKILL, launch: str = "") -> int:
     """Start the run, wait until ``step`` steps are logged and ``after`` seconds more, then signal it."""
     step = max(step, len(steps(folder)) + 1)  # of this start: a signal before it trains has its usual effect
-    process = begin(folder)
+    process = begin(folder, launch)
     deadline = time.monotonic() + 120
     while process.poll() is None and len(steps(folder)) < step and time.monotonic() < deadline:
         time.sleep(0.01)
@@ -60,10 +66,10 @@ def kill_at(folder: Path, step: int, after: float, number: int = signal.SIGKILL)
     return process.returncode
 
 
-def same_end(folder: Path, whole: Path) -> None:
+def same_end(folder: Path, whole: Path, within: float = 0.0) -> None:
     ours, theirs = (load_file(f / "tiny-zero" / "zero" / "model" / "model.safetensors") for f in (folder, whole))
     assert ours.keys() == theirs.keys()
-    assert all((ours[name] == theirs[name]).all() for name in ours)
+    assert max(float((ours[name] - theirs[name]).abs().max()) for name in ours) <= within
     assert steps(folder) == list(range(1, 7))
 
 
@@ -96,3 +102,18 @@ def test_twenty_kills_at_random_moments_change_nothing(whole, tmp_path):
         if kill % 4 == 3:
             finish(folder)
             same_end(folder, whole)
+
+
+@pytest.mark.slow
+@pytest.mark.integration
+@pytest.mark.timeout(1200)
+@pytest.mark.skipif(
+    importlib.util.find_spec("deepspeed") is None, reason="deepspeed is not installed: pip install 'r1rl[deepspeed]'"
+)
+def test_kills_of_two_zero_2_processes_change_nothing(tmp_path):
+    finish(tmp_path / "whole", "zero2")
+    rng = random.Random(1)
+    for step in (1, 3, 5):
+        assert kill_at(tmp_path / "cut", step, rng.random() * 0.3, launch="zero2") == -signal.SIGKILL
+    finish(tmp_path / "cut", "zero2")
+    same_end(tmp_path / "cut", tmp_path / "whole", within=1e-6)
