@@ -20,6 +20,7 @@ import numpy as np
 
 from r1rl.config import load_config
 from r1rl.recipe.run import run_recipe
+from r1rl.stages.metrics import paired_bootstrap
 
 CONFIGS = {
     "torch": "configs/tiny/zero.yaml",
@@ -28,7 +29,6 @@ CONFIGS = {
     "async": "configs/tiny/zero-vllm-async.yaml",
 }
 SHARED = ("base", "base-eval")
-SAMPLES = 10_000
 
 Metrics = dict[str, float]
 
@@ -49,7 +49,7 @@ def compare_accuracy(folders: Mapping[str, Path]) -> None:
     print(f"\n{'engine':<10} {'accuracy':>9} {'difference':>11} {'95 % interval':>20}")
     for mode, folder in folders.items():
         mine = correct(folder)
-        low, high = paired_bootstrap(mine, reference)
+        low, high = paired_bootstrap(reference, mine, seed=0)
         print(
             f"{mode:<10} {mine.mean():>9.4f} {mine.mean() - reference.mean():>+11.4f} "
             f"{f'[{low:+.4f}, {high:+.4f}]':>20}"
@@ -99,14 +99,6 @@ def correct(folder: Path) -> np.ndarray:
     """[N] share of right samples of each held-out problem."""
     saved = json.loads((folder / "zero-eval" / "evaluation.json").read_text())["held_out"]
     return np.array(saved["correct"])
-
-
-def paired_bootstrap(a_N: np.ndarray, b_N: np.ndarray, seed: int = 0) -> tuple[float, float]:
-    """95 % interval of mean(a) − mean(b) over resampled problems, each with both of its results."""
-    rng = np.random.default_rng(seed)
-    rows = rng.integers(0, len(a_N), (SAMPLES, len(a_N)))
-    low, high = np.quantile((a_N - b_N)[rows].mean(1), [0.025, 0.975])
-    return float(low), float(high)
 
 
 def steps(folder: Path) -> list[Metrics]:

@@ -21,7 +21,7 @@ def main(
     overrides: Annotated[list[str] | None, typer.Argument(metavar="KEY=VALUE")] = None,
     stage: Annotated[str | None, typer.Option(help="Which grpo stage; the first where none is named.")] = None,
 ) -> None:
-    from r1rl.recipe.launch import end_with
+    from r1rl.grpo.interrupt import end_with
     from r1rl.recipe.run import run_recipe
 
     if "LOCAL_RANK" in os.environ:  # launchers give their processes a session of their own, which outlives them

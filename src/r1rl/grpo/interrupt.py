@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import threading
+import time
 from collections.abc import Callable
 from types import FrameType, TracebackType
 from typing import Any, Self
@@ -18,6 +20,9 @@ PREEMPTED = "preempted"
 
 SIGNALS = (signal.SIGTERM, signal.SIGUSR1)
 """SIGTERM is what schedulers send; USR1 is for those that can warn earlier (``sbatch --signal``)."""
+
+
+_PARENT_POLL_S = 0.2
 
 
 class Interrupted(Exception):
@@ -64,3 +69,14 @@ class Interrupt:
         del frame
         self.requested = True
         signal.signal(number, self._before[signal.Signals(number)])
+
+
+def end_with(parent: int) -> None:
+    """End this process at once when ``parent`` is no longer its parent: nobody would read its results."""
+
+    def watch() -> None:
+        while os.getppid() == parent:
+            time.sleep(_PARENT_POLL_S)
+        os._exit(1)
+
+    threading.Thread(target=watch, name="r1rl-parent", daemon=True).start()

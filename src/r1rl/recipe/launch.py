@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
-import os
 import signal
 import subprocess
 import sys
 import threading
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import FrameType
@@ -34,7 +32,7 @@ def launch_stage(launch: str, config: Path, stage: str) -> None:
         R1Error: the processes failed; their own messages stand above.
     """
     command = [sys.executable, "-m", "accelerate.commands.launch", "--config_file", launch]
-    command += ["-m", "r1rl.recipe.launch", str(config), stage]
+    command += ["-m", "r1rl.recipe.launched", str(config), stage]
     with _noting_signals() as received:
         child = subprocess.Popen(command, preexec_fn=_before_launch())
         try:
@@ -93,32 +91,3 @@ def _before_launch() -> Callable[[], None]:
             prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
 
     return prepare
-
-
-def end_with(parent: int) -> None:
-    """End this process at once when ``parent`` is no longer its parent: nobody would read its results."""
-
-    def watch() -> None:
-        while os.getppid() == parent:
-            time.sleep(_POLL_S)
-        os._exit(1)
-
-    threading.Thread(target=watch, name="r1rl-parent", daemon=True).start()
-
-
-def main(config: str, stage: str) -> None:
-    """What every launched process runs."""
-    from r1rl.config import load_config
-    from r1rl.recipe.run import run_recipe
-
-    signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)
-    end_with(os.getppid())
-    run_recipe(load_config(config), only=stage, launched=True)
-
-
-if __name__ == "__main__":
-    try:
-        main(*sys.argv[1:])
-    except R1Error as failure:
-        print(f"r1rl: error: {' '.join(str(failure).split())}", file=sys.stderr)
-        sys.exit(failure.exit_code)

@@ -6,15 +6,13 @@ import logging
 import threading
 import time
 from enum import Enum
-from typing import TYPE_CHECKING
+from typing import Protocol
 
 from r1rl.config.rollout import VLLMConfig
 from r1rl.errors import EngineError
+from r1rl.rollout.vllm.check import SyncCheck
 from r1rl.rollout.vllm.client import Client
 from r1rl.rollout.vllm.process import ServerProcess
-
-if TYPE_CHECKING:
-    from r1rl.rollout.vllm.pool import Pool
 
 log = logging.getLogger(__name__)
 
@@ -69,10 +67,32 @@ class Member:
         self.client.close()
 
 
+class Owner(Protocol):
+    """What a keeper asks of the pool that its member belongs to."""
+
+    closing: threading.Event
+    check: SyncCheck
+
+    def move(self, member: Member, state: State) -> None:
+        """Give the member a new state."""
+
+    def trust(self, member: Member) -> None:
+        """A probe succeeded: it may get work again."""
+
+    def down(self, member: Member, problem: str) -> None:
+        """The member is lost: take its work back."""
+
+    def catch_up(self, member: Member) -> bool:
+        """Bring a member that is up to the current weights; False if it has to wait for the next sync."""
+
+    def probe(self, member: Member) -> None:
+        """Ask for one token and for log-probabilities of the current weights; EngineError if they are others'."""
+
+
 class Keeper(threading.Thread):
     """Brings one member up, probes it, and brings it back when it fails."""
 
-    def __init__(self, pool: Pool, member: Member) -> None:
+    def __init__(self, pool: Owner, member: Member) -> None:
         super().__init__(name=f"keeper-{member.name}", daemon=True)
         self.pool, self.member = pool, member
 

@@ -1,0 +1,28 @@
+"""What every process of a launched stage runs: ``python -m r1rl.recipe.launched CONFIG STAGE``."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+
+from r1rl.errors import R1Error
+from r1rl.grpo.interrupt import SIGNALS, end_with
+
+
+def main(config: str, stage: str) -> None:
+    """Run the one stage of a resolved configuration, as one of several processes."""
+    from r1rl.config import load_config
+    from r1rl.recipe.run import run_recipe
+
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)
+    end_with(os.getppid())
+    run_recipe(load_config(config), only=stage, launched=True)
+
+
+if __name__ == "__main__":
+    try:
+        main(*sys.argv[1:])
+    except R1Error as failure:
+        print(f"r1rl: error: {' '.join(str(failure).split())}", file=sys.stderr)
+        sys.exit(failure.exit_code)
