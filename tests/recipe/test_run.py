@@ -5,6 +5,7 @@ from __future__ import annotations
 import fcntl
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -89,6 +90,24 @@ def test_what_a_stage_builds_on_must_be_done(recipe: Path, ran: list[str]) -> No
     run(recipe, only="base")
     run(recipe, only="drawn")
     assert ran == ["base", "drawn"]
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("stages.rl.rewards.odd.use=gone.py:odd", "stage rl: reward file 'gone.py' does not exist"),
+        ("stages.rl.rewards.fromat=1.0", "stage rl: no reward is called 'fromat'; did you mean 'format'"),
+        ("stages.rl.data.train.sums.path=gone.jsonl", "stage rl: dataset file gone.jsonl does not exist"),
+        ("stages.score.data.eval.held_out.path=./gone", "stage drawn: dataset ./gone does not exist"),
+        ("stages.rl.data.train.sums.args.splitt=train", "stage rl: generated:bilingual cannot take these args"),
+    ],
+)
+def test_what_a_late_stage_misses_is_said_before_the_first(
+    recipe: Path, ran: list[str], override: str, message: str
+) -> None:
+    with pytest.raises(R1Error, match=re.escape(message)):
+        run(recipe, override)
+    assert ran == []
 
 
 def test_two_runs_do_not_share_a_folder(recipe: Path, tmp_path: Path) -> None:

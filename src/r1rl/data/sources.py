@@ -74,16 +74,38 @@ def read_rows(config: DatasetConfig) -> Rows:
     return Rows(rows, skipped)
 
 
+def look(config: DatasetConfig) -> None:
+    """Raises DataError for what can be seen to be missing without reading or downloading anything."""
+    if config.path.startswith("generated:"):
+        _bound(config)
+    elif Path(config.path).suffix in _FILE_READERS:
+        _file(config)
+    else:
+        _folder_or_name(config)
+
+
 def _open(config: DatasetConfig, skipped: Counter[str]) -> Iterator[Row]:
     if config.path.startswith("generated:"):
-        return _generated(config)
+        return _numbered(_bound(config)(**config.args))
     reader = _FILE_READERS.get(Path(config.path).suffix)
-    if reader is None:
-        return _hub(config)
+    return _hub(config) if reader is None else reader(_file(config), config, skipped)
+
+
+def _file(config: DatasetConfig) -> Path:
     path = Path(config.path).expanduser()
     if not path.is_file():
         raise DataError(f"dataset file {path} does not exist (looked from {Path.cwd()}); correct data.*.path")
-    return reader(path, config, skipped)
+    return path
+
+
+def _folder_or_name(config: DatasetConfig) -> str:
+    """What the hub's library takes: a folder that is there, or a name."""
+    if config.path.startswith((".", "/", "~")) and not Path(config.path).expanduser().is_dir():
+        raise DataError(
+            f"dataset {config.path} does not exist; give a .jsonl, .json or .parquet file, a folder of such files, "
+            "a Hugging Face name or generated:NAME"
+        )
+    return str(Path(config.path).expanduser())
 
 
 # --------------------------------------------------------------------------------------------------- local files
@@ -164,15 +186,9 @@ def _numbered(values: list[dict[str, Any]]) -> Iterator[Row]:
 def _hub(config: DatasetConfig) -> Iterator[Row]:
     import datasets
 
-    if config.path.startswith((".", "/", "~")) and not Path(config.path).expanduser().is_dir():
-        raise DataError(
-            f"dataset {config.path} does not exist; give a .jsonl, .json or .parquet file, a folder of such files, "
-            "a Hugging Face name or generated:NAME"
-        )
+    name = _folder_or_name(config)
     try:
-        table = datasets.load_dataset(
-            str(Path(config.path).expanduser()), config.subset, split=config.split, revision=config.revision
-        )
+        table = datasets.load_dataset(name, config.subset, split=config.split, revision=config.revision)
     except (OSError, ValueError, RuntimeError, datasets.exceptions.DatasetsError) as error:
         where = ", ".join(
             f"{key} {value!r}" for key, value in (("subset", config.subset), ("split", config.split)) if value
@@ -192,14 +208,15 @@ def _first_line(error: Exception) -> str:
 # ------------------------------------------------------------------------------------------------------ generators
 
 
-def _generated(config: DatasetConfig) -> Iterator[Row]:
+def _bound(config: DatasetConfig) -> Generator:
+    """The generator, which takes the arguments that are given."""
     function = _generator(config.path.removeprefix("generated:"))
     try:
         inspect.signature(function).bind(**config.args)
     except TypeError as error:
         takes = ", ".join(inspect.signature(function).parameters)
         raise DataError(f"{config.path} cannot take these args: {error}; it takes {takes}") from error
-    return _numbered(function(**config.args))
+    return function
 
 
 def _generator(name: str) -> Generator:

@@ -25,6 +25,7 @@ from r1rl.recipe import record
 from r1rl.recipe.compute import measured
 from r1rl.recipe.graph import Node, dependents, graph, resolved
 from r1rl.recipe.launch import launch_stage
+from r1rl.recipe.preflight import preflight
 from r1rl.recipe.record import Done
 from r1rl.recipe.summary import summarize
 from r1rl.report import write_report
@@ -114,6 +115,7 @@ def run_recipe(
     with _alone_in(folder) if owner else contextlib.nullcontext():
         if owner:
             dump_config(config, folder / "config.yaml")
+            preflight(nodes[name] for name in selection.wanted(nodes))
         accelerator.wait_for_everyone()
         done = _Recipe(nodes, folder, accelerator, console, launched).run(selection)
         if owner:

@@ -1,0 +1,49 @@
+"""What a later stage would stop at, looked for before the first one starts: hours of training may lie between."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from r1rl.config.references import USES, references_in
+from r1rl.data.sources import look
+from r1rl.errors import DataError, RewardError
+from r1rl.recipe.graph import Node
+from r1rl.scoring.registry import load
+
+EVALUATION = frozenset({"grpo", "sample", "evaluate"})
+"""Kinds that read the evaluation sources: to measure, or to keep their questions out of the training data."""
+
+
+def preflight(nodes: Iterable[Node]) -> None:
+    """Look for the local files, generators and reward functions that the stages name.
+
+    What an earlier stage makes, and what is on the Hugging Face hub, is left to the stage itself.
+
+    Raises:
+        DataError, RewardError: something is missing; the message begins with the stage.
+    """
+    for node in nodes:
+        try:
+            _data(node)
+            _rewards(node)
+        except (DataError, RewardError) as error:
+            raise type(error)(f"stage {node.name}: {error}") from error
+
+
+def _data(node: Node) -> None:
+    data = node.view.data
+    sources = [*data.train.values()] if "data" in USES[node.kind] else []
+    if node.kind in EVALUATION:
+        sources += data.eval.values()
+    for source in sources:
+        if not references_in(source.path):
+            look(source)
+
+
+def _rewards(node: Node) -> None:
+    if "rewards" not in USES[node.kind]:
+        return
+    for name, reward in node.view.rewards.items():
+        use = reward.use or name
+        if not references_in(use):
+            load(use)
