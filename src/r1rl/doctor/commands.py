@@ -82,8 +82,9 @@ def _shape(view: RunConfig, run: RunConfig) -> Shape:
 def _run_folder(folder: Path, console: Console) -> None:
     found = False
     for file in sorted(folder.glob("**/metrics.jsonl")):
+        set_aside = file.parent.suffix[1:].isdigit()  # STAGE.1, what another configuration left
         rows = [row for row in read_jsonl(file) if "reward/mean" in row]
-        if not rows:
+        if not rows or set_aside:
             continue
         found = True
         causes = diagnose(rows)

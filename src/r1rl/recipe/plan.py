@@ -24,6 +24,8 @@ LENGTH_SHARE = 0.5
 """Texts are taken to be half as long as their limit."""
 BYTES_A_PARAMETER = 16
 """Float32 weights, gradients and Adam's two moments."""
+BYTES_A_FROZEN_PARAMETER = 4
+"""Float32 weights alone; adapters are a percent beside them."""
 
 _ACTIVE = {"deepseek-v3": (671e9, 37e9), "deepseek-r1-zero": (671e9, 37e9), "deepseek-r1": (671e9, 37e9)}
 """Mixture-of-experts models by their lower-case name: all parameters, and those that a token goes through."""
@@ -110,8 +112,8 @@ def show(estimates: Mapping[str, Estimate], machine: Machine, console: Console) 
     console.say(f"about {duration(seconds)} on {machine.source}{left_out}")
     console.say(
         f"tokens: texts at {LENGTH_SHARE:.0%} of their limits; time: {TRAINING_SHARE:.0%} of the peak in training, "
-        f"{GENERATION_SHARE:.0%} in generation, nothing else; memory: {BYTES_A_PARAMETER} bytes a trained parameter, "
-        "over all devices, before activations"
+        f"{GENERATION_SHARE:.0%} in generation, nothing else; memory: {BYTES_A_PARAMETER} bytes a trained "
+        f"parameter, {BYTES_A_FROZEN_PARAMETER} a frozen one, over all devices, before activations"
     )
 
 
@@ -129,7 +131,8 @@ def _cells(each: Estimate, seconds: float) -> list[str]:
     if each.work is None:
         return ["?", "?", "?", "?", "?", "?"]
     trains = each.work.trained > 0
-    memory = f"{(each.total_parameters or 0) * BYTES_A_PARAMETER / 1e9:.3g} GB" if trains else ""
+    a_parameter = BYTES_A_FROZEN_PARAMETER if each.node.view.model.lora else BYTES_A_PARAMETER
+    memory = f"{(each.total_parameters or 0) * a_parameter / 1e9:.3g} GB" if trains else ""
     counts = [_short(each.work.parameters), _short(each.work.trained), _short(each.work.generated)]
     return [*counts, f"{each.work.flops:.2g}", memory, duration(seconds) if seconds else ""]
 
