@@ -1,7 +1,8 @@
-"""Two hosts, each in a network namespace of its own: a run over the wire between them."""
+"""Two hosts, each in a network namespace of its own: a run over the wire between them, and what a cut does to it."""
 
 from __future__ import annotations
 
+import importlib.util
 import os
 import shutil
 import subprocess
@@ -56,13 +57,13 @@ def hosts() -> Iterator[list[str]]:
             ip("netns", "del", name)
 
 
-def begin(hosts: list[str], folder: Path, *overrides: str) -> list[subprocess.Popen[str]]:
+def begin(hosts: list[str], folder: Path, launch: str, *overrides: str) -> list[subprocess.Popen[str]]:
     """The command of every host."""
     config = ROOT / "configs" / "tiny" / "zero.yaml"
     started = []
     for rank, host in enumerate(hosts):
         command = ["ip", "netns", "exec", host, sys.executable, "-m", "accelerate.commands.launch"]
-        command += ["--config_file", str(ROOT / "launch" / "accelerate" / "ddp.yaml"), "--rdzv_backend", "static"]
+        command += ["--config_file", str(ROOT / "launch" / "accelerate" / f"{launch}.yaml"), "--rdzv_backend", "static"]
         command += ["--num_machines", "2", "--num_processes", "2", "--machine_rank", str(rank)]
         command += ["--main_process_ip", "10.77.0.1", "--main_process_port", "29577"]
         command += ["-m", "r1rl.grpo", "--config", str(config), *SETTINGS, f"output_dir={folder}", *overrides]
@@ -84,7 +85,67 @@ def end(processes: list[subprocess.Popen[str]], within: float) -> list[str]:
 
 
 def test_a_run_over_two_hosts(hosts, tmp_path):
-    processes = begin(hosts, tmp_path, "grpo.steps=3", "grpo.deadline_s=120")
+    processes = begin(hosts, tmp_path, "ddp", "grpo.steps=3", "grpo.deadline_s=120")
     said = end(processes, 240)
     assert [process.returncode for process in processes] == [0, 0], said
     assert steps(tmp_path) == [1, 2, 3]
+
+
+STEPS, DEADLINE_S, LEAVE_S = 30, 15.0, 25.0
+"""The last: from the error to the end of the launcher, on a busy machine."""
+
+
+def wait(folder: Path, processes: list[subprocess.Popen[str]], count: int) -> None:
+    """Until so many steps are logged."""
+    until = time.monotonic() + 150
+    while len(steps(folder)) < count:
+        assert all(process.poll() is None for process in processes), end(processes, 30)
+        assert time.monotonic() < until, f"{steps(folder)} after 150 s"
+        time.sleep(0.02)
+
+
+needs_deepspeed = pytest.mark.skipif(
+    importlib.util.find_spec("deepspeed") is None, reason="deepspeed is not installed: pip install 'r1rl[deepspeed]'"
+)
+
+
+@pytest.mark.parametrize("launch", ["ddp", pytest.param("multinode", marks=needs_deepspeed)])
+@pytest.mark.parametrize("cut", ["down", "silent"])
+def test_a_cut_link_ends_both_hosts_and_the_run_goes_on_when_it_is_back(launch, cut, hosts, tmp_path):
+    settings = (launch, f"grpo.steps={STEPS}", f"grpo.deadline_s={DEADLINE_S:g}")
+    processes = begin(hosts, tmp_path, *settings)
+    wait(tmp_path, processes, 2)
+    if cut == "down":
+        ip("-n", hosts[0], "link", "set", "wire", "down")
+    else:  # packets leave and go nowhere
+        neighbour = ("neigh", "replace", "10.77.0.2", "dev", "wire", "lladdr", "02:00:00:00:00:01", "nud", "permanent")
+        ip("-n", hosts[0], *neighbour)
+    said = end(processes, DEADLINE_S + LEAVE_S)
+    assert all(process.returncode for process in processes), said
+    for rank, text in enumerate(said):
+        assert f"r1rl: error: rank {rank} of 2 lost the others in step" in text, text
+        assert "Start the same command again" in text
+    before = steps(tmp_path)
+    assert before == list(range(1, len(before) + 1))
+    assert len(before) < STEPS, "the run was over before the cut"
+
+    if cut == "down":
+        ip("-n", hosts[0], "link", "set", "wire", "up")
+    else:
+        ip("-n", hosts[0], "neigh", "del", "10.77.0.2", "dev", "wire")
+    processes = begin(hosts, tmp_path, *settings)
+    said = end(processes, 240)
+    assert [process.returncode for process in processes] == [0, 0], said
+    assert steps(tmp_path) == list(range(1, STEPS + 1))
+
+
+def test_a_link_cut_before_the_first_step_ends_both_hosts(hosts, tmp_path):
+    processes = begin(hosts, tmp_path, "ddp", "grpo.steps=3", f"grpo.deadline_s={DEADLINE_S:g}")
+    until = time.monotonic() + 120
+    while not (tmp_path / "tiny-zero" / "config.yaml").exists() and time.monotonic() < until:
+        time.sleep(0.02)
+    ip("-n", hosts[0], "link", "set", "wire", "down")
+    said = end(processes, 2 * DEADLINE_S + LEAVE_S)
+    assert all(process.returncode for process in processes), said
+    for rank, text in enumerate(said):
+        assert f"r1rl: error: rank {rank} of 2 lost the others outside the training steps" in text, text

@@ -78,7 +78,7 @@ class GRPOConfig(Section):
     """Truncated importance sampling for engine mismatch: weight min(π_old / π_engine, cap); 0 switches it off."""
     sequence_mask: float | None = Field(None, gt=1)
     """Leave out completions whose π_old / π_engine, geometric mean over tokens, is not within 1/x and x; None is
-    off."""
+    off. They still count in the losses' denominators."""
     lr: float = Field(3e-6, gt=0)
     """Learning rate of AdamW (paper: 3e-6)."""
     lr_schedule: Literal["constant", "linear", "cosine"] = "constant"

@@ -22,6 +22,7 @@ def main(
     stage: Annotated[str | None, typer.Option(help="Which grpo stage; the first where none is named.")] = None,
 ) -> None:
     from r1rl.grpo.interrupt import end_with
+    from r1rl.grpo.processes import naming_lost_peers, placed
     from r1rl.recipe.run import run_recipe
 
     if "LOCAL_RANK" in os.environ:  # launchers give their processes a session of their own, which outlives them
@@ -30,7 +31,8 @@ def main(
     trained = [name for name, each in stages_of(loaded).items() if each.kind == "grpo"]
     if not trained or (stage is not None and stage not in trained):
         raise ConfigError(f"{config} has no grpo stage{f' called {stage}' if stage else ''}; it has {trained}")
-    run_recipe(loaded, until=stage or trained[0])
+    with naming_lost_peers(*placed(os.environ), lambda: "outside the training steps"):
+        run_recipe(loaded, until=stage or trained[0])
 
 
 if __name__ == "__main__":

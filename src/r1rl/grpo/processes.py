@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import os
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from datetime import timedelta
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from accelerate import Accelerator
@@ -17,9 +18,15 @@ from transformers.integrations.deepspeed import unset_hf_deepspeed_config
 
 from r1rl.errors import ConfigError, TrainingError
 from r1rl.grpo.limits import check_launch
+from r1rl.rollout.deadline import deadline
 
 STALE_S = 900.0
 """A lock of DeepSpeed's compiler that is older belongs to a process that was killed."""
+
+_LATE_S = 15.0
+"""What torch may be late with its own time-out, which says more, before a wait is ended from outside."""
+
+_UNBOUNDED = "_r1rl_unbounded"
 
 
 def start(device: Literal["auto", "cpu", "cuda"], deadline_s: float, say: Callable[[str], None]) -> Accelerator:
@@ -27,12 +34,13 @@ def start(device: Literal["auto", "cpu", "cuda"], deadline_s: float, say: Callab
 
     Args:
         device: ``RunConfig.device``.
-        deadline_s: longest wait for another process in a collective.
+        deadline_s: longest wait for another process in a collective, whoever makes the group it runs in.
         say: receives remarks.
 
     Raises:
         ConfigError: the launch file and ``device`` do not go together, it asks for what there is not, or DeepSpeed is
             not installed.
+        TrainingError: the other processes were not there in time.
     """
     check_launch(os.environ)
     sharded = os.environ.get("ACCELERATE_USE_DEEPSPEED", "false").lower() == "true"
@@ -43,12 +51,37 @@ def start(device: Literal["auto", "cpu", "cuda"], deadline_s: float, say: Callab
     join = InitProcessGroupKwargs(
         backend="gloo" if launched and on_cpu else None, timeout=timedelta(seconds=deadline_s)
     )
-    if not sharded:
-        return Accelerator(cpu=on_cpu, kwargs_handlers=[join])
-    _prepare_deepspeed(on_cpu, say)
-    accelerator = Accelerator(kwargs_handlers=[join])
-    unset_hf_deepspeed_config()  # or transformers would shard every model it opens, those of other stages too
+    if sharded:
+        _prepare_deepspeed(on_cpu, say)
+    rank, ranks = placed(os.environ)
+    with contextlib.ExitStack() as waiting:
+        if ranks > 1:
+            _bound_groups(deadline_s, rank)
+            waiting.enter_context(naming_lost_peers(rank, ranks, lambda: "while joining them"))
+            waiting.enter_context(deadline(deadline_s + _LATE_S, "joining the other processes", rank))
+        accelerator = Accelerator(cpu=on_cpu and not sharded, kwargs_handlers=[join])
+    if sharded:
+        unset_hf_deepspeed_config()  # or transformers would shard every model it opens, those of other stages too
     return accelerator
+
+
+def placed(environment: Mapping[str, str]) -> tuple[int, int]:
+    """This process's rank and the number of ranks, as its launcher says: (0, 1) without one."""
+    return int(environment.get("RANK", "0")), int(environment.get("WORLD_SIZE", "1"))
+
+
+def _bound_groups(deadline_s: float, rank: int) -> None:
+    """Groups that are made later, DeepSpeed's above all, would wait half an hour whatever the first group's time-out
+    is; and making one asks a store on the first host, which never answers over a link that is cut."""
+    new_group = getattr(torch.distributed.new_group, _UNBOUNDED, torch.distributed.new_group)
+
+    @functools.wraps(new_group)
+    def bounded(ranks: Any = None, timeout: timedelta | None = None, *args: Any, **settings: Any) -> Any:
+        with deadline(deadline_s + _LATE_S, "making a group of processes", rank):
+            return new_group(ranks, timeout or timedelta(seconds=deadline_s), *args, **settings)
+
+    setattr(bounded, _UNBOUNDED, new_group)
+    torch.distributed.new_group = bounded
 
 
 def _prepare_deepspeed(on_cpu: bool, say: Callable[[str], None]) -> None:
@@ -75,12 +108,13 @@ def naming_lost_peers(rank: int, ranks: int, doing: Callable[[], str]) -> Iterat
     try:
         yield
     except RuntimeError as error:
-        if ranks == 1 or not any(mark in str(error).lower() for mark in _PEER_LOST):
+        known = isinstance(error, torch.distributed.DistError) or any(m in str(error).lower() for m in _PEER_LOST)
+        if ranks == 1 or not known:
             raise
+        said = (str(error).strip() or repr(error)).splitlines()[0][:200]
         raise TrainingError(
             f"rank {rank} of {ranks} lost the others {doing()}: a process died, or the network was cut for longer than "
-            f"grpo.deadline_s ({str(error).splitlines()[0][:200]}). Start the same command again on every host: it "
-            "goes on from the last checkpoint"
+            f"grpo.deadline_s ({said}). Start the same command again on every host: it goes on from the last checkpoint"
         ) from error
 
 
