@@ -74,8 +74,14 @@ def test_a_preempted_run_goes_back_into_the_queue(tmp_path):
 
 
 LAUNCHER = """
-trap 'echo "USR1 $$" >>{said}' USR1
-trap 'echo "TERM $TORCH_ELASTIC_SHUTDOWN_TIMEOUT" >>{said}; mkdir -p {runs}/name/zero; touch {runs}/name/zero/preempted; exit 1' TERM
+leave() {{
+    echo "TERM $TORCH_ELASTIC_SHUTDOWN_TIMEOUT" >>{said}
+    mkdir -p {runs}/name/zero
+    touch {runs}/name/zero/preempted
+    exit 1
+}}
+trap 'echo "USR1" >>{said}' USR1
+trap leave TERM
 touch {folder}/ready-$$
 for ((i = 0; i < 600; i++)); do sleep 0.05; done
 """
