@@ -128,6 +128,7 @@ def test_a_cut_link_ends_both_hosts_and_the_run_goes_on_when_it_is_back(launch, 
     before = steps(tmp_path)
     assert before == list(range(1, len(before) + 1))
     assert len(before) < STEPS, "the run was over before the cut"
+    lines = (tmp_path / "tiny-zero" / "zero" / "metrics.jsonl").read_text().splitlines()
 
     if cut == "down":
         ip("-n", hosts[0], "link", "set", "wire", "up")
@@ -137,6 +138,8 @@ def test_a_cut_link_ends_both_hosts_and_the_run_goes_on_when_it_is_back(launch, 
     said = end(processes, 240)
     assert [process.returncode for process in processes] == [0, 0], said
     assert steps(tmp_path) == list(range(1, STEPS + 1))
+    kept = (tmp_path / "tiny-zero" / "zero" / "metrics.jsonl").read_text().splitlines()
+    assert kept[: len(before) - 1] == lines[:-1], "steps before the last checkpoint were run again"
 
 
 def test_a_link_cut_before_the_first_step_ends_both_hosts(hosts, tmp_path):

@@ -50,6 +50,7 @@ NOT_RUN = {
     "python -m benchmarks.vllm_": "needs vLLM",
     "python -m benchmarks.memory": "minutes",
     "python -m benchmarks.rewards": "minutes",
+    "python -m benchmarks.scaling": "minutes",
     "python -m r1rl.report.workspace": "needs a login; test_workspace.py builds what it saves",
     "wandb sync": "needs a login",
     "trackio show": "serves until it is stopped",

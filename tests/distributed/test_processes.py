@@ -1,0 +1,57 @@
+"""Waits between processes end in time and say what was lost."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from r1rl.errors import TrainingError
+from r1rl.grpo.processes import naming_lost_peers
+
+SCRIPT = """
+import time
+import torch
+from r1rl.grpo.processes import start
+accelerator = start("cpu", 4.0, print)
+group = torch.distributed.new_group()  # as DeepSpeed makes its own: without a time-out
+if accelerator.is_main_process:
+    begin = time.monotonic()
+    try:
+        torch.distributed.all_reduce(torch.ones(1), group=group)
+    except RuntimeError as error:
+        print("ended after", round(time.monotonic() - begin))
+else:
+    time.sleep(12)
+"""
+
+
+@pytest.mark.integration
+def test_groups_that_a_library_makes_keep_the_deadline(launch, tmp_path):
+    script = tmp_path / "wait.py"
+    script.write_text(SCRIPT)
+    said = launch("ddp", str(script), timeout=120)
+    assert "ended after 4" in said or "ended after 5" in said
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        torch.distributed.DistNetworkError("could not connect"),
+        torch.distributed.DistStoreError("wait timeout after 15000ms"),
+        RuntimeError("\n[gloo/transport/tcp/pair.cc:546] Connection closed by peer"),
+    ],
+    ids=["network", "store", "gloo"],
+)
+def test_what_a_lost_process_looks_like(error):
+    with (
+        pytest.raises(TrainingError, match=r"rank 1 of 2 lost the others in step 3.*\(.*(connect|timeout|gloo).*\)"),
+        naming_lost_peers(1, 2, lambda: "in step 3"),
+    ):
+        raise error
+
+
+def test_other_errors_stay_what_they_are():
+    with pytest.raises(RuntimeError, match="shape"), naming_lost_peers(0, 2, lambda: ""):
+        raise RuntimeError("shape mismatch")
+    with pytest.raises(RuntimeError, match="gloo"), naming_lost_peers(0, 1, lambda: ""):
+        raise RuntimeError("gloo")
