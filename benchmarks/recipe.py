@@ -40,7 +40,11 @@ COMPARISONS = {
         Comparison("cold", "rl", "held_out", "language"),
         Comparison("rl", "r1", "held_out", "accuracy"),
         Comparison("sft", "r1", "held_out", "accuracy"),
-        *(Comparison(model, "r1", "requests", "helpful") for model in ("base", "zero", "cold", "rl", "sft")),
+        *(
+            Comparison(model, "r1", "requests", preference)
+            for preference in ("helpful", "safe")
+            for model in ("base", "zero", "cold", "rl", "sft")
+        ),
     ],
     "distill": [
         Comparison("small", "small-rl", "held_out", "accuracy"),
