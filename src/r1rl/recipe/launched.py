@@ -13,11 +13,13 @@ from r1rl.grpo.interrupt import SIGNALS, end_with
 def main(config: str, stage: str) -> None:
     """Run the one stage of a resolved configuration, as one of several processes."""
     from r1rl.config import load_config
+    from r1rl.grpo.processes import naming_lost_peers, placed
     from r1rl.recipe.run import run_recipe
 
     signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)
     end_with(os.getppid())
-    run_recipe(load_config(config), only=stage, launched=True)
+    with naming_lost_peers(*placed(os.environ), lambda: f"in stage {stage}, outside its training steps"):
+        run_recipe(load_config(config), only=stage, launched=True)
 
 
 if __name__ == "__main__":
