@@ -49,6 +49,7 @@ NOT_RUN = {
     "accelerate launch --config_file launch/accelerate/zero2.yaml": "DeepSpeed compiles; tests/distributed runs it",
     "python -m benchmarks.vllm_": "needs vLLM",
     "python -m benchmarks.memory": "minutes",
+    "python -m benchmarks.recipe": "minutes",
     "python -m benchmarks.rewards": "minutes",
     "python -m benchmarks.scaling": "minutes",
     "python -m r1rl.report.workspace": "needs a login; test_workspace.py builds what it saves",
