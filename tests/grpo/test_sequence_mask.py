@@ -132,8 +132,8 @@ def test_leaving_out_equals_never_keeping(tiny_folder, samples: list[Sample], lo
         ends.append([p.detach().clone() for p in policy.model.parameters()])
     before = [p.detach() for p in loaded(tiny_folder).model.parameters()]
     assert max(float((a - b).abs().max()) for a, b in zip(ends[0], before, strict=True)) > 1e-5
-    # One of the two passes holds a sequence more, so sums round differently, and Adam divides that by small gradients: a
-    # hundredth of a step of lr is rounding, a mistake would be steps.
+    # One of the two passes holds a sequence more, so sums round differently, and Adam divides that by small gradients:
+    # a hundredth of a step of lr is rounding, a mistake would be steps.
     for a, b in zip(*ends, strict=True):
         torch.testing.assert_close(a, b, rtol=0, atol=1e-5)
 
