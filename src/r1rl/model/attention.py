@@ -44,27 +44,29 @@ class Packed:
         return kernel(q_BHTD, k_BKTD, v_BKTD, self.lengths, scale)
 
 
-@dataclass(frozen=True, slots=True)
 class Shared:
     """Sequences with a common beginning, which stands in the row once: its keys and values are the same for all.
 
     Linear layers then see a group's prompt once instead of G times. Attention is computed on whole sequences, joined
     from their pieces; it is the smaller part, and needs no other kernel.
+
+    Args:
+        pieces: lengths of the row's pieces, tokens.
+        sequences: each sequence's pieces, in order, by their place in the row.
     """
 
-    pieces: tuple[int, ...]
-    """Lengths of the row's pieces, tokens."""
-    sequences: tuple[tuple[int, ...], ...]
-    """Each sequence's pieces, in order, by their place in the row."""
+    def __init__(self, pieces: Sequence[int], sequences: Sequence[Sequence[int]]) -> None:
+        self.pieces = pieces
+        self.order = [piece for sequence in sequences for piece in sequence]
+        self.joined = [pieces[piece] for piece in self.order]
+        self.whole = Packed(tuple(sum(pieces[piece] for piece in sequence) for sequence in sequences))
+        # Causality makes a shared piece's output the same in every sequence: the first one's is taken.
+        place = {piece: at for at, piece in reversed(list(enumerate(self.order)))}
+        self.first = [place[piece] for piece in range(len(pieces))]
 
     def attend(self, layer: int, q_BHTD: Tensor, k_BKTD: Tensor, v_BKTD: Tensor, scale: float) -> Tensor:
-        order = [piece for sequence in self.sequences for piece in sequence]
-        lengths = tuple(sum(self.pieces[piece] for piece in sequence) for sequence in self.sequences)
-        q, k, v = (_join(x, self.pieces, order, 2) for x in (q_BHTD, k_BKTD, v_BKTD))
-        out_BTHD = Packed(lengths).attend(layer, q, k, v, scale)
-        # Causality makes a shared piece's output the same in every sequence: the first one's is taken.
-        first = [order.index(piece) for piece in range(len(self.pieces))]
-        return _join(out_BTHD, [self.pieces[piece] for piece in order], first, 1)
+        q, k, v = (_join(x, self.pieces, self.order, 2) for x in (q_BHTD, k_BKTD, v_BKTD))
+        return _join(self.whole.attend(layer, q, k, v, scale), self.joined, self.first, 1)
 
 
 def _join(x: Tensor, pieces: Sequence[int], order: Sequence[int], dim: int) -> Tensor:

@@ -61,7 +61,7 @@ class PackedTokens:
         return cls(
             ids_T=torch.cat(pieces).to(device),
             positions_T=torch.cat(where).to(device),
-            layout=Shared(lengths, tuple(places)) if shared else Packed(lengths),
+            layout=Shared(lengths, places) if shared else Packed(lengths),
             predict_C=torch.cat(predict).to(device),
             targets_C=torch.cat([row[cut:] for row, cut in zip(rows, cuts, strict=True)]).to(device),
         )
