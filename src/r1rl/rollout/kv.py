@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 
 import torch
 import torch.nn.functional as F
@@ -91,10 +92,14 @@ class Decode:
         self.longest = longest
         self.rows_B = torch.arange(len(lengths_B), device=lengths_B.device)
         places = torch.arange(longest, device=lengths_B.device)
-        beyond_BP = places[None] > lengths_B[:, None]
-        self.bias_B11P = torch.zeros(beyond_BP.shape, device=lengths_B.device).masked_fill_(beyond_BP, -torch.inf)[
-            :, None, None
-        ]
+        self.mask_B11P = (places[None] <= lengths_B[:, None])[:, None, None]
+
+    @cached_property
+    def bias_N1P(self) -> Tensor:
+        """The mask as summands for N = B·K pairs of row and key-value head, the same in every layer; float32."""
+        kv_heads = next(iter(self.layers.values()))[0].shape[1]
+        bias_B1P = torch.zeros(self.mask_B11P.shape, device=self.mask_B11P.device)[:, 0]
+        return bias_B1P.masked_fill_(~self.mask_B11P[:, 0], -torch.inf).repeat_interleave(kv_heads, 0)
 
     def attend(self, layer: int, q_BHTD: Tensor, k_BKTD: Tensor, v_BKTD: Tensor, scale: float) -> Tensor:
         keys, values = self.layers[layer]
@@ -103,28 +108,21 @@ class Decode:
         batch, heads, _, width = q_BHTD.shape
         kv_heads = keys.shape[1]
         q_BKGD = q_BHTD.reshape(batch, kv_heads, heads // kv_heads, width)
-        kernel = _two_products if q_BHTD.dtype == torch.float32 and not q_BHTD.is_cuda else _one_kernel
-        out = kernel(
-            q_BKGD,
-            keys[:, :, : self.longest].to(q_BHTD.dtype),
-            values[:, :, : self.longest].to(q_BHTD.dtype),
-            self.bias_B11P.to(q_BHTD.dtype),
-            scale,
-        )
+        k_BKPD = keys[:, :, : self.longest].to(q_BHTD.dtype)
+        v_BKPD = values[:, :, : self.longest].to(q_BHTD.dtype)
+        if q_BHTD.dtype == torch.float32 and not q_BHTD.is_cuda:
+            out = _two_products(q_BKGD, k_BKPD, v_BKPD, self.bias_N1P, scale)
+        else:
+            out = F.scaled_dot_product_attention(q_BKGD, k_BKPD, v_BKPD, attn_mask=self.mask_B11P, scale=scale)
         return out.reshape(batch, 1, heads, width)
 
 
-def _one_kernel(q_BKGD: Tensor, k_BKPD: Tensor, v_BKPD: Tensor, bias_B11P: Tensor, scale: float) -> Tensor:
-    return F.scaled_dot_product_attention(q_BKGD, k_BKPD, v_BKPD, attn_mask=bias_B11P, scale=scale)
-
-
-def _two_products(q_BKGD: Tensor, k_BKPD: Tensor, v_BKPD: Tensor, bias_B11P: Tensor, scale: float) -> Tensor:
+def _two_products(q_BKGD: Tensor, k_BKPD: Tensor, v_BKPD: Tensor, bias_N1P: Tensor, scale: float) -> Tensor:
     """For the CPU, whose fused kernel is made for many queries a sequence: a quarter faster for caches of up to a few
     hundred positions, as fast for longer ones."""
-    batch, kv_heads, group, _ = q_BKGD.shape
-    bias = bias_B11P[:, 0].repeat_interleave(kv_heads, 0).expand(-1, group, -1)
-    scores = torch.baddbmm(bias, q_BKGD.flatten(0, 1), k_BKPD.flatten(0, 1).transpose(1, 2), alpha=scale)
-    return torch.bmm(scores.softmax(-1), v_BKPD.flatten(0, 1)).view(batch, kv_heads, group, -1)
+    bias_NGP = bias_N1P.expand(-1, q_BKGD.shape[2], -1)
+    scores = torch.baddbmm(bias_NGP, q_BKGD.flatten(0, 1), k_BKPD.flatten(0, 1).transpose(1, 2), alpha=scale)
+    return torch.bmm(scores.softmax(-1), v_BKPD.flatten(0, 1)).view(q_BKGD.shape)
 
 
 def _grow(x_BKPD: Tensor, capacity: int) -> Tensor:
