@@ -12,7 +12,7 @@ from accelerate import Accelerator
 
 from r1rl.data.stream import PromptStream
 from r1rl.errors import EngineError
-from r1rl.grpo.experience import Draw, Place, PlainExperience, Quota
+from r1rl.grpo.experience import Draw, Place, PlainExperience, Quota, Useful, any_group
 from r1rl.rollout.collect import Rollouts
 from r1rl.scoring import Scorer
 from r1rl.types import Completion, Group, Problem, ScoredGroup
@@ -68,7 +68,7 @@ class AheadExperience(PlainExperience):
         step: int,
         round: int = 0,
         wanted: int | None = None,
-        useful: Callable[[ScoredGroup], bool] = lambda group: True,
+        useful: Useful = any_group,
     ) -> list[ScoredGroup]:
         """The step's own problems come from what was asked for ahead; further rounds are sampled now."""
         if round:

@@ -34,6 +34,14 @@ Place = tuple[int, int]
 Draw = Callable[[int], list[Problem]]
 """The problems that a step begins with."""
 
+Useful = Callable[[ScoredGroup], bool]
+"""Whether a group counts among those that are wanted."""
+
+
+def any_group(group: ScoredGroup) -> bool:
+    del group
+    return True
+
 
 class Quota:
     """Takes groups as they finish, and knows when enough of them are useful.
@@ -47,7 +55,7 @@ class Quota:
         self,
         score: Callable[[list[Group]], list[ScoredGroup]],
         wanted: int | None = None,
-        useful: Callable[[ScoredGroup], bool] = lambda group: True,
+        useful: Useful = any_group,
     ) -> None:
         self.score, self.wanted, self.useful = score, wanted, useful
         self._found = 0
@@ -101,7 +109,7 @@ class PlainExperience:
         step: int,
         round: int = 0,
         wanted: int | None = None,
-        useful: Callable[[ScoredGroup], bool] = lambda group: True,
+        useful: Useful = any_group,
     ) -> list[ScoredGroup]:
         """Sample and score problems, shared among the processes by turns; a group stays whole on one of them.
 
@@ -128,7 +136,7 @@ class PlainExperience:
         rank, ranks = self.accelerator.process_index, self.accelerator.num_processes
         return [(i, problem) for i, problem in enumerate(problems) if i % ranks == rank]
 
-    def quota(self, step: int, wanted: int | None, useful: Callable[[ScoredGroup], bool]) -> Quota:
+    def quota(self, step: int, wanted: int | None, useful: Useful) -> Quota:
         """Of this process."""
         rank, ranks = self.accelerator.process_index, self.accelerator.num_processes
         share = None if wanted is None else len(range(rank, wanted, ranks))
