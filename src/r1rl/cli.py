@@ -11,7 +11,7 @@ import typer
 
 import r1rl
 from r1rl.config.run import stages_of
-from r1rl.errors import R1Error
+from r1rl.errors import R1Error, tell
 
 app = typer.Typer(
     name="r1rl",
@@ -41,21 +41,17 @@ def main(args: list[str] | None = None) -> None:
     try:
         ended = app(args=words or ["--help"], prog_name="r1rl", standalone_mode=False)
     except R1Error as error:
-        _say(f"error: {error}")
+        tell(f"error: {error}")
         sys.exit(error.exit_code)
     except UsageError as error:
         asked = error.ctx.command_path if error.ctx else "r1rl"
-        _say(f"error: {error.format_message().rstrip('.')} (see {asked} --help)")
+        tell(f"error: {error.format_message().rstrip('.')} (see {asked} --help)")
         sys.exit(2)
     except (KeyboardInterrupt, typer.Abort):
         ended = 130
     if ended == 130:
-        _say("interrupted")
+        tell("interrupted")
     sys.exit(ended if isinstance(ended, int) else 0)
-
-
-def _say(text: str) -> None:
-    print(f"r1rl: {' '.join(text.split())}", file=sys.stderr)
 
 
 def _version(wanted: bool) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -52,3 +53,8 @@ def writing(path: Path) -> Iterator[None]:
         yield
     except OSError as error:
         raise StorageError(f"cannot write {path}: {error.strerror or error}; name another place") from error
+
+
+def tell(text: str) -> None:
+    """Say something to the person at the terminal: one line on stderr, whatever the text holds."""
+    print(f"r1rl: {' '.join(text.split())}", file=sys.stderr)

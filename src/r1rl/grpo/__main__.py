@@ -13,7 +13,7 @@ from typing import Annotated
 import typer
 
 from r1rl.config import load_config, stages_of
-from r1rl.errors import ConfigError, R1Error
+from r1rl.errors import ConfigError, R1Error, tell
 
 
 def main(
@@ -39,5 +39,5 @@ if __name__ == "__main__":
     try:
         typer.run(main)
     except R1Error as error:
-        print(f"r1rl: error: {' '.join(str(error).split())}", file=sys.stderr)
+        tell(f"error: {error}")
         sys.exit(error.exit_code)

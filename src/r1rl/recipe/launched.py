@@ -6,7 +6,7 @@ import os
 import signal
 import sys
 
-from r1rl.errors import R1Error
+from r1rl.errors import R1Error, tell
 from r1rl.grpo.interrupt import SIGNALS, end_with
 
 
@@ -26,5 +26,5 @@ if __name__ == "__main__":
     try:
         main(*sys.argv[1:])
     except R1Error as failure:
-        print(f"r1rl: error: {' '.join(str(failure).split())}", file=sys.stderr)
+        tell(f"error: {failure}")
         sys.exit(failure.exit_code)
