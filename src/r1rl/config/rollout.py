@@ -53,7 +53,8 @@ class VLLMConfig(Section):
     sleep: bool = True
     """Colocated on a GPU: give the memory back to the learner while nothing is sampled."""
     threads: int | None = Field(None, ge=1)
-    """CPU threads of a launched server; None leaves vLLM's choice."""
+    """CPU threads of a launched server; None leaves vLLM's choice, or shares the cores with the learner where both
+    work at the same time (max_staleness)."""
     seeded: bool = True
     """Give vLLM each request's own seed, so that a run repeats; off is faster on some versions of vLLM."""
     check_tolerance: float | None = Field(None, gt=0)

@@ -29,6 +29,7 @@ from r1rl.grpo.snapshot import RNG, ROLLOUT, read_groups, restore_logps, restore
 from r1rl.model.load import load_policy
 from r1rl.rollout.build import build_engine
 from r1rl.rollout.collect import Rollouts, completion_seeds
+from r1rl.rollout.cores import cores, learner_threads
 from r1rl.rollout.engine import Engine, Request
 from r1rl.scoring import Scorer
 from r1rl.stages.evaluate import evaluate
@@ -95,6 +96,7 @@ class GRPOTrainer:
         last: Metrics = {}
         with contextlib.ExitStack() as owned:
             owned.enter_context(self.interrupt)
+            owned.enter_context(learner_threads(cfg, self.accelerator.device, cores()))
             engine = build_engine(cfg, learner.backend.sampler() if cfg.rollout.engine == "torch" else self.policy)
             owned.callback(engine.close)
             engine.sync(state.version)

@@ -17,6 +17,7 @@ from r1rl.config import RunConfig
 from r1rl.config.rollout import VLLMConfig
 from r1rl.errors import ConfigError
 from r1rl.model.load import DTYPES, Policy
+from r1rl.rollout.cores import cores, server_threads
 from r1rl.rollout.engine import Engine
 from r1rl.rollout.vllm.carriers import Carrier, SharedMemoryCarrier, ipc, nccl
 from r1rl.rollout.vllm.check import SyncCheck
@@ -188,9 +189,11 @@ def launched(cfg: RunConfig, policy: Policy, backend: str, index: int, key: str 
     arguments["max_num_seqs"] += PROBES  # a probe is admitted however busy the server is
     env = variables(cfg, backend) | {"VLLM_API_KEY": key or ""}
     del env["VLLM_ENABLE_V1_MULTIPROCESSING"]
-    if vllm.threads:
-        env["OMP_NUM_THREADS"] = str(vllm.threads)
-    if policy.model.device.type == "cuda":
+    on_gpu = policy.model.device.type == "cuda"
+    threads = vllm.threads if on_gpu else server_threads(cfg, cores())
+    if threads:
+        env["OMP_NUM_THREADS"] = str(threads)
+    if on_gpu:
         first = place()[1] + index * vllm.tensor_parallel
         env["CUDA_VISIBLE_DEVICES"] = ",".join(str(first + i) for i in range(vllm.tensor_parallel))
     logs = Path(cfg.output_dir) / cfg.name / "vllm"
