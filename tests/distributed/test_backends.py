@@ -50,7 +50,7 @@ def single(model, rollouts, tmp_path_factory):
     return results
 
 
-def _same(found: dict, expected: dict, first: int = 0) -> None:
+def same(found: dict, expected: dict, first: int = 0) -> None:
     for metric, tolerance in (("policy/loss", 1e-4), ("policy/grad_norm", 1e-3), ("policy/kl", 1e-4)):
         curve = [h.get(metric, 0.0) for h in found["history"]]
         wanted = [h.get(metric, 0.0) for h in expected["history"][first:]]
@@ -59,7 +59,7 @@ def _same(found: dict, expected: dict, first: int = 0) -> None:
     assert found["progress"] == expected["progress"]
 
 
-def _same_weights(found: str, expected: str, tolerance: float) -> None:
+def same_weights(found: str, expected: str, tolerance: float) -> None:
     a, b = (torch.load(f"{out}.weights.pt", weights_only=True) for out in (found, expected))
     assert a.keys() == b.keys()
     worst = max(float((a[name] - b[name]).abs().max()) for name in a)
@@ -85,13 +85,13 @@ def test_two_processes_follow_one_and_take_over_from_each_other(backend, single,
     (tmp_path / "jobs.json").write_text(json.dumps([asdict(job) for job in jobs + resumed]))
     launch(backend, SCRIPT, str(tmp_path / "jobs.json"))
     for name, (job, expected) in single.items():
-        _same(json.loads((tmp_path / f"{name}.json").read_text()), expected)
-        _same_weights(str(tmp_path / name), job.out, 2e-4)
-        _same(json.loads((tmp_path / f"{name}-1to2.json").read_text()), expected, HALF)
-        _same_weights(str(tmp_path / f"{name}-1to2"), job.out, 2e-4)
+        same(json.loads((tmp_path / f"{name}.json").read_text()), expected)
+        same_weights(str(tmp_path / name), job.out, 2e-4)
+        same(json.loads((tmp_path / f"{name}-1to2.json").read_text()), expected, HALF)
+        same_weights(str(tmp_path / f"{name}-1to2"), job.out, 2e-4)
         back = Job(job.model, rollouts, str(tmp_path / f"{name}-2to1"), job.grpo, first=HALF)
         back.resume = str(tmp_path / f"{name}-checkpoint")
-        _same(replay(back, Accelerator(cpu=True)), expected, HALF)
+        same(replay(back, Accelerator(cpu=True)), expected, HALF)
 
 
 @pytest.mark.timeout(600)
@@ -103,8 +103,8 @@ def test_adapters_and_recomputed_activations_on_two_processes(backend, model, ro
     expected = replay(one, Accelerator(cpu=True))
     (tmp_path / "jobs.json").write_text(json.dumps([asdict(two)]))
     launch(backend, SCRIPT, str(tmp_path / "jobs.json"))
-    _same(json.loads((tmp_path / "2.json").read_text()), expected)
-    _same_weights(two.out, one.out, 1e-4)
+    same(json.loads((tmp_path / "2.json").read_text()), expected)
+    same_weights(two.out, one.out, 1e-4)
     assert all(".lora_" in name for name in torch.load(f"{two.out}.weights.pt", weights_only=True))
 
 
@@ -114,7 +114,7 @@ def test_one_process_resumes_bit_for_bit(single, tmp_path):
         found = replay(again, Accelerator(cpu=True))
         assert found["history"] == expected["history"][HALF:]
         assert found["logps"] == expected["logps"]
-        _same_weights(again.out, job.out, 1e-30)
+        same_weights(again.out, job.out, 1e-30)
 
 
 def test_the_rollouts_have_an_empty_rank_and_an_update_with_nothing_to_learn(single):

@@ -95,6 +95,9 @@ class GRPOConfig(Section):
     """Gradients with a larger norm are scaled down to it."""
     tokens_per_microbatch: int = Field(16384, ge=16)
     """Token budget of a packed micro-batch, prompts included."""
+    sequence_parallel: int = Field(1, ge=1)
+    """Ranks that compute every row of tokens together, each holding its share of it (Ulysses): for samples that do not
+    fit on one. Divides the number of processes and the model's heads."""
     logprob_chunk: int = Field(4096, ge=1)
     """Tokens whose logits exist at once."""
     entropy_every: int = Field(1, ge=0)

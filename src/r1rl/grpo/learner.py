@@ -27,6 +27,7 @@ from r1rl.grpo.shards import read_tensors
 from r1rl.model.forward import PackedTokens, PolicyForward
 from r1rl.model.load import DTYPES, Policy, train_mode
 from r1rl.model.lora import adapted
+from r1rl.model.ulysses import Team
 
 ADAM, REFERENCE, WEIGHTS = "adam", "reference", "weights"
 """Folders of a checkpoint."""
@@ -80,7 +81,9 @@ class Learner:
         self.worst_gap = 0.0
         self.settings = LossSettings(cfg.loss, cfg.clip_low, cfg.clip_high, cfg.beta, max_length)
         autocast = None if dtype == "float32" else DTYPES[dtype]
-        forward = PolicyForward(policy.model, temperature, cfg.logprob_chunk, autocast)
+        ranks, rank = accelerator.num_processes, accelerator.process_index
+        team = Team.form(cfg.sequence_parallel, rank, ranks, *attention_heads(policy))
+        forward = PolicyForward(policy.model, temperature, cfg.logprob_chunk, autocast, team)
         start = frozen(forward) if cfg.beta > 0 and not adapted(policy.model) else None
         train_mode(forward)
         if resume is not None:
@@ -89,6 +92,8 @@ class Learner:
             weight_decay_groups(policy.model, cfg.weight_decay), lr=cfg.lr, betas=cfg.adam_betas, fused=True
         )
         self.backend = build_backend(policy, forward, optimizer, cfg, accelerator)
+        # Ranks of a team are given the same samples; what they sum up then counts as many times.
+        self.teams, self.team = ranks // cfg.sequence_parallel, rank // cfg.sequence_parallel
         self.reference = self._reference(start)
 
     def _reference(self, start: PolicyForward | None) -> Reference | None:
@@ -138,8 +143,8 @@ class Learner:
         """One optimizer step on one minibatch."""
         size = update_size(samples)
         forwarded = [s for s in samples if contributes(s, self.cfg.beta)]
-        ranks = partition([len(s) for s in forwarded], self.backend.ranks)
-        packed = self._pack(forwarded, ranks)
+        teams = partition([len(s) for s in forwarded], self.teams)
+        packed = self._pack(forwarded, teams)
         lr = learning_rate(self.cfg, self.progress.updates, self.total_updates)
         entropy = self.cfg.entropy_every > 0 and self.progress.updates % self.cfg.entropy_every == 0
         sums: dict[str, Tensor] = defaultdict(lambda: torch.zeros((), device=self.backend.device))
@@ -163,7 +168,7 @@ class Learner:
             "policy/forwarded_fraction": len(forwarded) / max(1, len(samples)),
             "policy/micro_batches": len(packed),
             "policy/engine_mismatch_max": max(self.backend.gather([self.worst_gap])),
-            "policy/imbalance": imbalance([len(s) for s in forwarded], ranks),
+            "policy/imbalance": imbalance([len(s) for s in forwarded], teams),
             "policy/updates_skipped": float(self.progress.skipped),
         }
 
@@ -178,12 +183,13 @@ class Learner:
         inputs = self._loss_inputs(chunk, logps_C, ref_logps_C)
         outputs = policy_loss(inputs, self.settings, size)
         loss = outputs.loss
-        sums["loss"] += loss.detach()
+        sums["loss"] += loss.detach() / self.cfg.sequence_parallel
         if last and not self.backend.sum(sums["loss"]).isfinite():
             loss = loss * torch.nan  # one rank's bad loss keeps every rank from stepping
         self.backend.backward(loss, last)
         with torch.no_grad():
-            counts = float(samples[0].keep)  # a micro-batch that only fills up leaves no trace in the metrics
+            kept = float(samples[0].keep)  # a micro-batch that only fills up leaves no trace in the metrics
+            counts = kept / self.cfg.sequence_parallel
             for name, value in outputs.sums.items():
                 sums[name] += counts * value
             if entropy_C is not None:
@@ -191,7 +197,7 @@ class Learner:
             for name, value in engine_gap(inputs, chunk).items():
                 sums[name] += counts * value
             gap = float((inputs.old_logps_C - chunk.engine_logps_C).abs().max())
-            self.worst_gap = max(self.worst_gap, counts * gap)
+            self.worst_gap = max(self.worst_gap, kept * gap)
 
     def _loss_inputs(self, chunk: MicroBatch, logps_C: Tensor, ref_logps_C: Tensor | None) -> LossInputs:
         old_logps_C = chunk.old_logps_C if chunk.old_logps_C is not None else logps_C.detach()
@@ -212,13 +218,13 @@ class Learner:
             correction_C=correction_C,
         )
 
-    def _pack(self, samples: Sequence[Sample], ranks: Sequence[Sequence[int]]) -> list[list[Sample]]:
-        """This rank's micro-batches; every rank has as many, the missing ones repeat a short sample at weight 0."""
+    def _pack(self, samples: Sequence[Sample], teams: Sequence[Sequence[int]]) -> list[list[Sample]]:
+        """This team's micro-batches; every team has as many, the missing ones repeat a short sample at weight 0."""
         packs = [
-            [[samples[part[i]] for i in bin_] for bin_ in self._bins([samples[i] for i in part])] for part in ranks
+            [[samples[part[i]] for i in bin_] for bin_ in self._bins([samples[i] for i in part])] for part in teams
         ]
         most = max(len(p) for p in packs)
-        mine = packs[self.backend.rank]
+        mine = packs[self.team]
         if len(mine) < most:
             shortest = min(samples, key=len)
             mine = mine + [[_silent(shortest)] for _ in range(most - len(mine))]
@@ -242,11 +248,11 @@ class Learner:
 
     @torch.no_grad()
     def _record(self, samples: Sequence[Sample], logps_of: Callable[[PackedTokens], Tensor], field: str) -> None:
-        """Store log-probabilities of every sample in its ``field``; each rank computes its share of them."""
-        ranks = partition([len(s) for s in samples], self.backend.ranks)
+        """Store log-probabilities of every sample in its ``field``; each team computes its share of them."""
+        teams = partition([len(s) for s in samples], self.teams)
         found: list[tuple[int, np.ndarray]] = []
         place = {id(sample): i for i, sample in enumerate(samples)}
-        for chunk in self._pack(samples, ranks):
+        for chunk in self._pack(samples, teams):
             logps_C = logps_of(micro_batch(chunk, self.backend.device).tokens)
             split = logps_C.float().cpu().split([len(s.completion_ids) for s in chunk])
             found += [(place[id(s)], logps.numpy()) for s, logps in zip(chunk, split, strict=True) if id(s) in place]
@@ -308,6 +314,12 @@ def near(old_logps_C: Tensor, chunk: MicroBatch, bound: float) -> Tensor:
 def load_weights(policy: Policy, folder: Path) -> None:
     """Put a checkpoint's weights into a policy that is not sharded yet."""
     assign(policy.model, read_tensors(folder / WEIGHTS))
+
+
+def attention_heads(policy: Policy) -> tuple[int, int]:
+    """Query and key-value heads of the model."""
+    config: Any = policy.model.config.get_text_config()
+    return config.num_attention_heads, getattr(config, "num_key_value_heads", None) or config.num_attention_heads
 
 
 def weight_decay_groups(model: torch.nn.Module, decay: float) -> list[dict[str, Any]]:

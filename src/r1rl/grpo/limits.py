@@ -29,10 +29,9 @@ def check_launch(environment: Mapping[str, str]) -> None:
     for name, what in _SPLITS.items():
         if int(environment.get(name) or 1) > 1:
             raise ConfigError(
-                f"the launch file asks for {what}, which r1rl does not have: every sample is computed on one rank. "
-                "Set it to 1, and for samples that do not fit use ZeRO-3 (launch/accelerate/zero3.yaml), "
-                "model.gradient_checkpointing: true or a lower rollout.max_new_tokens; `r1rl doctor` estimates the "
-                "memory"
+                f"the launch file asks for {what}, which r1rl does not take from there. Set it to 1, and for samples "
+                "that do not fit use grpo.sequence_parallel, model.gradient_checkpointing: true, ZeRO-3 "
+                "(launch/accelerate/zero3.yaml) or a lower rollout.max_new_tokens; `r1rl doctor` estimates the memory"
             )
     for name, what in _SHARDERS.items():
         if environment.get(name, "").lower() == "true":
@@ -83,7 +82,7 @@ def naming_memory(longest: Callable[[], int], budget: int, recomputes: bool) -> 
         first = (
             f"lower grpo.tokens_per_microbatch (now {budget}; the longest sample has {tokens} tokens)"
             if budget > tokens
-            else f"the longest sample has {tokens} tokens and has to fit on one rank: lower rollout.max_new_tokens"
+            else f"the longest sample has {tokens} tokens: raise grpo.sequence_parallel or lower rollout.max_new_tokens"
         )
         second = "" if recomputes else "set model.gradient_checkpointing: true, "
         raise TrainingError(

@@ -14,8 +14,9 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 from transformers import PreTrainedModel
 
-from r1rl.model.attention import Packed, Shared
+from r1rl.model.attention import Layout, Packed, Shared
 from r1rl.model.load import body_and_head, softcap
+from r1rl.model.ulysses import Split, Team
 
 SHARE_FROM = 8
 """Shorter prompts cost more to join to their completions than to compute again."""
@@ -32,7 +33,7 @@ class PackedTokens:
 
     ids_T: Tensor
     positions_T: Tensor
-    layout: Packed | Shared
+    layout: Layout
     predict_C: Tensor
     targets_C: Tensor
 
@@ -65,6 +66,20 @@ class PackedTokens:
             predict_C=torch.cat(predict).to(device),
             targets_C=torch.cat([row[cut:] for row, cut in zip(rows, cuts, strict=True)]).to(device),
         )
+
+    def part(self, team: Team) -> tuple[PackedTokens, Tensor]:
+        """The slice of the row that this rank of the team holds, and which targets belong to it, [C] bool."""
+        width = team.width(len(self.ids_T))
+        first = team.rank * width
+        mine_C = (self.predict_C >= first) & (self.predict_C < first + width)
+        part = PackedTokens(
+            ids_T=team.slice(self.ids_T),
+            positions_T=team.slice(self.positions_T),
+            layout=Split(self.layout, len(self.ids_T), team),
+            predict_C=self.predict_C[mine_C] - first,
+            targets_C=self.targets_C[mine_C],
+        )
+        return part, mine_C
 
 
 def _lay(
@@ -134,16 +149,32 @@ class PolicyForward(nn.Module):
         temperature: the logits are divided by it, as they were when the tokens were sampled.
         chunk: tokens whose logits exist at once; they are recomputed in the backward pass.
         autocast: precision of the pass; log-probabilities are float32 in any case.
+        team: ranks that compute every row together; all of them are given the same tokens and get all results.
     """
 
-    def __init__(self, model: PreTrainedModel, temperature: float, chunk: int, autocast: torch.dtype | None = None):
+    def __init__(
+        self,
+        model: PreTrainedModel,
+        temperature: float,
+        chunk: int,
+        autocast: torch.dtype | None = None,
+        team: Team | None = None,
+    ) -> None:
         super().__init__()
         self.model = model
         self.head = ChunkedHead(body_and_head(model)[1], chunk, temperature, partial(softcap, model=model))
-        self.autocast = autocast
+        self.autocast, self.team = autocast, team
 
     def forward(self, tokens: PackedTokens, entropy: bool = False) -> tuple[Tensor, Tensor | None]:
         """Log-probabilities of the targets, nats, [C] float32; and the entropies of those places, [C], if asked."""
+        if self.team is None:
+            return self._compute(tokens, entropy)
+        part, mine_C = tokens.part(self.team)
+        logps_M, entropy_M = self._compute(part, entropy)
+        logps_C = self.team.join(logps_M, mine_C)
+        return logps_C, None if entropy_M is None else self.team.join(entropy_M, mine_C)
+
+    def _compute(self, tokens: PackedTokens, entropy: bool) -> tuple[Tensor, Tensor | None]:
         body, _ = body_and_head(self.model)
         device = tokens.ids_T.device
         with torch.autocast(device.type, self.autocast, enabled=self.autocast is not None):
