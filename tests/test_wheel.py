@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import configparser
 import os
 import subprocess
 import sys
@@ -47,6 +48,16 @@ def test_the_wheel_holds_what_is_no_python(built: dict[str, Path]) -> None:
     rewards = {f"r1rl_rewards/{path.name}" for path in (ROOT / "rewards").glob("*.py")}
     assert assets | rewards <= names
     assert not any(name.startswith("tests/") for name in names)
+
+
+def test_the_wheel_tells_vllm_of_its_weight_transfer(built: dict[str, Path]) -> None:
+    """Without the entry point no server takes weights, and only a fresh installation shows it."""
+    with zipfile.ZipFile(built["wheel"]) as wheel:
+        (listed,) = (name for name in wheel.namelist() if name.endswith("entry_points.txt"))
+        entries = configparser.ConfigParser()
+        entries.read_string(wheel.read(listed).decode())
+        module, _, function = entries["vllm.general_plugins"]["r1rl"].partition(":")
+        assert f"def {function}(" in wheel.read(module.replace(".", "/") + ".py").decode()
 
 
 def test_it_runs_elsewhere_with_a_reward_of_the_user(built: dict[str, Path], tmp_path: Path) -> None:
