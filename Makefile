@@ -57,7 +57,7 @@ demo-vllm: $(VLLM)/.installed  ## the demo with the embedded engine and three wa
 	$(VLLM)/bin/python -m benchmarks.vllm_demo
 
 test-vllm: $(VLLM)/.installed  ## weight syncs and server faults on the real vLLM
-	$(VLLM)/bin/python -m pytest -m "integration" tests/rollout
+	$(VLLM)/bin/python -m pytest -m "integration" tests/rollout tests/distributed/test_three_hosts.py
 
 clean:  ## remove the environment and what tests leave behind
 	rm -rf $(VENV) build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -20,8 +20,9 @@ SETTINGS = [
     "pretrain.tokens=3000", "pretrain.model.hidden_size=32", "pretrain.model.layers=1", "pretrain.batch_tokens=512",
     "grpo.steps=6", "grpo.checkpoint_every=1", "grpo.eval_every=0", "rollout.prompts=4", "rollout.group_size=4",
     "rollout.max_new_tokens=24", "data.eval.held_out.args.size=4", "data.train.sums.args.size=200", "threads=1",
-    "evaluate.samples=1", "scoring.workers=1",
+    "evaluate.samples=1", "scoring.workers=1", "rewards.repetition={weight: 1, args: {n: 1}}",
 ]  # fmt: skip
+"""The last gives every step something to learn: a model that has seen 3000 tokens answers nothing right."""
 
 
 def command(folder: Path, launch: str = "") -> list[str]:
@@ -66,11 +67,18 @@ def kill_at(folder: Path, step: int, after: float, number: int = signal.SIGKILL,
     return process.returncode
 
 
+def learned(folder: Path) -> bool:
+    """Whether every step changed the weights."""
+    rows = (folder / "tiny-zero" / "zero" / "metrics.jsonl").read_text().splitlines()
+    return all(json.loads(row)["policy/grad_norm"] > 0 for row in rows)
+
+
 def same_end(folder: Path, whole: Path, within: float = 0.0) -> None:
     ours, theirs = (load_file(f / "tiny-zero" / "zero" / "model" / "model.safetensors") for f in (folder, whole))
     assert ours.keys() == theirs.keys()
     assert max(float((ours[name] - theirs[name]).abs().max()) for name in ours) <= within
     assert steps(folder) == list(range(1, 7))
+    assert learned(folder)
 
 
 @pytest.fixture(scope="module")
