@@ -15,11 +15,14 @@ import sys
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from r1rl.config import RunConfig, TinyModelConfig
 from r1rl.doctor.memory import REDUCE_BUCKET, Shape, estimate
 from r1rl.tracking.console import Console
+
+if TYPE_CHECKING:
+    from r1rl.model.load import Policy
 
 MB = 1e6
 SMALL = TinyModelConfig(hidden_size=512, layers=4, heads=8, kv_heads=4, intermediate_size=1536)
@@ -39,13 +42,17 @@ class Case:
     ranks: int = 1
     stage: int = 0
     """Of ZeRO; 0 with more than one rank is DDP."""
+    completion: int = COMPLETION
+    """Tokens of each; the learner's micro-batch holds at least one sample."""
+    samples: bool = False
+    """Whether the embedded engine samples after the updates."""
 
     def config(self, folder: str = "") -> RunConfig:
         """The run as its grpo stage sees it."""
         return RunConfig(
             model={"path": folder, **self.policy},
             data={"train": {"x": {"path": "generated:arithmetic"}}, "prompt": {"max_tokens": PROMPT}},
-            rollout={"prompts": 8, "group_size": 8, "max_new_tokens": COMPLETION},
+            rollout={"prompts": 8, "group_size": 8, "max_new_tokens": self.completion},
             grpo={"beta": 0.0, **self.grpo},
         )
 
@@ -59,6 +66,7 @@ class Case:
 
 
 LONG, SHORT = {"tokens_per_microbatch": 4096}, {"tokens_per_microbatch": 1024}
+HALVES = {"tokens_per_microbatch": 8192, "sequence_parallel": 2}
 CASES = (
     Case("small, 4096 tokens", SMALL, LONG, {}),
     Case("small, 1024 tokens, large vocabulary", SMALL, SHORT, {}, vocabulary=32000),
@@ -67,7 +75,9 @@ CASES = (
     Case("wide, LoRA, beta > 0", WIDE, LONG | {"beta": 0.01}, {"lora": {"rank": 16}}),
     Case("small, recomputed activations", SMALL, {"tokens_per_microbatch": 8192}, {"gradient_checkpointing": True}),
     Case("wide, DDP × 2", WIDE, SHORT, {}, ranks=2),
+    Case("small, DDP × 2, rows of 8192 tokens in halves", SMALL, HALVES, {}, ranks=2),
     Case("wide, ZeRO-2 × 2", WIDE, SHORT, {}, ranks=2, stage=2),
+    Case("small, sampling 64 × 960 tokens", SMALL, SHORT, {}, completion=896, samples=True),
 )
 
 
@@ -112,7 +122,7 @@ def build(case: Case, folder: Path) -> None:
 
 
 def learn(case: Case, folder: Path) -> None:
-    """Two updates, each of two full micro-batches a rank; leaves the peak in ``folder``."""
+    """Two updates, each of two full micro-batches a rank, and then a rollout; leaves the peak in ``folder``."""
     import numpy as np
     import torch
 
@@ -126,20 +136,44 @@ def learn(case: Case, folder: Path) -> None:
     _warm_up()
     before = _resident("VmRSS")
     config = case.config(str(folder))
+    policy = load_policy(config.model, accelerator.device)
     learner = Learner(
-        load_policy(config.model, accelerator.device), config.grpo, accelerator, dtype=config.model.dtype,
-        temperature=1.0, max_length=COMPLETION, total_updates=9, seed=0,
+        policy, config.grpo, accelerator, dtype=config.model.dtype,
+        temperature=1.0, max_length=case.completion, total_updates=9, seed=0,
     )  # fmt: skip
     Path("/proc/self/clear_refs").write_text("5")  # the peak from here on: opening a model is not what fills memory
     rng = np.random.default_rng(0)
-    count = 2 * case.ranks * max(config.grpo.tokens_per_microbatch // (PROMPT + COMPLETION), 1)
+    length = PROMPT + case.completion
+    count = 2 * case.ranks * max(config.grpo.tokens_per_microbatch // length, 1)
     for _ in range(2):
-        drawn = [rng.integers(1, 200, PROMPT + COMPLETION) for _ in range(count)]
-        logps = np.full(COMPLETION, -5.0, dtype=np.float32)
+        drawn = [rng.integers(1, 200, length) for _ in range(count)]
+        logps = np.full(case.completion, -5.0, dtype=np.float32)
         samples = [Sample(ids[:PROMPT], ids[PROMPT:], float(rng.normal()), logps) for ids in drawn]
         learner.update(Batch(samples))
+    if case.samples:
+        _sample(policy, config)
     peak = _resident("VmHWM") - before
     (folder / f"peak-{accelerator.process_index}.json").write_text(json.dumps(peak))
+
+
+def _sample(policy: Policy, config: RunConfig) -> None:
+    """One rollout of the longest completions: nothing ends them before."""
+    import numpy as np
+
+    from r1rl.rollout.engine import Request
+    from r1rl.rollout.torch_engine import TorchEngine
+    from r1rl.types import Problem, SamplingParams
+
+    prompts = np.random.default_rng(1).integers(1, 200, (config.rollout.prompts, PROMPT))
+    size = config.rollout.group_size
+    requests = [
+        Request(Problem(str(i), tuple(prompt.tolist()), ""), tuple(range(i * size, (i + 1) * size)))
+        for i, prompt in enumerate(prompts)
+    ]
+    assert policy.model.generation_config is not None
+    policy.model.generation_config.eos_token_id = None
+    policy.tokenizer.eos_token = None
+    TorchEngine(policy, config.rollout.max_concurrent).generate(requests, SamplingParams(config.rollout.max_new_tokens))
 
 
 def _warm_up() -> None:

@@ -59,7 +59,7 @@ class Part:
 
 
 def estimate(run: RunConfig, shape: Shape, ranks: int, stage: int, bucket: int = REDUCE_BUCKET) -> list[Part]:
-    """Peak memory of one rank of a grpo stage.
+    """Peak memory of one rank of a grpo stage. Learner and embedded engine take turns, so the larger of them counts.
 
     Args:
         run: the configuration as that stage sees it.
@@ -69,43 +69,68 @@ def estimate(run: RunConfig, shape: Shape, ranks: int, stage: int, bucket: int =
     """
     trained = _lora_parameters(run, shape) if run.model.lora else shape.parameters
     low = 2 if run.model.dtype == "bfloat16" and stage else 4  # without DeepSpeed, weights stay in float32
-    state, gradient = (ranks if stage >= 1 else 1), (ranks if stage >= 2 else 1)
+    state, sharded = (ranks if stage >= 1 else 1), (ranks if stage >= 2 else 1)
     weight = ranks if stage >= 3 else 1
     master = 4 * trained / state if stage else 0
-    copies = 2 if ranks > 1 and not stage else 1  # DDP's buckets
     reference = 4 * shape.parameters / weight if run.grpo.beta > 0 and not run.model.lora else 0
     replica = 4 * shape.parameters if stage >= 3 and run.rollout.engine == "torch" else 0
+    buckets = 4 * trained / sharded if ranks > 1 else 0  # what reduces gradients keeps a copy of them
+    gradients = 4 * trained + buckets if ranks == 1 or not stage else buckets
+    learner = [
+        Part("gradients", gradients, "ZeRO-2 shards them: launch/accelerate/zero2.yaml"),
+        *_learner(run, shape),
+    ]
+    sampler = [
+        Part("gradients", buckets, "ZeRO-2 shards them: launch/accelerate/zero2.yaml"),
+        *_sampler(run, shape),
+    ]
     return [
         Part("weights", low * shape.parameters / weight + master, "ZeRO-3 shards them: launch/accelerate/zero3.yaml"),
-        Part("gradients", 4 * copies * trained / gradient, "ZeRO-2 shards them: launch/accelerate/zero2.yaml"),
         Part("reduction buffer", low * bucket if stage else 0, "reduce_bucket_size in a deepspeed_config_file"),
         Part("optimizer", 8 * trained / state, "ZeRO-1 shards it; model.lora makes it small"),
         Part("reference", reference, "grpo.beta: 0 needs none; model.lora needs no copy"),
         Part("engine's copy", replica, "rollout.engine: vllm on GPUs of its own"),
-        *_passes(run, shape),
+        *max(learner, sampler, key=lambda parts: sum(part.bytes for part in parts)),
     ]
 
 
-def _passes(run: RunConfig, shape: Shape) -> list[Part]:
-    """Activations and the cache; the learner and the embedded engine take turns, so the larger one counts."""
-    width = 2 if run.model.dtype == "bfloat16" else 4
+def _learner(run: RunConfig, shape: Shape) -> list[Part]:
+    """What one micro-batch takes."""
     tokens = max(run.grpo.tokens_per_microbatch, derive(run).max_sequence_tokens)
-    tokens = min(tokens, derive(run).max_tokens_per_step)
+    tokens = -(-min(tokens, derive(run).max_tokens_per_step) // run.grpo.sequence_parallel)
     block = 8 * shape.hidden + 2 * (shape.heads + shape.kv_heads) * shape.head_dim + 4 * shape.intermediate
     kept = shape.hidden if run.model.gradient_checkpointing else block
-    blocks = tokens * width * (kept * shape.layers + (block if run.model.gradient_checkpointing else 0))
-    chunk = min(run.grpo.logprob_chunk, tokens)
-    logits = 4 * chunk * shape.vocabulary * 4
-    sequences = min(run.rollout.max_concurrent, derive(run).completions_per_step)
-    token = 2 * shape.layers * shape.kv_heads * shape.head_dim * width
-    growing = 1.5 if run.rollout.engine == "torch" else 0  # a copy
-    cache = growing * sequences * derive(run).max_sequence_tokens * token
-    learner_first = blocks + logits >= cache
+    values = tokens * (kept * shape.layers + (block if run.model.gradient_checkpointing else 0))
+    logits = 4 * min(run.grpo.logprob_chunk, tokens) * shape.vocabulary
     return [
-        Part("activations", blocks if learner_first else 0, "grpo.tokens_per_microbatch, model.gradient_checkpointing"),
-        Part("logits of a chunk", logits if learner_first else 0, "grpo.logprob_chunk"),
-        Part("key-value cache", 0 if learner_first else cache, "rollout.max_concurrent, rollout.max_new_tokens"),
+        Part(
+            "activations",
+            _width(run) * values,
+            "grpo.tokens_per_microbatch, model.gradient_checkpointing, grpo.sequence_parallel",
+        ),
+        Part("logits of a chunk", 4 * logits, "grpo.logprob_chunk"),
     ]
+
+
+def _sampler(run: RunConfig, shape: Shape) -> list[Part]:
+    """What the embedded engine takes while it samples: its cache, a quarter larger than the longest sequences and
+    copied layer by layer when it grows, and the projections that it joins to have fewer of them."""
+    if run.rollout.engine != "torch":
+        return []
+    sequences = min(run.rollout.max_concurrent, derive(run).completions_per_step)
+    token = 2 * shape.kv_heads * shape.head_dim * _width(run)
+    cache = 1.25 * sequences * derive(run).max_sequence_tokens * token * (shape.layers + 1)
+    rows = (shape.heads + 2 * shape.kv_heads) * shape.head_dim + 2 * shape.intermediate
+    joined = 0 if run.model.lora else _width(run) * shape.layers * shape.hidden * rows
+    return [
+        Part("key-value cache", cache, "rollout.max_concurrent, rollout.max_new_tokens"),
+        Part("joined projections", joined, "rollout.engine: vllm on GPUs of its own"),
+    ]
+
+
+def _width(run: RunConfig) -> int:
+    """Bytes of a value in the passes."""
+    return 2 if run.model.dtype == "bfloat16" else 4
 
 
 def _lora_parameters(run: RunConfig, shape: Shape) -> int:

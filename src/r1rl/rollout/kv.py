@@ -63,14 +63,16 @@ class Slots:
         """Drop every slot but ``rows``, and the positions that no kept row uses."""
         self.lengths = self.lengths[rows]
         used = self._round(int(self.lengths.max())) if len(rows) else 0
-        self.layers = {i: (k[rows, :, :used], v[rows, :, :used]) for i, (k, v) in self.layers.items()}
+        for i, (k, v) in self.layers.items():  # one at a time: two whole caches never stand side by side
+            self.layers[i] = (k[rows, :, :used], v[rows, :, :used])
 
     def step(self) -> Decode:
         """The layout of a forward pass of one new token a slot; it claims the next position of every row."""
         longest = int(self.lengths.max()) + 1
         if self.layers and longest > next(iter(self.layers.values()))[0].shape[2]:
             capacity = self._round(longest + longest // 4)
-            self.layers = {i: (_grow(k, capacity), _grow(v, capacity)) for i, (k, v) in self.layers.items()}
+            for i, (k, v) in self.layers.items():
+                self.layers[i] = (_grow(k, capacity), _grow(v, capacity))
         decode = Decode(self.layers, self.lengths, longest)
         self.lengths = self.lengths + 1
         return decode
