@@ -35,7 +35,10 @@ def even_model(tmp_path_factory):
 
 @pytest.mark.integration
 @pytest.mark.timeout(300)
-@pytest.mark.parametrize(("processes", "size"), [(2, 2), (4, 2), (4, 4)])
+@pytest.mark.parametrize(
+    ("processes", "size"),
+    [(2, 2), pytest.param(4, 2, marks=pytest.mark.slow), pytest.param(4, 4, marks=pytest.mark.slow)],
+)
 def test_slices_give_what_the_whole_row_gives(processes, size, even_model, launch, tmp_path):
     launch("ddp", SCRIPT, str(even_model), str(size), str(tmp_path), processes=processes)
     for rank in range(processes):
@@ -60,9 +63,9 @@ def whole(even_model, rollouts, tmp_path_factory):
     ("backend", "processes"),
     [
         ("ddp", 2),
-        ("ddp", 4),
+        pytest.param("ddp", 4, marks=pytest.mark.slow),
         pytest.param("zero2", 2, marks=needs_deepspeed),
-        pytest.param("zero3", 2, marks=needs_deepspeed),
+        pytest.param("zero3", 2, marks=[needs_deepspeed, pytest.mark.slow]),
     ],
 )
 def test_a_team_of_two_learns_the_same(backend, processes, whole, launch, tmp_path):
