@@ -28,6 +28,22 @@ def test_zero_shards_what_it_says():
     assert three["weights"] < two["weights"] / 3
 
 
+def test_a_team_holds_its_share_of_a_row():
+    whole, half = parts(2, 8), parts(2, 8, "grpo.sequence_parallel=2")
+    assert half["activations"] == whole["activations"] / 2
+
+
+def test_the_larger_of_learner_and_sampler_counts():
+    many = ("rollout.prompts=64", "rollout.max_concurrent=1024", "rollout.max_new_tokens=900")
+    sampler, learner = parts(0, 1, *many), parts(0, 1, *many, "rollout.engine=vllm")
+    assert "activations" not in sampler
+    assert "key-value cache" not in learner
+    assert sampler["gradients"] == 0, "they are gone while it samples"
+    longest, sequences, token = 64 + 900, 1024, 2 * 4 * 128 * 4
+    assert sampler["key-value cache"] >= longest * sequences * token * SEVEN_B.layers
+    assert sum(sampler.values()) > sum(learner.values())
+
+
 @given(st.integers(1, 64), st.integers(1, 3))
 def test_more_ranks_never_need_more_state(ranks, stage):
     state = ("weights", "gradients", "optimizer", "reference")
