@@ -12,6 +12,8 @@ from __future__ import annotations
 import argparse
 import json
 import shutil
+import subprocess
+import sys
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -19,7 +21,6 @@ from pathlib import Path
 import numpy as np
 
 from r1rl.config import load_config
-from r1rl.recipe.run import run_recipe
 from r1rl.stages.metrics import paired_bootstrap
 
 CONFIGS = {
@@ -82,7 +83,8 @@ def ages(steps: Sequence[Metrics]) -> str:
 
 
 def run(mode: str, overrides: list[str]) -> Path:
-    """Run one configuration; the base model is trained once and copied, as its stage would make the same again."""
+    """Run one configuration, in a process of its own: an engine in the process forbids torch to change its threads.
+    The base model is trained once and copied, as its stage would make the same again."""
     cfg = load_config(CONFIGS[mode], overrides)
     folder = Path(cfg.output_dir) / cfg.name
     trained = Path(cfg.output_dir) / "tiny-zero"
@@ -90,7 +92,7 @@ def run(mode: str, overrides: list[str]) -> Path:
         if (trained / stage).is_dir() and not (folder / stage).exists():
             shutil.copytree(trained / stage, folder / stage)
     begin = time.perf_counter()
-    run_recipe(cfg)
+    subprocess.run([sys.executable, "-m", "r1rl", "run", CONFIGS[mode], *overrides], check=True)
     print(f"{mode}: {time.perf_counter() - begin:.0f} s")
     return folder
 
