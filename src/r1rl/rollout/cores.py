@@ -41,10 +41,12 @@ def learner_threads(run: RunConfig, device: torch.device, available: int) -> Ite
     """Within it, torch uses the cores that the servers leave; nothing changes where ``threads`` is configured, the
     learner is on a GPU or a launcher has given each of several processes its threads."""
     several = int(os.environ.get("LOCAL_WORLD_SIZE", "1")) > 1
+    if not together(run) or device.type != "cpu" or run.threads or several:
+        yield
+        return
     before = torch.get_num_threads()
-    if together(run) and device.type == "cpu" and not run.threads and not several:
-        taken = (server_threads(run, available) or 1) * run.rollout.vllm.servers
-        torch.set_num_threads(max(1, min(before, available - taken)))
+    taken = (server_threads(run, available) or 1) * run.rollout.vllm.servers
+    torch.set_num_threads(max(1, min(before, available - taken)))
     try:
         yield
     finally:
