@@ -37,6 +37,8 @@ PLACEHOLDERS = {
     "MODEL": "runs/tiny-zero/zero",
 }
 NOT_RUN = {
+    "make demo-vllm": "needs vLLM, and a quarter of an hour",
+    "make test-vllm": "needs vLLM",
     "make test": "it is what runs this",
     "make test-slow": "minutes; it is tests",
     "make seeds": "a quarter of an hour: the whole demo, three times",
