@@ -63,7 +63,8 @@ def kill_at(folder: Path, step: int, after: float, number: int = signal.SIGKILL,
     time.sleep(after)
     if process.poll() is None:
         (os.killpg if number == signal.SIGKILL else os.kill)(process.pid, number)
-    process.communicate(timeout=120)
+    output, _ = process.communicate(timeout=120)
+    print(f"step {step}: status {process.returncode}\n{output.decode()[-3000:]}")  # seen where the test fails
     return process.returncode
 
 
@@ -121,7 +122,7 @@ def test_twenty_kills_at_random_moments_change_nothing(whole, tmp_path):
 def test_kills_of_two_zero_2_processes_change_nothing(tmp_path):
     finish(tmp_path / "whole", "zero2")
     rng = random.Random(1)
-    for step in (1, 3, 5):
-        assert kill_at(tmp_path / "cut", step, rng.random() * 0.3, launch="zero2") == -signal.SIGKILL
+    for step in (1, 2, 3):  # or the one after the last that was logged; soon enough that the six steps are not over
+        assert kill_at(tmp_path / "cut", step, rng.random() * 0.1, launch="zero2") == -signal.SIGKILL
     finish(tmp_path / "cut", "zero2")
     same_end(tmp_path / "cut", tmp_path / "whole", within=1e-6)
