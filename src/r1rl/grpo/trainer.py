@@ -100,9 +100,7 @@ class GRPOTrainer:
             engine = build_engine(cfg, learner.backend.sampler() if cfg.rollout.engine == "torch" else self.policy)
             owned.callback(engine.close)
             engine.sync(state.version)
-            sources = cfg.data.train | cfg.data.eval
-            applies = {name: source.rewards for name, source in sources.items()}
-            scorer = owned.enter_context(Scorer(self._rewards(), cfg.scoring, applies=applies))
+            scorer = owned.enter_context(self._scorer())
             if cfg.data.difficulty is not None and state.step == 0:
                 train.by_source = self._filter(train, engine, scorer)
             progress = owned.enter_context(self.console.progress("training", total=cfg.grpo.steps, done=state.step))
@@ -157,6 +155,11 @@ class GRPOTrainer:
             interrupted=lambda: self.interrupt.anywhere(learner.backend.gather),
         )
         return learner
+
+    def _scorer(self) -> Scorer:
+        sources = self.config.data.train | self.config.data.eval
+        applies = {name: source.rewards for name, source in sources.items()}
+        return Scorer(self._rewards(), self.config.scoring, applies=applies)
 
     def _tracker(self, state: RunState) -> Tracker:
         cfg = self.config

@@ -6,7 +6,6 @@ import contextlib
 import fcntl
 import importlib
 import os
-import sys
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -19,7 +18,7 @@ from accelerate.utils import broadcast_object_list
 from transformers.utils import logging as transformers_logging
 
 from r1rl.config import RunConfig, dump_config
-from r1rl.errors import ConfigError, R1Error, writing
+from r1rl.errors import ConfigError, R1Error, tell, writing
 from r1rl.grpo.processes import start as start_processes
 from r1rl.recipe import record
 from r1rl.recipe.compute import measured
@@ -103,9 +102,7 @@ def run_recipe(
     selection.check(nodes)
     if config.threads:
         torch.set_num_threads(config.threads)
-    accelerator = start_processes(
-        config.device, config.grpo.deadline_s, lambda text: print(f"r1rl: {text}", file=sys.stderr)
-    )
+    accelerator = start_processes(config.device, config.grpo.deadline_s, tell)
     transformers_logging.disable_progress_bar()
     console = Console(quiet=not (config.tracking.console and accelerator.is_main_process))
     folder = Path(config.output_dir) / config.name
