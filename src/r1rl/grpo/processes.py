@@ -5,10 +5,8 @@ from __future__ import annotations
 import contextlib
 import functools
 import os
-import time
 from collections.abc import Callable, Iterator, Mapping
 from datetime import timedelta
-from pathlib import Path
 from typing import Any, Literal
 
 import torch
@@ -17,11 +15,9 @@ from accelerate.utils import InitProcessGroupKwargs
 from transformers.integrations.deepspeed import unset_hf_deepspeed_config
 
 from r1rl.errors import ConfigError, TrainingError
+from r1rl.grpo import operators
 from r1rl.grpo.limits import check_launch
 from r1rl.rollout.deadline import deadline
-
-STALE_S = 900.0
-"""A lock of DeepSpeed's compiler that is older belongs to a process that was killed."""
 
 _LATE_S = 15.0
 """What torch may be late with its own time-out, which says more, before a wait is ended from outside."""
@@ -94,8 +90,7 @@ def _prepare_deepspeed(on_cpu: bool, say: Callable[[str], None]) -> None:
         import deepspeed  # noqa: F401
     except ImportError as error:
         raise ConfigError("the launch file asks for DeepSpeed: pip install 'r1rl[deepspeed]'") from error
-    if int(os.environ.get("LOCAL_RANK", "0")) == 0:
-        clear_stale_locks(say)
+    operators.build(operators.needed(os.environ, on_cpu), say)
 
 
 @contextlib.contextmanager
@@ -119,15 +114,3 @@ def naming_lost_peers(rank: int, ranks: int, doing: Callable[[], str]) -> Iterat
 
 
 _PEER_LOST = ("gloo", "nccl", "timed out waiting", "connection closed", "connection reset", "broken pipe")
-
-
-def clear_stale_locks(say: Callable[[str], None], now: Callable[[], float] = time.time) -> int:
-    """Remove locks that killed compilations of DeepSpeed's operators left behind; the next run would wait for ever."""
-    from torch.utils.cpp_extension import get_default_build_root
-
-    root = Path(os.environ.get("TORCH_EXTENSIONS_DIR") or get_default_build_root())
-    stale = [lock for lock in root.glob("**/lock") if now() - lock.stat().st_mtime > STALE_S]
-    for lock in stale:
-        lock.unlink(missing_ok=True)
-        say(f"removed a stale lock of DeepSpeed's compiler: {lock}")
-    return len(stale)
