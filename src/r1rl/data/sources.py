@@ -18,6 +18,7 @@ from typing import Any, TypeAlias
 
 from r1rl.config.data import DatasetConfig
 from r1rl.errors import DataError
+from r1rl.imports import import_module
 
 Generator: TypeAlias = Callable[..., list[dict[str, Any]]]
 
@@ -224,7 +225,7 @@ def _generator(name: str) -> Generator:
     module, _, attribute = name.partition(":")
     if attribute:
         try:
-            return getattr(importlib.import_module(module), attribute)
+            return getattr(import_module(module), attribute)
         except (ImportError, AttributeError) as error:
             raise DataError(f"generated:{name} cannot be imported: {error}; correct data.*.path") from error
     for built_in in _BUILT_IN_GENERATORS:

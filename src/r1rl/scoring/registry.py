@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import difflib
 import functools
-import importlib
-import importlib.util
 import inspect
 import sys
 from collections.abc import Callable, Mapping
@@ -15,6 +13,7 @@ from types import ModuleType
 from typing import Any
 
 from r1rl.errors import RewardError
+from r1rl.imports import import_file, import_module
 
 GROUP = "r1rl.rewards"
 """The entry-point group; r1rl's own rewards are registered in it like anyone else's."""
@@ -77,21 +76,15 @@ def _from_entry_point(name: str) -> Any:
 def _from_file(path: Path) -> ModuleType:
     if not path.is_file():
         raise RewardError(f"reward file {str(path)!r} does not exist (looked in {Path.cwd()})")
-    spec = importlib.util.spec_from_file_location(f"r1rl_reward_{path.stem}", path.resolve())
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module  # dataclasses and pickling look their module up there
     try:
-        spec.loader.exec_module(module)
+        return import_file(path)
     except Exception as error:
         raise RewardError(f"reward file {str(path)!r} does not import: {type(error).__name__}: {error}") from error
-    return module
 
 
 def _from_module(place: str, use: str) -> ModuleType:
     try:
-        return importlib.import_module(place)
+        return import_module(place)
     except ImportError as error:
         raise RewardError(f"reward {use!r}: module {place!r} does not import: {error}") from error
 
