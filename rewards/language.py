@@ -68,11 +68,17 @@ def language(
 
 
 def consistency(text: str, target: str) -> float:
-    """The share itself, for any text."""
+    """The share itself, for any text; 0 where there are no words."""
+    return share(text, target) or 0.0
+
+
+def share(text: str, target: str) -> float | None:
+    """The share itself, for any text; None where there are no words."""
+    _check(target)
     sentences = [_words(sentence) for sentence in _SENTENCE.split(_NOT_PROSE.sub(" ", text))]
     total = sum(len(words) for sentence in sentences for words in sentence.values())
     if total == 0:
-        return 0.0
+        return None
     if target in SCRIPTS:
         ours = sum(_in_scripts(sentence, target) for sentence in sentences)
     else:

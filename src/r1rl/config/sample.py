@@ -24,7 +24,10 @@ class LanguageFilterConfig(Section):
 
 
 class FilterConfig(Section):
-    """Rules on the text of a sample, after its rewards said that it is right. None switches one off."""
+    """Rules on the text of a sample, after its rewards said that it is right. None switches one off.
+
+    In scripts without spaces between words (Chinese, Japanese, Thai, …) two characters count as one word.
+    """
 
     truncated: bool = True
     """Drop samples cut at the length limit."""
@@ -36,7 +39,7 @@ class FilterConfig(Section):
     code_blocks: bool = True
     """Drop samples with a fenced block of code."""
     max_repetition: float | None = Field(0.3, ge=0, le=1)
-    """Drop samples in which a larger share of the 8-grams came before."""
+    """Drop samples in which a larger share of the 8-grams of words came before."""
     min_tokens: int = Field(0, ge=0)
     """Drop shorter samples."""
 

@@ -1,21 +1,35 @@
 """What rejection sampling leaves out: rules on the text of a sample, repetition, doubles, contamination.
 
 Every function is pure and says of one text whether it passes; none judges whether an answer is right.
+
+Texts are counted in words. Chinese, Japanese, Thai and other scripts put no spaces between words: there every
+character, with the marks on it, is a token of its own, and two of them count as one word. A text may mix both.
 """
 
 from __future__ import annotations
 
 import re
+import unicodedata
 from collections.abc import Callable, Iterable, Iterator, Sequence
+
+import regex
 
 from r1rl.config.sample import FilterConfig, LanguageFilterConfig
 
-Share = Callable[[str, str], float]
-"""Words of a text's thought in a language over all its words, 0 to 1."""
+Share = Callable[[str, str], float | None]
+"""Words of a text's thought in a language over all its words, 0 to 1; None where it has no words."""
 
 _FENCE = re.compile(r"^[ \t]*(```|~~~)", re.MULTILINE)
 _PARAGRAPH = re.compile(r"\n\s*\n")
-_TOKEN = re.compile(r"[^\W_]+|[-+*/=<>^×÷−]")
+_SCRIPTS = "Hani Hira Kana Bopo Yiii Thai Laoo Khmr Mymr Tale Talu Lana Tavt Java Bali"
+_UNSPACED = "[[\\p{L}\\p{Nl}]&&[" + "".join(f"\\p{{scx={script}}}" for script in _SCRIPTS.split()) + "]]"
+"""A letter of a script that is written without spaces between words."""
+_CHARACTER = regex.compile(rf"(?V1){_UNSPACED}\p{{M}}*")
+_TOKEN = regex.compile(
+    rf"(?V1){_UNSPACED}\p{{M}}*|[[\p{{L}}\p{{N}}]--{_UNSPACED}][[\p{{L}}\p{{N}}\p{{M}}]--{_UNSPACED}]*"
+    r"|[-+*/=<>^×÷−]"
+)
+_CJK_PUNCTUATION = regex.compile(r"[\u3000-\u303f\uff00-\uffef]+")
 _SIGN = re.compile(r"[-+*/=^×÷−]")
 _REPEATED = 8
 """Length in words of the n-grams that count as repetition."""
@@ -52,14 +66,19 @@ def has_thought(text: str) -> bool:
 
 
 def is_one_language(text: str, rule: LanguageFilterConfig, share: Share) -> bool:
-    """Whether enough words are in the target language, or in one of those allowed; a text without words passes."""
-    targets = [rule.target] if rule.target else rule.among
-    return not any(word.isalpha() for word in words(text)) or any(share(text, t) >= rule.min_share for t in targets)
+    """Whether enough words are in the target language, or in one of those allowed; a thought without words passes."""
+    shares = [share(text, target) for target in ([rule.target] if rule.target else rule.among)]
+    return any(each is None or each >= rule.min_share for each in shares)
 
 
 def longest_paragraph(text: str) -> int:
-    """Words of the longest paragraph; paragraphs are set apart by an empty line."""
-    return max(len(paragraph.split()) for paragraph in _PARAGRAPH.split(text))
+    """Words of the longest paragraph, punctuation included; paragraphs are set apart by an empty line."""
+    return max(map(_length, _PARAGRAPH.split(text)))
+
+
+def _length(paragraph: str) -> int:
+    rest, characters = _CHARACTER.subn(" ", paragraph)
+    return len(_CJK_PUNCTUATION.sub(" ", rest).split() if characters else rest.split()) + characters // 2
 
 
 def has_code_block(text: str) -> bool:
@@ -74,18 +93,30 @@ def repetition(text: str) -> float:
 
 
 def words(text: str) -> list[str]:
-    """Lower-case words, numbers and arithmetic signs; punctuation and blanks aside."""
-    return _TOKEN.findall(text.casefold())
+    """Lower-case words, numbers, arithmetic signs, characters of unspaced scripts; punctuation and blanks aside.
+
+    Compatibility forms are one (NFKC): a full-width ``３`` is ``3``.
+    """
+    return _TOKEN.findall(unicodedata.normalize("NFKC", text).casefold())
 
 
 def ngrams(tokens: Sequence[str], n: int) -> Iterator[tuple[str, ...]]:
-    """Every n words in a row."""
-    return zip(*(tokens[start:] for start in range(n)), strict=False)
+    """From every token on, the fewest that make n words (a character of an unspaced script is half a word)."""
+    halves = [1 if _CHARACTER.match(token) else 2 for token in tokens]
+    end = length = 0
+    for start in range(len(tokens)):
+        while length < 2 * n:
+            if end == len(tokens):
+                return
+            length += halves[end]
+            end += 1
+        yield tuple(tokens[start:end])
+        length -= halves[start]
 
 
 def normalized(text: str) -> str:
-    """For finding doubles: case and blanks aside."""
-    return " ".join(text.casefold().split())
+    """For finding doubles: case, blanks and ways to encode the same characters aside."""
+    return " ".join(unicodedata.normalize("NFC", text).casefold().split())
 
 
 class Contamination:
@@ -101,9 +132,9 @@ class Contamination:
         self._short: dict[int, set[tuple[str, ...]]] = {}
         for text in evaluated:
             tokens = words(text)
-            if len(tokens) >= n:
-                self._grams.update(ngrams(tokens, n))
-            elif tokens:
+            grams = set(ngrams(tokens, n))
+            self._grams |= grams
+            if tokens and not grams:
                 self._short.setdefault(len(tokens), set()).add(tuple(tokens))
 
     def found_in(self, text: str) -> bool:

@@ -28,7 +28,8 @@ from r1rl.stages.base import StageContext, StageResult
 from r1rl.stages.rewrite import rewrite
 from r1rl.stages.sample_log import SampleLog, rows_of
 from r1rl.types import Completion, Group, Problem, SamplingParams
-from r1rl_rewards.language import language
+from r1rl_rewards.language import share
+from r1rl_rewards.texts import thought_of
 
 _SEED_STEP = 2**31 - 3
 """Place of rejection sampling in the random streams, which no training step reaches."""
@@ -137,8 +138,8 @@ def sift(ctx: StageContext, rows: list[Row], evaluated: list[str]) -> dict[str, 
     }
 
 
-def _share(text: str, target: str) -> float:
-    return float(language([text], target=target)[0] or 0.0)
+def _share(text: str, target: str) -> float | None:
+    return share(thought_of(text), target)
 
 
 def _model_hash(path: str) -> str | None:
