@@ -91,15 +91,18 @@ def differences(recipe: str, folders: Sequence[Path]) -> Iterator[str]:
     for seed, folder in enumerate(folders):
         stages = evaluations(folder)
         for each in COMPARISONS[recipe]:
-            before, after = (_by_problem(folder / stages[m], each) for m in (each.before, each.after))
+            pairs = zip(*(_by_problem(folder / stages[m], each) for m in (each.before, each.after)), strict=True)
+            judged = [(a, b) for a, b in pairs if a is not None and b is not None]
+            before, after = zip(*judged, strict=True)
             low, high = paired_bootstrap(before, after, seed=0)
             change = f"{np.mean(np.subtract(after, before)):+.3f} | {low:+.3f} … {high:+.3f}"
             yield f"| {seed} | {each.before} | {each.after} | {each.source}/{each.reward} | {change} |"
 
 
-def _by_problem(folder: Path, each: Comparison) -> list[float]:
+def _by_problem(folder: Path, each: Comparison) -> list[float | None]:
     saved: dict[str, Any] = json.loads((folder / "evaluation.json").read_text())
-    return [0.0 if value is None else value for value in saved[each.source]["rewards"][each.reward]]
+    rewards: list[float | None] = saved[each.source]["rewards"][each.reward]
+    return rewards
 
 
 def _spread(values: Sequence[float | None]) -> str:

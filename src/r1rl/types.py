@@ -69,8 +69,10 @@ class Group:
 class ScoredGroup:
     """A group with its rewards.
 
-    ``rewards`` is the weighted sum per completion, [G] float64, never NaN: a function that did not apply
-    (None) adds nothing. ``by_reward`` holds each function's own values, [G] float64, NaN where it returned None.
+    ``rewards`` is the weighted sum per completion, [G] float64. A function that did not apply (returned None) adds
+    nothing to it; where none of those with a weight applied, it is NaN: the completion is unscored and is left out of
+    everything that is computed from rewards. ``by_reward`` holds each function's own values, [G] float64, NaN where
+    it returned None.
     """
 
     group: Group
@@ -82,6 +84,11 @@ class ScoredGroup:
     def __post_init__(self) -> None:
         if self.rewards.shape != (len(self.group),):
             raise ValueError(f"expected {len(self.group)} rewards for a group, got shape {self.rewards.shape}")
+
+    @property
+    def scored(self) -> np.ndarray:
+        """The rewards of the completions that have one, [S] float64 with S at most G."""
+        return self.rewards[~np.isnan(self.rewards)]
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,7 +4,8 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from r1rl.grpo.batch import Batch, Sample, contributes, pack, update_size
+from r1rl.grpo.batch import Batch, Sample, contributes, make_batch, pack, update_size
+from r1rl.types import Completion, Group, Problem, ScoredGroup
 
 
 def sample(length: int, advantage: float = 1.0, keep: bool = True) -> Sample:
@@ -62,3 +63,14 @@ def test_what_has_no_gradient_is_not_forwarded() -> None:
     assert not contributes(sample(3, advantage=0.0), beta=0.0)
     assert contributes(sample(3, advantage=0.0), beta=0.1)
     assert not contributes(sample(3, keep=False), beta=0.1)
+
+
+def test_unscored_completions_are_left_out_whole() -> None:
+    completions = [Completion(np.arange(n), np.zeros(n, np.float32), "", "stop") for n in (3, 5, 2, 4)]
+    group = Group(Problem("p", (1, 2), ""), completions)
+    batch = make_batch([ScoredGroup(group, np.array([1.0, np.nan, 0.0, 1.0]), {})], "group", False)
+    assert [len(s.completion_ids) for s in batch.samples] == [3, 2, 4]
+    assert all(np.isfinite(s.advantage) and s.advantage for s in batch.samples)
+    assert update_size(batch.samples).sequences == 3, "nor do they count in the denominator"
+    silent = make_batch([ScoredGroup(group, np.full(4, np.nan), {})], "group", False)
+    assert silent.samples == []

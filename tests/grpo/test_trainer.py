@@ -27,6 +27,12 @@ def nan(prompts, completions, **kwargs):
 def short(prompts, completions, **kwargs):
     return [1.0]
 
+def nothing(prompts, completions, **kwargs):
+    return [None] * len(completions)
+
+def some(prompts, completions, **kwargs):
+    return [None if i == 1 else float(i % 2) for i in range(len(completions))]
+
 def huge(prompts, completions, **kwargs):
     return [1e38 * (i + 1) for i in range(len(completions))]
 """
@@ -150,6 +156,23 @@ def test_a_non_finite_update_stops_the_run_or_is_skipped_and_counted(tiny_folder
     )
     assert metrics["policy/updates_skipped"] == 1
     before, after = AutoModelForCausalLM.from_pretrained(tiny_folder).state_dict(), weights(tmp_path / "skip")
+    assert all(torch.equal(before[name], after[name]) for name in before)
+
+
+def test_completions_without_a_reward_are_not_learned_from(tiny_folder, rewards_file, tmp_path, capsys) -> None:
+    grpo = {"steps": 1, "lr": 1e-3, "beta": 0.1, "minibatches": 2}
+    some = train(
+        config(tiny_folder, rewards_file, rewards={"digits": {"use": f"{rewards_file}:some"}}, grpo=grpo),
+        tmp_path / "a",
+    )
+    assert some["reward/mean"] == pytest.approx(1 / 3)
+    assert some["reward/unscored"] == 0.25
+    assert np.isfinite(some["policy/loss"])
+    silent = config(tiny_folder, rewards_file, rewards={"digits": {"use": f"{rewards_file}:nothing"}}, grpo=grpo)
+    none = GRPOTrainer(silent, tmp_path / "b", console=Console()).train()
+    assert "step 1: no reward function applied to any completion" in capsys.readouterr().out
+    assert none["reward/unscored"] == 1.0
+    before, after = AutoModelForCausalLM.from_pretrained(tiny_folder).state_dict(), weights(tmp_path / "b")
     assert all(torch.equal(before[name], after[name]) for name in before)
 
 

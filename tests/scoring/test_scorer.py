@@ -102,11 +102,12 @@ def test_sources_choose_their_rewards(scorer_of: Any, group: MakeGroup) -> None:
     assert set(chat.by_reward) == {"format"}
 
 
-def test_none_adds_nothing_and_is_counted(scorer_of: Any, group: MakeGroup) -> None:
+def test_what_no_function_scored_has_no_reward_and_is_counted(scorer_of: Any, group: MakeGroup) -> None:
     code = "def some(completions):\n    return [None if 'skip' in c else 2 for c in completions]\n"
     scorer = scorer_of(code, some={"use": ":some"})
     scored = scorer.score([group(["a", "skip", "b", "skip"])])[0]
-    np.testing.assert_array_equal(scored.rewards, [2, 0, 2, 0])
+    np.testing.assert_array_equal(scored.rewards, [2, np.nan, 2, np.nan])
+    np.testing.assert_array_equal(scored.scored, [2, 2])
     np.testing.assert_array_equal(np.isnan(scored.by_reward["some"]), [False, True, False, True])
     metrics = scorer.drain_metrics()
     assert metrics["reward/some/none"] == 0.5
@@ -114,6 +115,24 @@ def test_none_adds_nothing_and_is_counted(scorer_of: Any, group: MakeGroup) -> N
     assert metrics["reward/some/std"] == 0.0
     assert metrics["reward/unscored"] == 0.5
     assert scorer.drain_metrics() == {}
+
+
+def test_none_beside_another_reward_adds_nothing(scorer_of: Any, group: MakeGroup) -> None:
+    code = """
+def some(completions):
+    return [None if "skip" in c else 2 for c in completions]
+
+def logged(completions):
+    return [5.0] * len(completions)
+
+def length(completions):
+    return [None if c == "skip all" else len(c) for c in completions]
+"""
+    scorer = scorer_of(
+        code, some={"use": ":some"}, length={"use": ":length", "weight": 0.5}, logged={"use": ":logged", "weight": 0.0}
+    )
+    scored = scorer.score([group(["a", "skip", "skip all"])])[0]
+    np.testing.assert_array_equal(scored.rewards, [2.5, 2.0, np.nan])
 
 
 def test_metrics_name_time_and_lost_checks(scorer_of: Any, group: MakeGroup) -> None:

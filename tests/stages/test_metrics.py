@@ -92,3 +92,22 @@ def test_shapes_that_cannot_be():
         majority_vote([["1"]], [[True, False]])
     with pytest.raises(ValueError):
         paired_bootstrap([1, 2], [1, 2, 3], seed=0)
+
+
+def test_samples_that_were_not_judged_are_left_out():
+    nan = float("nan")
+    table = [[1, nan, 0, 1], [nan, nan, nan, nan], [0, 0, nan, 0]]
+    assert pass_at_1(table) == pytest.approx((2 / 3 + 0) / 2)
+    assert pass_at_k(table, 2) == pytest.approx(((1 - 0) + 0) / 2)
+    assert pass_at_k(table, 4) == pytest.approx(1 / 2), "by the samples there are"
+    answers = [["7", "8", "8", "7"], ["1"] * 4, ["3"] * 4]
+    assert majority_vote(answers, table) == 0.5
+    answers = [["7", "8", "8", "9"], ["1"] * 4, ["3"] * 4]
+    assert majority_vote(answers, table) == 0.5, "a sample that was not judged does not vote"
+
+
+def test_nothing_judged_gives_no_figure():
+    table = [[float("nan")] * 2]
+    assert pass_at_1(table) is None
+    assert pass_at_k(table, 2) is None
+    assert majority_vote([["1", "1"]], table) is None

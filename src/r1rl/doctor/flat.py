@@ -30,6 +30,11 @@ SYMPTOMS: tuple[Symptom, ...] = (
         "grpo.dynamic_sampling, filter with data.difficulty, or raise rollout.group_size",
     ),
     Symptom(
+        _above("reward/unscored", 0.2),
+        "{reward/unscored:.0%} of the completions got no reward, and nothing is learned from them: look at "
+        "reward/NAME/none and reward/NAME/errors (a judge that does not answer, a column that is empty)",
+    ),
+    Symptom(
         _above("rollout/truncated", 0.5),
         "{rollout/truncated:.0%} of the completions are cut: raise rollout.max_new_tokens, or check rollout.stop",
     ),

@@ -28,14 +28,27 @@ SCALES: dict[str, Callable[[np.ndarray, float], np.ndarray]] = {"group": _group,
 
 
 def advantages(rewards: Sequence[np.ndarray], scale: str) -> list[np.ndarray]:
-    """Group-relative advantages.
+    """Group-relative advantages. Unscored completions count in no mean and no standard deviation, as in TRL.
 
     Args:
-        rewards: one [G] float64 array a group, G at least 2 (groups may differ in size).
+        rewards: one [G] float64 array per group, NaN where a completion is unscored (groups may differ in size).
         scale: a key of :data:`SCALES`.
 
     Returns:
-        One [G] float64 array a group; each sums to 0, and a group of equal rewards gives exactly 0.
+        One [G] float64 array per group; each sums to 0. A group of equal rewards, or with fewer than two scored
+        completions, gives exactly 0, and so does every unscored completion.
     """
-    batch_std = float(np.concatenate(rewards).std(ddof=1)) if rewards else 0.0
-    return [np.zeros_like(r) if np.ptp(r) == 0 else SCALES[scale](r, batch_std) for r in rewards]
+    everything = np.concatenate([_scored(r) for r in rewards]) if rewards else np.zeros(0)
+    batch_std = float(everything.std(ddof=1)) if len(everything) > 1 else 0.0
+    return [_of_group(r, scale, batch_std) for r in rewards]
+
+
+def _of_group(rewards: np.ndarray, scale: str, batch_std: float) -> np.ndarray:
+    result, scored = np.zeros_like(rewards), _scored(rewards)
+    if len(scored) > 1 and np.ptp(scored) > 0:
+        result[~np.isnan(rewards)] = SCALES[scale](scored, batch_std)
+    return result
+
+
+def _scored(rewards: np.ndarray) -> np.ndarray:
+    return rewards[~np.isnan(rewards)]

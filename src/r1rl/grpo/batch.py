@@ -45,7 +45,11 @@ class Batch:
 
 
 def make_batch(groups: Sequence[ScoredGroup], scale: str, mask_truncated: bool) -> Batch:
-    """Attach advantages to the completions of scored groups."""
+    """Attach advantages to the completions of scored groups.
+
+    Unscored completions are left out whole: they have no gradient, that of the KL term included, and count in no
+    denominator.
+    """
     by_group = advantages([g.rewards for g in groups], scale)
     samples = [
         Sample(
@@ -56,8 +60,8 @@ def make_batch(groups: Sequence[ScoredGroup], scale: str, mask_truncated: bool) 
             keep=not (mask_truncated and completion.finish == "length"),
         )
         for g, group_advantages in zip(groups, by_group, strict=True)
-        for completion, advantage in zip(g.group.completions, group_advantages, strict=True)
-        if len(completion) > 0
+        for completion, advantage, reward in zip(g.group.completions, group_advantages, g.rewards, strict=True)
+        if len(completion) > 0 and not np.isnan(reward)
     ]
     return Batch(samples)
 

@@ -203,7 +203,7 @@ class DynamicExperience:
         return batch + self.plain.stream.extra(step, 0, more, batch) if more else batch
 
     def useful(self, group: ScoredGroup) -> bool:
-        return bool(group.rewards.std() > self.cfg.min_std)
+        return len(group.scored) > 1 and bool(group.scored.std() > self.cfg.min_std)
 
     def metrics(self) -> dict[str, float]:
         return self._metrics | self.plain.metrics()

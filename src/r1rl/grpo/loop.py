@@ -71,7 +71,12 @@ class Loop:
     def _collect(self) -> Rollout:
         groups = self.experience.collect(self.step)
         check_gathered(groups)
-        return Rollout(groups, make_batch(groups, self.cfg.scale, self.cfg.mask_truncated))
+        batch = make_batch(groups, self.cfg.scale, self.cfg.mask_truncated)
+        if not batch.samples:
+            self.warn(
+                f"step {self.step + 1}: no reward function applied to any completion, so there is nothing to learn from"
+            )
+        return Rollout(groups, batch)
 
     def _finish(self, groups: list[ScoredGroup], learned: Metrics, seconds: float) -> Metrics:
         metrics = rollout_metrics(groups) | learned | self.drain() | self.experience.metrics() | self.engine.metrics()

@@ -11,14 +11,14 @@ from r1rl.types import ScoredGroup
 
 
 def rollout_metrics(groups: Sequence[ScoredGroup]) -> dict[str, float]:
-    """Rewards, lengths and how much the groups can teach."""
-    rewards = np.concatenate([g.rewards for g in groups])
+    """Rewards, lengths and how much the groups can teach. Unscored completions count in no figure of rewards."""
+    rewards = np.concatenate([g.scored for g in groups])
     completions = [c for g in groups for c in g.group.completions]
     lengths = np.array([len(c) for c in completions])
-    flat = [float(np.ptp(g.rewards) == 0) for g in groups]
-    metrics = {
-        "reward/mean": float(rewards.mean()),
-        "reward/std": float(rewards.std()),
+    flat = [float(len(g.scored) < 2 or np.ptp(g.scored) == 0) for g in groups]
+    metrics = {"reward/mean": float(rewards.mean()), "reward/std": float(rewards.std())} if len(rewards) else {}
+    metrics |= {
+        "reward/unscored": 1 - len(rewards) / len(completions),
         "rollout/length_mean": float(lengths.mean()),
         "rollout/length_max": float(lengths.max()),
         "rollout/truncated": float(np.mean([c.finish == "length" for c in completions])),
@@ -42,7 +42,7 @@ def sample_rows(groups: Sequence[ScoredGroup], count: int) -> list[dict[str, Any
             "prompt": g.group.problem.prompt,
             "completion": g.group.problem.prefill + g.group.completions[0].text,
             "answer": g.group.problem.columns.get("answer"),
-            "reward": float(g.rewards[0]),
+            "reward": _number(g.rewards[0]),
             "length": len(g.group.completions[0]),
             "finish": g.group.completions[0].finish,
             **{f"reward_{name}": _number(values[0]) for name, values in g.by_reward.items()},

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from r1rl.recipe.fingerprint import content
+from r1rl.tracking.jsonl import finite
 
 RECORD, MARK = "stage.json", "fingerprint"
 
@@ -64,9 +65,9 @@ def write(folder: Path, done: Done) -> None:
 
 
 def write_json(path: Path, value: Any) -> None:
-    """Beside and renamed, so that a reader never sees half of it."""
+    """Beside and renamed, so that a reader never sees half of it. Strict JSON: a NaN is written as null."""
     draft = path.with_name(f".{path.name}")
-    draft.write_text(json.dumps(value, indent=2))
+    draft.write_text(json.dumps(finite(value), indent=2, allow_nan=False))
     os.replace(draft, path)
 
 

@@ -15,6 +15,7 @@ from typing import Any
 from r1rl.scoring.samples import Row, count_lines, read_rows, text_of, whole_file
 from r1rl.scoring.samples import field as field_of
 from r1rl.tracking.console import Console
+from r1rl.tracking.jsonl import finite
 from r1rl.verify import Checker, Outcome, Verdict, extract_answer
 
 _BATCH = 256
@@ -54,7 +55,7 @@ def grade_file(path: Path, gold: str, completion: str, out: Path | None, checker
             for row in grade_rows(batch, checker):
                 grades.outcomes[row["verdict"]] += 1
                 if file is not None:
-                    file.write(json.dumps(row) + "\n")
+                    file.write(json.dumps(finite(row), allow_nan=False) + "\n")
             progress.update(grades.total, accuracy=round(grades.accuracy, 4))
     grades.seconds = time.monotonic() - started
     return grades

@@ -32,14 +32,11 @@ class ScoringMetrics:
             self._seconds[name].append(seconds)
             self._counts[name].update(counts)
 
-    def add_group(self, by_reward: Mapping[str, np.ndarray], count: int) -> None:
-        """One scored group, for the share of completions that no function scored."""
-        unscored = np.ones(count, dtype=bool)
-        for values in by_reward.values():
-            unscored &= np.isnan(values)
+    def add_group(self, rewards: np.ndarray) -> None:
+        """One group's total rewards ([G], NaN for an unscored completion)."""
         with self._lock:
-            self._unscored[0] += int(unscored.sum())
-            self._unscored[1] += count
+            self._unscored[0] += int(np.isnan(rewards).sum())
+            self._unscored[1] += len(rewards)
 
     def log(self, name: str, value: float) -> None:
         """A scalar that a reward function gave to ``log_metric``."""

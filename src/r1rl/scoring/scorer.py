@@ -162,11 +162,10 @@ class Scorer(AbstractContextManager["Scorer"]):
                 raise function.failure(error) from error
 
     def _finish(self, pending: _Pending) -> ScoredGroup:
-        by_reward = {f.name: self._result(pending.calls[f.name]) for f in self._for(pending.group)}
-        rewards = np.zeros(len(pending.group))
-        for function in self._for(pending.group):
-            rewards += function.weight * np.nan_to_num(by_reward[function.name], nan=0.0)
-        self._metrics.add_group(by_reward, len(pending.group))
+        functions = self._for(pending.group)
+        by_reward = {f.name: self._result(pending.calls[f.name]) for f in functions}
+        rewards = weighted_sum(by_reward, {f.name: f.weight for f in functions}, len(pending.group))
+        self._metrics.add_group(rewards)
         return ScoredGroup(pending.group, rewards, by_reward, pending.extras)
 
     def _result(self, call: Call) -> np.ndarray:
@@ -178,3 +177,17 @@ class Scorer(AbstractContextManager["Scorer"]):
                 "scoring.function_timeout_s"
             ) from error
         return values
+
+
+def weighted_sum(by_reward: Mapping[str, np.ndarray], weights: Mapping[str, float], count: int) -> np.ndarray:
+    """[count] float64 total rewards over the functions that applied; NaN where none that has a weight did.
+
+    As in TRL, which leaves completions out for which every function returned None; a function of weight 0, which is
+    only logged, does not make a completion scored here.
+    """
+    total, applied = np.zeros(count), np.zeros(count, dtype=bool)
+    for name, values in by_reward.items():
+        if weights[name]:
+            total += weights[name] * np.nan_to_num(values, nan=0.0)
+            applied |= ~np.isnan(values)
+    return np.where(applied, total, np.nan)

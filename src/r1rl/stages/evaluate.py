@@ -22,6 +22,7 @@ from r1rl.scoring import Scorer
 from r1rl.stages.base import StageContext, StageResult
 from r1rl.stages.metrics import majority_vote, pass_at_1, pass_at_k
 from r1rl.tracking.console import Console
+from r1rl.tracking.jsonl import finite
 from r1rl.types import Completion, Group, Problem, SamplingParams, ScoredGroup
 from r1rl.verify import extract_answer
 
@@ -31,7 +32,8 @@ _SEED_STEP = 2**31 - 1
 
 @dataclass(frozen=True, slots=True)
 class Evaluation:
-    """``metrics`` by name; ``correct_NK`` a bool a problem and sample, None where nothing is right or wrong."""
+    """``metrics`` by name; ``correct_NK`` 1.0 or 0.0 for each problem and sample, NaN where ``evaluate.reward`` gave no
+    value; None where it applies to nothing."""
 
     metrics: dict[str, float]
     correct_NK: np.ndarray | None
@@ -60,14 +62,14 @@ def run(ctx: StageContext) -> StageResult:
                 metrics |= {f"{name}/{key}": value for key, value in result.metrics.items()}
                 saved[name] = {
                     "problems": [p.id for p in problems],
-                    "correct": None if result.correct_NK is None else result.correct_NK.mean(1).tolist(),
+                    "correct": None if result.correct_NK is None else [_mean(row) for row in result.correct_NK],
                     "rewards": _by_problem(result.groups),
                     "samples": _shown(result.groups, cfg.evaluate.show),
                 }
     finally:
         engine.close()
     if ctx.accelerator.is_main_process:
-        (ctx.folder / "evaluation.json").write_text(json.dumps(saved))
+        (ctx.folder / "evaluation.json").write_text(json.dumps(finite(saved), allow_nan=False))
     return StageResult(metrics=metrics, reports={"evaluation": ctx.folder / "evaluation.json"})
 
 
@@ -115,10 +117,10 @@ def evaluate(
 def measure(groups: list[ScoredGroup], reward: str) -> Evaluation:
     """Figures of scored groups; a completion is correct where ``reward`` gave it more than 0.5.
 
-    A source to which ``reward`` does not apply has no right answers, and so no pass@1.
+    A completion for which it gave no value (None) is neither right nor wrong and is left out; a source to which it
+    does not apply at all has no right answers, and so no pass@1.
     """
-    judged = reward in groups[0].by_reward
-    correct_NK = np.stack([np.nan_to_num(g.by_reward[reward]) > 0.5 for g in groups]) if judged else None
+    correct_NK = _verdicts(groups, reward)
     completions = [c for g in groups for c in g.group.completions]
     metrics = (_solved(groups, correct_NK) if correct_NK is not None else {}) | {
         "length": float(np.mean([len(c) for c in completions])),
@@ -126,19 +128,32 @@ def measure(groups: list[ScoredGroup], reward: str) -> Evaluation:
         "problems": float(len(groups)),
     }
     for name in groups[0].by_reward:
-        if name != reward:
-            metrics[name] = float(np.nanmean(np.concatenate([g.by_reward[name] for g in groups])))
+        mean = _mean(np.concatenate([g.by_reward[name] for g in groups]))
+        if name != reward and mean is not None:
+            metrics[name] = mean
     return Evaluation(metrics, correct_NK, groups)
+
+
+def _verdicts(groups: list[ScoredGroup], reward: str) -> np.ndarray | None:
+    """[N, K] 1.0 where ``reward`` is above 0.5, NaN where it did not apply; None where it never did."""
+    if reward not in groups[0].by_reward:
+        return None
+    values_NK = np.stack([g.by_reward[reward] for g in groups])
+    if np.isnan(values_NK).all():
+        return None
+    return np.where(np.isnan(values_NK), np.nan, values_NK > 0.5)
 
 
 def _solved(groups: list[ScoredGroup], correct_NK: np.ndarray) -> dict[str, float]:
     answers = [[extract_answer(g.group.problem.prefill + c.text) for c in g.group.completions] for g in groups]
     k = correct_NK.shape[1]
-    return {
+    figures = {
         "pass@1": pass_at_1(correct_NK),
         f"pass@{k}": pass_at_k(correct_NK, k),
         f"maj@{k}": majority_vote(answers, correct_NK),
+        "unjudged": float(np.isnan(correct_NK).mean()) or None,
     }
+    return {name: value for name, value in figures.items() if value is not None}
 
 
 def _by_problem(groups: Sequence[ScoredGroup]) -> dict[str, list[float | None]]:
@@ -158,7 +173,7 @@ def _shown(groups: Sequence[ScoredGroup], count: int) -> list[dict[str, Any]]:
             "question": g.group.problem.columns.get("question"),
             "answer": g.group.problem.columns.get("answer"),
             "completion": g.group.problem.prefill + g.group.completions[0].text,
-            "reward": float(g.rewards[0]),
+            "reward": _mean(g.rewards[:1]),
         }
         for g in groups[:count]
     ]

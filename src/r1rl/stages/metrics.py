@@ -1,4 +1,8 @@
-"""Figures of an evaluation: pass@1, pass@k, majority vote, and how sure a difference is. N problems, K samples each."""
+"""Figures of an evaluation: pass@1, pass@k, majority vote, and how sure a difference is. N problems, K samples each.
+
+A verdict is true, false, or NaN where a sample was not judged: such samples are left out, and a problem of which no
+sample was judged with them. What is computed from nothing is None.
+"""
 
 from __future__ import annotations
 
@@ -15,35 +19,48 @@ Same = Callable[[str, str], object]
 """Whether two answers are the same answer: true or false, by truth value."""
 
 
-def pass_at_1(correct_NK: ArrayLike) -> float:
+def pass_at_1(correct_NK: ArrayLike) -> float | None:
     """Mean over problems of the share of correct samples, 0..1 (DeepSeek-R1, arXiv 2501.12948, section 3)."""
-    return float(_table(correct_NK).mean())
+    return _mean([row.mean() for row in _judged(_table(correct_NK))])
 
 
-def pass_at_k(correct_NK: ArrayLike, k: int) -> float:
-    """Chance, 0..1, that at least one of ``k`` samples is correct: 1 − C(K−c, k) / C(K, k), averaged over problems.
+def pass_at_k(correct_NK: ArrayLike, k: int) -> float | None:
+    """Chance, 0..1, that at least one of ``k`` samples is correct: 1 − C(n−c, k) / C(n, k), averaged over problems.
 
-    Unbiased for k ≤ K (Chen et al. 2021, arXiv 2107.03374, equation 1). Raises ValueError for k outside 1..K.
+    Unbiased for k up to the n judged samples (Chen et al. 2021, arXiv 2107.03374, equation 1); a problem with fewer
+    counts by whether any of those it has is correct. Raises ValueError for k outside 1..K.
     """
     table = _table(correct_NK)
     samples = table.shape[1]
     if not 1 <= k <= samples:
-        raise ValueError(f"pass@{k} cannot be told from {samples} samples a problem; k must be between 1 and {samples}")
-    miss_c = np.array([comb(samples - c, k) / comb(samples, k) for c in range(samples + 1)])
-    return float(1 - miss_c[table.sum(axis=1)].mean())
+        raise ValueError(
+            f"pass@{k} cannot be computed from {samples} samples per problem; k must be between 1 and {samples}"
+        )
+    return _mean([1 - _miss(len(row), int(row.sum()), min(k, len(row))) for row in _judged(table)])
 
 
-def majority_vote(answers_NK: Sequence[Sequence[str | None]], correct_NK: ArrayLike, same: Same = equivalent) -> float:
+def _miss(samples: int, correct: int, k: int) -> float:
+    return comb(samples - correct, k) / comb(samples, k)
+
+
+def majority_vote(
+    answers_NK: Sequence[Sequence[str | None]], correct_NK: ArrayLike, same: Same = equivalent
+) -> float | None:
     """Share of problems, 0..1, whose most frequent answer is correct (cons@K of arXiv 2501.12948).
 
-    ``answers_NK`` are extracted answers, None where a sample has none; those do not vote, and a problem without any
-    vote is wrong. ``correct_NK`` says of each sample whether it is correct, and so of the answer it gave.
+    ``answers_NK`` are extracted answers, None where a sample has none; those do not vote, nor do samples that were not
+    judged, and a problem without any vote is wrong. ``correct_NK`` says of each sample whether it is correct, and so
+    of the answer it gave.
     """
     table = _table(correct_NK)
     if [len(row) for row in answers_NK] != [table.shape[1]] * table.shape[0]:
         raise ValueError(f"expected answers of shape {table.shape}, one for each verdict")
-    winners = [majority(answers, same) for answers in answers_NK]
-    return float(np.mean([w is not None and bool(row[w]) for w, row in zip(winners, table, strict=True)]))
+    right = []
+    for answers, row in zip(answers_NK, table, strict=True):
+        if not np.isnan(row).all():
+            winner = majority([None if np.isnan(v) else a for a, v in zip(answers, row, strict=True)], same)
+            right.append(winner is not None and row[winner] == 1)
+    return _mean(right)
 
 
 def majority(answers: Sequence[str | None], same: Same = equivalent) -> int | None:
@@ -77,8 +94,17 @@ def paired_bootstrap(
     return float(low), float(high)
 
 
-def _table(correct_NK: ArrayLike) -> NDArray[np.bool_]:
-    table = np.asarray(correct_NK, dtype=bool)
+def _table(correct_NK: ArrayLike) -> NDArray[np.float64]:
+    table = np.asarray(correct_NK, dtype=np.float64)
     if table.ndim != 2 or not table.size:
         raise ValueError(f"expected verdicts of shape [problems, samples], got {table.shape}")
     return table
+
+
+def _judged(table: NDArray[np.float64]) -> list[NDArray[np.float64]]:
+    """The verdicts of each problem that has any."""
+    return [row[~np.isnan(row)] for row in table if not np.isnan(row).all()]
+
+
+def _mean(values: Sequence[float]) -> float | None:
+    return float(np.mean(values)) if len(values) else None

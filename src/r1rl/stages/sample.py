@@ -27,6 +27,7 @@ from r1rl.scoring import Scorer
 from r1rl.stages.base import StageContext, StageResult
 from r1rl.stages.rewrite import rewrite
 from r1rl.stages.sample_log import SampleLog, rows_of
+from r1rl.tracking.jsonl import finite
 from r1rl.types import Completion, Group, Problem, SamplingParams
 from r1rl_rewards.language import share
 from r1rl_rewards.texts import thought_of
@@ -149,5 +150,5 @@ def _model_hash(path: str) -> str | None:
 def _write_lines(path: Path, rows: list[Row]) -> None:
     draft = path.with_name(f".{path.name}")
     with draft.open("w", encoding="utf-8") as stream:
-        stream.writelines(json.dumps(row) + "\n" for row in rows)
+        stream.writelines(json.dumps(finite(row), allow_nan=False) + "\n" for row in rows)
     os.replace(draft, path)

@@ -8,6 +8,7 @@ import os
 from pathlib import Path
 from typing import Any
 
+from r1rl.tracking.jsonl import finite
 from r1rl.types import ScoredGroup
 
 
@@ -22,7 +23,7 @@ class SampleLog:
 
     def append(self, problem: str, rows: list[dict[str, Any]]) -> None:
         """Write a problem's samples; they survive the end of this process from now on."""
-        self._stream.write(json.dumps({"problem": problem, "rows": rows}) + "\n")
+        self._stream.write(json.dumps(finite({"problem": problem, "rows": rows}), allow_nan=False) + "\n")
         self._stream.flush()
 
     def read(self) -> dict[str, list[dict[str, Any]]]:
@@ -60,7 +61,7 @@ def rows_of(scored: ScoredGroup) -> list[dict[str, Any]]:
             "sample": index,
             "tokens": len(completion),
             "finish": completion.finish,
-            "reward": float(scored.rewards[index]),
+            "reward": _number(scored.rewards[index]),
             "rewards": {name: _number(values[index]) for name, values in scored.by_reward.items()},
         }
         for index, completion in enumerate(scored.group.completions)

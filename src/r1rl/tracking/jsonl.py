@@ -80,6 +80,15 @@ def plain(record: Mapping[str, Any]) -> dict[str, Any]:
     return out
 
 
+def finite(value: Any) -> Any:
+    """The value as strict JSON can hold it: NaN and infinities become null, without a mark beside them."""
+    if isinstance(value, Mapping):
+        return {str(name): finite(inner) for name, inner in value.items()}
+    if isinstance(value, list | tuple | set):
+        return [finite(item) for item in value]
+    return _plain(value)
+
+
 def _plain(value: Any) -> Any:
     if value is None or isinstance(value, bool | int | str):
         return value

@@ -36,9 +36,11 @@ class Metric:
 
 
 METRICS: dict[str, Metric] = {
-    "reward/mean": Metric("reward", "mean of the weighted sum over the step's completions"),
-    "reward/std": Metric("reward", "its standard deviation over the step's completions"),
-    "reward/unscored": Metric("share", "completions that no reward function applied to"),
+    "reward/mean": Metric("reward", "mean of the weighted sum over the step's scored completions"),
+    "reward/std": Metric("reward", "its standard deviation over the step's scored completions"),
+    "reward/unscored": Metric(
+        "share", "completions to which no reward function with a weight applied; they are left out of everything"
+    ),
     "reward/NAME/mean": Metric("reward", "mean of one reward function over the completions it applied to"),
     "reward/NAME/std": Metric("reward", "its standard deviation"),
     "reward/NAME/none": Metric("share", "completions it did not apply to (returned None)"),
@@ -46,7 +48,7 @@ METRICS: dict[str, Metric] = {
     "reward/NAME/errors": Metric("count", "checks that raised an error or lost their worker"),
     "reward/NAME/p50_ms": Metric("ms", "median time of one call"),
     "reward/NAME/p99_ms": Metric("ms", "time that 99 % of calls stay below"),
-    "rollout/zero_variance_groups": Metric("share", "groups whose rewards are all equal: no gradient from them"),
+    "rollout/zero_variance_groups": Metric("share", "groups whose scored rewards are all equal: no gradient from them"),
     "rollout/truncated": Metric("share", "completions cut at rollout.max_new_tokens"),
     "rollout/length_mean": Metric("tokens", "mean length of a completion"),
     "rollout/length_max": Metric("tokens", "longest completion"),
@@ -102,6 +104,7 @@ METRICS: dict[str, Metric] = {
     "eval/SOURCE/length": Metric("tokens", "mean length of a completion"),
     "eval/SOURCE/truncated": Metric("share", "completions cut at the limit"),
     "eval/SOURCE/problems": Metric("count", "held-out problems measured"),
+    "eval/SOURCE/unjudged": Metric("share", "completions that evaluate.reward gave no value, if any; left out"),
     "eval/SOURCE/NAME": Metric("reward", "mean of any other reward function"),
     "pretrain/loss": Metric("nats/token", "cross-entropy on the corpus"),
     "pretrain/lr": Metric("1/update", "learning rate"),
