@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from small_demo import SMALL
+from waits import HANG_S
 
 pytestmark = pytest.mark.integration
 
@@ -27,7 +28,7 @@ def short(completions, **kwargs):
 def run(*command: object, cwd: Path) -> str:
     env = {name: value for name, value in os.environ.items() if name not in ("PYTHONPATH", "PYTHONHOME")}
     words = [str(word) for word in command]
-    done = subprocess.run(words, cwd=cwd, env=env, capture_output=True, text=True, timeout=280)
+    done = subprocess.run(words, cwd=cwd, env=env, capture_output=True, text=True, timeout=HANG_S)
     assert done.returncode == 0, f"{' '.join(words)}\n{done.stdout}\n{done.stderr}"
     return done.stdout
 

@@ -17,6 +17,7 @@ from r1rl.grpo.snapshot import rollout_state
 from r1rl.model.load import Policy
 from r1rl.stages.pretrain import build_model, build_tokenizer, documents
 from r1rl.types import Completion, Group, Problem, ScoredGroup
+from waits import HANG_S
 
 ROOT = Path(__file__).parents[2]
 UPDATES = 10
@@ -92,7 +93,7 @@ def _group(
 def launch() -> Callable[..., str]:
     """Run a script under ``accelerate launch`` with one of the shipped files; returns what it printed."""
 
-    def run(config: str, *arguments: str, processes: int = 2, timeout: float = 240, port: int = 0) -> str:
+    def run(config: str, *arguments: str, processes: int = 2, timeout: float = HANG_S, port: int = 0) -> str:
         command = [sys.executable, "-m", "accelerate.commands.launch"]
         command += ["--config_file", str(ROOT / "launch" / "accelerate" / f"{config}.yaml")]
         command += ["--num_processes", str(processes), "--main_process_port", str(port), *arguments]

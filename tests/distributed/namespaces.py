@@ -15,6 +15,8 @@ from typing import IO
 
 from test_kill import ROOT, SETTINGS, steps
 
+from waits import HANG_S
+
 
 @functools.cache
 def cannot() -> str:
@@ -96,8 +98,8 @@ def end(processes: Sequence[subprocess.Popen[str]], within: float) -> list[str]:
 
 def wait(folder: Path, processes: Sequence[subprocess.Popen[str]], count: int) -> None:
     """Until so many steps are logged."""
-    until = time.monotonic() + 150
+    until = time.monotonic() + HANG_S
     while len(steps(folder)) < count:
-        assert all(process.poll() is None for process in processes), end(processes, 30)
-        assert time.monotonic() < until, f"{steps(folder)} after 150 s"
+        assert all(process.poll() is None for process in processes), end(processes, HANG_S)
+        assert time.monotonic() < until, f"{steps(folder)} after {HANG_S:g} s"
         time.sleep(0.02)

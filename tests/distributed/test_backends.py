@@ -13,6 +13,8 @@ import torch
 from accelerate import Accelerator
 from replay import Job, replay
 
+from waits import HANG_S
+
 pytestmark = pytest.mark.integration
 SCRIPT = str(Path(__file__).with_name("replay.py"))
 HALF = 5
@@ -66,7 +68,7 @@ def same_weights(found: str, expected: str, tolerance: float) -> None:
     assert worst < tolerance, f"weights differ by {worst:.2e}"
 
 
-@pytest.mark.timeout(600)
+@pytest.mark.timeout(3 * HANG_S)
 @pytest.mark.parametrize("backend", BACKENDS)
 def test_two_processes_follow_one_and_take_over_from_each_other(backend, single, rollouts, launch, tmp_path):
     jobs, resumed = [], []
@@ -94,7 +96,7 @@ def test_two_processes_follow_one_and_take_over_from_each_other(backend, single,
         same(replay(back, Accelerator(cpu=True)), expected, HALF)
 
 
-@pytest.mark.timeout(600)
+@pytest.mark.timeout(3 * HANG_S)
 @pytest.mark.parametrize("backend", ["ddp", pytest.param("zero2", marks=needs_deepspeed)])
 def test_adapters_and_recomputed_activations_on_two_processes(backend, model, rollouts, launch, tmp_path):
     config = {"lora": {"rank": 3}, "gradient_checkpointing": True}

@@ -15,6 +15,8 @@ from pathlib import Path
 import pytest
 from safetensors.torch import load_file
 
+from waits import HANG_S
+
 ROOT = Path(__file__).parents[2]
 SETTINGS = [
     "pretrain.tokens=3000", "pretrain.model.hidden_size=32", "pretrain.model.layers=1", "pretrain.batch_tokens=512",
@@ -44,7 +46,7 @@ def begin(folder: Path, launch: str = "") -> subprocess.Popen[bytes]:
 
 def finish(folder: Path, launch: str = "") -> None:
     process = begin(folder, launch)
-    output, _ = process.communicate(timeout=240)
+    output, _ = process.communicate(timeout=HANG_S)
     assert process.returncode == 0, output.decode()[-3000:]
 
 
@@ -62,13 +64,13 @@ def kill_at(folder: Path, step: int, after: float, number: int = signal.SIGKILL,
     """Start the run, wait until ``step`` steps are logged and ``after`` seconds more, then signal it."""
     step = max(step, len(steps(folder)) + 1)  # of this start: a signal before it trains has its usual effect
     process = begin(folder, launch)
-    deadline = time.monotonic() + 120
+    deadline = time.monotonic() + HANG_S
     while process.poll() is None and len(steps(folder)) < step and time.monotonic() < deadline:
         time.sleep(0.01)
     time.sleep(after)
     if process.poll() is None:
         (os.killpg if number == signal.SIGKILL else os.kill)(process.pid, number)
-    output, _ = process.communicate(timeout=120)
+    output, _ = process.communicate(timeout=HANG_S)
     print(f"step {step}: status {process.returncode}\n{output.decode()[-3000:]}")  # seen where the test fails
     return process.returncode
 
@@ -95,7 +97,7 @@ def whole(tmp_path_factory):
 
 
 @pytest.mark.integration
-@pytest.mark.timeout(600)
+@pytest.mark.timeout(3 * HANG_S)
 def test_three_kills_and_a_polite_end_change_nothing(whole, tmp_path):
     for step, after in ((1, 0.0), (2, 0.03), (3, 0.1)):
         assert kill_at(tmp_path, step, after) == -signal.SIGKILL

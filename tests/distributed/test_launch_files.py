@@ -14,6 +14,8 @@ from pathlib import Path
 import pytest
 import yaml
 
+from waits import HANG_S
+
 LAUNCH = Path(__file__).parents[2] / "launch"
 SBATCH = LAUNCH / "slurm" / "train.sbatch"
 
@@ -93,19 +95,19 @@ def test_the_warning_of_a_preemption_reaches_the_launchers_as_sigterm(to, tmp_pa
     said, runs = tmp_path / "said", tmp_path / "runs"
     program(tmp_path / "srun", f'while [[ $1 == --* ]]; do shift; done\ntouch {tmp_path}/task-$$\nexec setsid "$@"')
     program(tmp_path / "accelerate", LAUNCHER.format(said=said, runs=runs, folder=tmp_path))
-    program(tmp_path / "python", f"touch {tmp_path}/ready-$$\nexec sleep 30")
+    program(tmp_path / "python", f"touch {tmp_path}/ready-$$\nexec sleep 3600")
     env = job(tmp_path, 3, VLLM_NODES="1", MODEL="m")
     script = subprocess.Popen(["bash", SBATCH], env=env, cwd=LAUNCH.parent, text=True, stdout=subprocess.PIPE)
     tasks: list[int] = []
     try:
-        until = time.monotonic() + 20
+        until = time.monotonic() + HANG_S
         while len(list(tmp_path.glob("ready-*"))) < 3 and time.monotonic() < until:
             time.sleep(0.02)
         tasks = [int(file.name.removeprefix("task-")) for file in tmp_path.glob("task-*")]
         assert len(tasks) == 3
         for task in tasks:
             (os.kill if to == "task" else os.killpg)(task, signal.SIGUSR1)
-        assert script.wait(20) == 75
+        assert script.wait(HANG_S) == 75
         assert sorted(said.read_text().split("\n")) == ["", "TERM 270", "TERM 270"]
         alive = [task for task in tasks if running(task)]
         assert len(alive) == 1, "the server answers until the job ends"

@@ -10,10 +10,12 @@ import pytest
 from namespaces import begin, cannot, end, ip, network, wait
 from test_kill import steps
 
+from waits import HANG_S
+
 pytestmark = [
     pytest.mark.slow,
     pytest.mark.integration,
-    pytest.mark.timeout(900),
+    pytest.mark.timeout(3 * HANG_S),
     pytest.mark.skipif(bool(cannot()), reason=cannot() or "-"),
 ]
 
@@ -25,14 +27,13 @@ def hosts() -> Iterator[list[str]]:
 
 
 def test_a_run_over_two_hosts(hosts, tmp_path):
-    processes = begin(hosts, tmp_path, "ddp", "grpo.steps=3", "grpo.deadline_s=120")
-    said = end(processes, 240)
+    processes = begin(hosts, tmp_path, "ddp", "grpo.steps=3", f"grpo.deadline_s={HANG_S:g}")
+    said = end(processes, HANG_S)
     assert [process.returncode for process in processes] == [0, 0], said
     assert steps(tmp_path) == [1, 2, 3]
 
 
-STEPS, DEADLINE_S, LEAVE_S = 30, 15.0, 25.0
-"""The last: from the error to the end of the launcher, on a busy machine."""
+STEPS, DEADLINE_S = 30, 30.0
 
 
 needs_deepspeed = pytest.mark.skipif(
@@ -51,7 +52,7 @@ def test_a_cut_link_ends_both_hosts_and_the_run_goes_on_when_it_is_back(launch, 
     else:  # packets leave and go nowhere
         neighbour = ("neigh", "replace", "10.77.0.2", "dev", "wire", "lladdr", "02:00:00:00:00:01", "nud", "permanent")
         ip("-n", hosts[0], *neighbour)
-    said = end(processes, DEADLINE_S + LEAVE_S)
+    said = end(processes, HANG_S)
     assert all(process.returncode for process in processes), said
     for rank, text in enumerate(said):
         assert f"r1rl: error: rank {rank} of 2 lost the others in step" in text, text
@@ -66,7 +67,7 @@ def test_a_cut_link_ends_both_hosts_and_the_run_goes_on_when_it_is_back(launch, 
     else:
         ip("-n", hosts[0], "neigh", "del", "10.77.0.2", "dev", "wire")
     processes = begin(hosts, tmp_path, *settings)
-    said = end(processes, 240)
+    said = end(processes, HANG_S)
     assert [process.returncode for process in processes] == [0, 0], said
     assert steps(tmp_path) == list(range(1, STEPS + 1))
     kept = (tmp_path / "tiny-zero" / "zero" / "metrics.jsonl").read_text().splitlines()
@@ -75,11 +76,11 @@ def test_a_cut_link_ends_both_hosts_and_the_run_goes_on_when_it_is_back(launch, 
 
 def test_a_link_cut_before_the_first_step_ends_both_hosts(hosts, tmp_path):
     processes = begin(hosts, tmp_path, "ddp", "grpo.steps=3", f"grpo.deadline_s={DEADLINE_S:g}")
-    until = time.monotonic() + 120
+    until = time.monotonic() + HANG_S
     while not (tmp_path / "tiny-zero" / "config.yaml").exists() and time.monotonic() < until:
         time.sleep(0.02)
     ip("-n", hosts[0], "link", "set", "wire", "down")
-    said = end(processes, 2 * DEADLINE_S + LEAVE_S)
+    said = end(processes, HANG_S)
     assert all(process.returncode for process in processes), said
     for rank, text in enumerate(said):
         assert f"r1rl: error: rank {rank} of 2 lost the others outside the training steps" in text, text

@@ -15,6 +15,7 @@ from documents import ROOT, blocks
 from r1rl.config.merge import deep_merge, read_overrides
 from r1rl.config.source import read_yaml
 from small_demo import SMALL
+from waits import HANG_S
 
 LINKED = ("Makefile", "README.md", "benchmarks", "docs", "launch", "pyproject.toml", "rewards", "src", "tests")
 ROWS = [
@@ -40,7 +41,7 @@ def shell(words: list[str], folder: Path) -> str:
     """What the command prints; it must succeed."""
     env = {name: value for name, value in os.environ.items() if not name.startswith(("MAKE", "MFLAGS"))}
     env["OMP_NUM_THREADS"] = "1"
-    done = subprocess.run(words, cwd=folder, env=env, capture_output=True, text=True, timeout=200)
+    done = subprocess.run(words, cwd=folder, env=env, capture_output=True, text=True, timeout=HANG_S)
     assert done.returncode == 0, f"{' '.join(words)}\n{done.stdout}\n{done.stderr}"
     return done.stdout
 

@@ -8,9 +8,11 @@ from pathlib import Path
 import pytest
 from benchmarks.memory import CASES, estimated, measure
 
+from waits import HANG_S
+
 pytestmark = [
     pytest.mark.slow,
-    pytest.mark.timeout(900),
+    pytest.mark.timeout(3 * HANG_S),
     pytest.mark.skipif(not Path("/proc/self/clear_refs").exists(), reason="reads /proc, which only Linux has"),
 ]
 

@@ -14,6 +14,7 @@ from r1rl.config import RunConfig
 from r1rl.errors import ConfigError, TrainingError
 from r1rl.grpo.limits import check_launch, check_length, naming_memory
 from r1rl.tracking.console import Console
+from waits import HANG_S
 
 
 def test_a_launch_file_that_splits_samples(tmp_path):
@@ -30,7 +31,7 @@ def test_a_launch_file_that_splits_samples(tmp_path):
         "--num_processes",
     ]
     command += ["2", "--use_parallelism_config", "--parallelism_config_cp_size", "2", str(script)]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=120)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=HANG_S)
     assert done.returncode
     assert "ConfigError: the launch file asks for context parallelism (parallelism_config_cp_size)" in done.stderr
 

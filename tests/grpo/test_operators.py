@@ -13,8 +13,7 @@ import pytest
 
 from r1rl.errors import ConfigError, TrainingError
 from r1rl.grpo import operators
-
-HANG_S = 1800.0
+from waits import HANG_S
 
 OWNER = """
 import sys

@@ -16,6 +16,7 @@ from safetensors.torch import load_file
 
 from r1rl.config import load_config
 from r1rl.recipe.run import run_recipe
+from waits import HANG_S
 
 pytestmark = pytest.mark.integration
 LAUNCH = """
@@ -62,7 +63,7 @@ def test_two_steps_of_sft_on_two_processes_equal_one_process(tmp_path, recipe, l
     counted = steps(tmp_path / "mini" / "tuned")
     config, launch = launched("tuned", 2)
     process = begin(config, launch, *overrides, "--from", "tuned", "--only", "tuned")
-    output, _ = process.communicate(timeout=120)
+    output, _ = process.communicate(timeout=HANG_S)
     assert process.returncode == 0, output[-3000:]
     together = load_file(tmp_path / "mini" / "tuned" / "model" / "model.safetensors")
     assert steps(tmp_path / "mini" / "tuned") == counted
@@ -71,14 +72,14 @@ def test_two_steps_of_sft_on_two_processes_equal_one_process(tmp_path, recipe, l
     assert worst < 1e-5
 
 
-@pytest.mark.timeout(400)
+@pytest.mark.timeout(3 * HANG_S)
 @pytest.mark.parametrize(("processes", "everybody"), [(2, False), pytest.param(1, True, marks=pytest.mark.slow)])
 def test_a_preempted_stage_gives_75_and_goes_on(tmp_path, recipe, launched, processes, everybody):
     """``everybody``: as Slurm does, the signal goes to every process of the job."""
     run_recipe(load_config(recipe), until="tuned")
     arguments = [*launched("rl", processes), "grpo.steps=400", "grpo.checkpoint_every=0"]
     process, folder = begin(*arguments), tmp_path / "mini" / "rl"
-    deadline = time.monotonic() + 90
+    deadline = time.monotonic() + HANG_S
     while len(steps(folder)) < 2 and process.poll() is None and time.monotonic() < deadline:
         time.sleep(0.02)
     family = psutil.Process(process.pid).children(recursive=True)
@@ -86,18 +87,18 @@ def test_a_preempted_stage_gives_75_and_goes_on(tmp_path, recipe, launched, proc
         os.killpg(process.pid, signal.SIGUSR1)
     else:
         process.terminate()
-    output, _ = process.communicate(timeout=90)
+    output, _ = process.communicate(timeout=HANG_S)
     assert process.returncode == 75, output[-3000:]
     assert "the same command goes on" in output
     assert (folder / "preempted").exists()
     assert list((folder / "checkpoints").glob("step-*"))
-    psutil.wait_procs(family, timeout=5)
+    psutil.wait_procs(family, timeout=HANG_S)
     assert not [each for each in family if each.is_running() and each.status() != psutil.STATUS_ZOMBIE]
     done, again = len(steps(folder)), begin(*arguments)
-    while len(steps(folder)) < done + 2 and again.poll() is None and time.monotonic() < deadline + 90:
+    while len(steps(folder)) < done + 2 and again.poll() is None and time.monotonic() < deadline + HANG_S:
         time.sleep(0.02)
     again.terminate()
-    output, _ = again.communicate(timeout=90)
+    output, _ = again.communicate(timeout=HANG_S)
     assert again.returncode == 75, output[-3000:]
     assert len(steps(folder)) >= done + 2
     assert steps(folder) == list(range(1, len(steps(folder)) + 1))
@@ -106,5 +107,5 @@ def test_a_preempted_stage_gives_75_and_goes_on(tmp_path, recipe, launched, proc
 def test_a_stage_that_fails_is_a_failure(recipe, launched):
     run_recipe(load_config(recipe), until="tuned")
     process = begin(*launched("rl", 1), "rewards.odd.use=nowhere.py:odd")
-    output, _ = process.communicate(timeout=120)
+    output, _ = process.communicate(timeout=HANG_S)
     assert process.returncode == 2, output[-3000:]

@@ -20,6 +20,7 @@ from r1rl.errors import ConfigError, R1Error
 from r1rl.recipe import run as recipe_run
 from r1rl.recipe.run import run_recipe
 from r1rl.recipe.status import status
+from waits import HANG_S
 
 STAGES = ["base", "prefer", "drawn", "tuned", "rl", "out", "score"]
 
@@ -153,7 +154,7 @@ def test_a_kill_in_every_stage_changes_nothing(recipe: Path, tmp_path: Path) -> 
         written = {
             n: (folder / n / "stage.json").stat().st_mtime_ns for n in STAGES if (folder / n / "stage.json").is_file()
         }
-    assert start(recipe).wait(timeout=300) == 0
+    assert start(recipe).wait(timeout=HANG_S) == 0
     assert figures(folder) == figures(whole)
 
 
@@ -161,7 +162,7 @@ def test_a_kill_in_every_stage_changes_nothing(recipe: Path, tmp_path: Path) -> 
 def test_two_processes_run_the_same_recipe(recipe: Path, tmp_path: Path) -> None:
     command = [sys.executable, "-m", "accelerate.commands.launch", "--cpu", "--num_processes", "2", "--mixed_precision"]
     command += ["no", "--num_machines", "1", "--dynamo_backend", "no", "-m", "r1rl", "run", str(recipe)]
-    subprocess.run(command, check=True, timeout=280, env=os.environ | {"OMP_NUM_THREADS": "1"})
+    subprocess.run(command, check=True, timeout=HANG_S, env=os.environ | {"OMP_NUM_THREADS": "1"})
     alone = figures(run(recipe, "name=alone"))
     together = figures(tmp_path / "mini")
     assert set(together) == set(STAGES)

@@ -80,6 +80,6 @@ def test_an_unknown_target_is_named() -> None:
 )
 def test_hostile_text_takes_linear_time(piece: str) -> None:
     text = piece * (200_000 // len(piece))
-    started = time.perf_counter()
+    started = time.process_time()
     assert 0.0 <= consistency(text, "en") <= 1.0
-    assert time.perf_counter() - started < 3.0
+    assert time.process_time() - started < 3.0

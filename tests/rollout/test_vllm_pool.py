@@ -20,6 +20,7 @@ from r1rl.rollout.vllm.build import build
 from r1rl.rollout.vllm.member import State
 from r1rl.rollout.vllm.pool import Pool
 from r1rl.types import Completion, Problem, SamplingParams
+from waits import HANG_S
 
 PARAMS = SamplingParams(max_new_tokens=12)
 REQUESTS = [Request(Problem(str(i), (5, 6, 7 + i), ""), completion_seeds(0, 0, 0, i, 2)) for i in range(6)]
@@ -65,7 +66,7 @@ def change(policy: Policy) -> None:
             parameter.add_(torch.randn_like(parameter), alpha=0.02)
 
 
-def until(ready: Callable[[], bool], seconds: float = 20.0) -> None:
+def until(ready: Callable[[], bool], seconds: float = HANG_S) -> None:
     end = time.monotonic() + seconds
     while not ready():
         assert time.monotonic() < end, "waited too long"

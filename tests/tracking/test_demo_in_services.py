@@ -17,6 +17,7 @@ from test_services import log_records
 from r1rl.tracking import read_jsonl
 from r1rl.tracking.names import undocumented
 from small_demo import SMALL
+from waits import HANG_S
 
 ROOT = Path(__file__).parents[2]
 WATCHED = (
@@ -40,7 +41,7 @@ def run_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
     command += [*SMALL, *WATCHED]
     for _ in range(2):
         done = subprocess.run(
-            [*command, *SMALL, *WATCHED], cwd=ROOT, env=env, capture_output=True, text=True, timeout=280
+            [*command, *SMALL, *WATCHED], cwd=ROOT, env=env, capture_output=True, text=True, timeout=HANG_S
         )
         assert done.returncode == 0, done.stderr + done.stdout
         (folder / "demo/zero/stage.json").unlink()

@@ -106,7 +106,7 @@ def test_whole_checks(checker: Checker, gold: str, answer: str) -> None:
 @pytest.mark.slow
 def test_whole_checks_for_long() -> None:
     seed = int(os.environ.get("R1RL_FUZZ_EXAMPLES", "20000"))
-    with Checker(workers=2, limits=Limits(cpu_s=0.5, wall_s=1.0)) as checker:
+    with Checker(workers=2, limits=Limits(cpu_s=0.5)) as checker:
 
         @settings(max_examples=seed, deadline=None, database=None)
         @given(st.lists(st.tuples(answers, answers), min_size=8, max_size=8))

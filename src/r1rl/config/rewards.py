@@ -34,8 +34,9 @@ class ScoringConfig(Section):
     """Processes per training process."""
     cpu_seconds: float = Field(1.0, gt=0)
     """Processor time one check may use."""
-    wall_seconds: float = Field(2.0, gt=0)
-    """Time one check may take by the clock."""
+    wall_seconds: float = Field(30.0, gt=0)
+    """Time one check may take by the clock: a bound on a worker that hangs. ``cpu_seconds`` bounds what is checked, so
+    that a busy machine does not turn a right answer into a time-out."""
     memory_mb: int = Field(1024, ge=64)
     """Address space growth one worker may reach before it is killed."""
     function_timeout_s: float = Field(300.0, gt=0)

@@ -19,6 +19,9 @@ from r1rl.grpo import operators
 from r1rl.grpo.limits import check_launch
 from r1rl.rollout.deadline import deadline
 
+JOIN_S = 600.0
+"""Least time for the others to join: until then they import, and compile what DeepSpeed needs, each on its own host."""
+
 _LATE_S = 15.0
 """What torch may be late with its own time-out, which says more, before a wait is ended from outside."""
 
@@ -30,7 +33,8 @@ def start(device: Literal["auto", "cpu", "cuda"], deadline_s: float, say: Callab
 
     Args:
         device: ``RunConfig.device``.
-        deadline_s: longest wait for another process in a collective, whoever makes the group it runs in.
+        deadline_s: longest wait for another process in a collective, whoever makes the group it runs in; joining them
+            may take :data:`JOIN_S` at least.
         say: receives remarks.
 
     Raises:
@@ -44,9 +48,8 @@ def start(device: Literal["auto", "cpu", "cuda"], deadline_s: float, say: Callab
     if device == "cuda" and on_cpu:
         raise ConfigError("device: cuda, but torch finds no GPU here; use device: auto or cpu")
     launched = "LOCAL_RANK" in os.environ
-    join = InitProcessGroupKwargs(
-        backend="gloo" if launched and on_cpu else None, timeout=timedelta(seconds=deadline_s)
-    )
+    join_s = max(deadline_s, JOIN_S)
+    join = InitProcessGroupKwargs(backend="gloo" if launched and on_cpu else None, timeout=timedelta(seconds=join_s))
     if sharded:
         _prepare_deepspeed(on_cpu, say)
     rank, ranks = placed(os.environ)
@@ -54,8 +57,10 @@ def start(device: Literal["auto", "cpu", "cuda"], deadline_s: float, say: Callab
         if ranks > 1:
             _bound_groups(deadline_s, rank)
             waiting.enter_context(naming_lost_peers(rank, ranks, lambda: "while joining them"))
-            waiting.enter_context(deadline(deadline_s + _LATE_S, "joining the other processes", rank))
+            waiting.enter_context(deadline(join_s + _LATE_S, "joining the other processes", rank))
         accelerator = Accelerator(cpu=on_cpu and not sharded, kwargs_handlers=[join])
+        if ranks > 1:
+            torch.distributed.distributed_c10d._set_pg_timeout(timedelta(seconds=deadline_s))
     if sharded:
         unset_hf_deepspeed_config()  # or transformers would shard every model it opens, those of other stages too
     return accelerator

@@ -37,7 +37,8 @@ class Limits:
     """What one call may use."""
 
     cpu_s: float = 1.0
-    wall_s: float = 2.0
+    wall_s: float = 30.0
+    """Only what sleeps, or what a busy machine starves, ever meets it."""
     memory_mb: int = 1024
 
 
