@@ -93,7 +93,7 @@ def dynamic(engine: Any, scorer: Scorer, oversample: float, rounds: int = 4, **a
         plain = AheadExperience(
             *parts(engine, scorer), version=lambda: engine.version, steps=STEPS, deadline_s=10.0, **ahead
         )
-    return DynamicExperience(plain, DynamicSamplingConfig(oversample=oversample, max_rounds=rounds))
+    return DynamicExperience(plain, DynamicSamplingConfig(oversample=oversample, max_rounds=rounds), "mixed")
 
 
 def ids(groups: Sequence[ScoredGroup]) -> list[int]:
@@ -146,6 +146,28 @@ def test_with_nothing_useful_the_last_groups_are_kept(scorer: Scorer, oversample
     assert len(engine.asked) == 2
     assert ids(groups) == engine.asked[1]
     assert source.metrics()["rollout/dynamic_useful"] == 0
+
+
+@pytest.mark.parametrize(
+    ("rewards", "named", "useful"),
+    [
+        ([1.0, 0.7, 1.0, 0.9], [0, 0, 0, 0], False),  # all wrong: a length penalty is all that differs
+        ([1.0, 0.7, 1.0, 0.9], [1, 1, 1, 1], False),
+        ([1.0, 0.7, 1.0, 0.9], [1, 0, 1, 1], True),
+        ([1.0, 1.0, 1.0, 1.0], [1, 0, 1, 1], False),  # right ones and wrong ones, and yet no advantage
+        ([1.0, np.nan, 1.0, 1.0], [1, np.nan, 1, 1], False),  # what is unscored makes no difference
+        ([1.0, 0.7, 1.0, 0.9], [np.nan] * 4, True),  # it does not apply here
+        ([1.0, 0.7, 1.0, 0.9], None, True),
+    ],
+)
+def test_a_group_is_useful_where_some_are_right_and_some_are_wrong(
+    scorer: Scorer, rewards: list[float], named: list[float] | None, useful: bool
+) -> None:
+    completions = [Completion(np.array([5]), np.zeros(1, np.float32), "", "stop")] * 4
+    by_reward = {} if named is None else {"accuracy": np.array(named, dtype=float)}
+    group = ScoredGroup(Group(PROBLEMS[0], completions), np.array(rewards), by_reward)
+    plain = PlainExperience(*parts(Paced(), scorer))
+    assert DynamicExperience(plain, DynamicSamplingConfig(), "accuracy").useful(group) is useful
 
 
 def test_rewards_are_waited_for_only_where_they_could_complete_the_number() -> None:

@@ -119,6 +119,28 @@ def test_the_result_opens_in_plain_transformers(tiny_folder, rewards_file, tmp_p
     assert ids.shape[1] > 3
 
 
+def test_rewards_are_those_of_the_source_and_the_length_penalty(tiny_folder, rewards_file, tmp_path) -> None:
+    """Held-out problems have their own rewards, under whatever name; the penalty needs no listing."""
+    source = {"path": "generated:arithmetic", "rewards": ["digits"], "args": {"split": "train", "size": 40}}
+    held_out = {"path": "generated:arithmetic", "rewards": ["format"], "args": {"split": "test", "size": 2}}
+    cfg = config(
+        tiny_folder,
+        rewards_file,
+        data={"train": {"sums": source}, "eval": {"sums": held_out}, "prompt": {"system": ""}},
+        rewards={"format": {"use": "format"}},
+        evaluate={"samples": 2},
+        grpo={"steps": 1, "overlong_buffer": 8, "eval_every": 1},
+    )
+    metrics = train(cfg, tmp_path / "run")
+    named = {name for name in metrics if name.startswith("reward/") and name.endswith("/mean")} - {"reward/mean"}
+    assert named == {"reward/digits/mean", "reward/soft_overlong/mean"}
+    assert metrics["reward/mean"] == pytest.approx(
+        metrics["reward/digits/mean"] + metrics["reward/soft_overlong/mean"], abs=1e-6
+    )
+    assert {"eval/sums/format", "eval/sums/soft_overlong"} <= metrics.keys()
+    assert "eval/sums/digits" not in metrics
+
+
 def test_dynamic_sampling_is_bounded_and_counts(tiny_folder, rewards_file, tmp_path) -> None:
     cfg = config(
         tiny_folder,

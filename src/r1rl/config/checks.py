@@ -5,8 +5,11 @@ from __future__ import annotations
 import difflib
 import re
 from collections.abc import Callable, Iterator, Mapping
+from typing import Literal
 
+from r1rl.config.applied import SOFT_OVERLONG, Applies, applying, idle, training_applies, training_rewards
 from r1rl.config.references import OUTPUTS, POLICIES, USES, Reference, pick, references_in, strings
+from r1rl.config.rewards import RewardConfig
 from r1rl.config.run import RunConfig, StageConfig, stages_of
 
 Problem = tuple[tuple[str, ...], str]
@@ -162,14 +165,65 @@ def _rewards(run: RunConfig) -> Iterator[Problem]:
         yield ("rewards",), "no reward to learn from; add for example rewards: {accuracy: 1.0}"
     elif all(reward.weight == 0 for reward in run.rewards.values()):
         yield ("rewards",), "every weight is 0, so there is nothing to learn from"
+    rewards = training_rewards(run)
+    yield from _listed(run, "train", rewards)
+    yield from _listed(run, "eval", rewards)
     for source, dataset in run.data.train.items():
-        for name in dataset.rewards or ():
-            if name not in run.rewards:
-                near = difflib.get_close_matches(name, run.rewards, n=1) or sorted(run.rewards)
+        if SOFT_OVERLONG in (dataset.rewards or ()) and SOFT_OVERLONG not in rewards:
+            yield (
+                ("data", "train", source, "rewards"),
+                f"{SOFT_OVERLONG} is switched on by grpo.overlong_buffer, which is 0; set it, or configure the reward",
+            )
+
+
+def _dynamic_sampling(run: RunConfig) -> Iterator[Problem]:
+    name, rewards = run.rollout.dynamic_sampling.reward, training_rewards(run)
+    if run.grpo.dynamic_sampling and name is not None and name not in rewards:
+        near = difflib.get_close_matches(name, rewards, n=1) or sorted(rewards)
+        yield (
+            ("rollout", "dynamic_sampling", "reward"),
+            f"no reward is called {name}; configured: {', '.join(near) or 'none'}",
+        )
+
+
+def _evaluated_rewards(run: RunConfig) -> Iterator[Problem]:
+    yield from _listed(run, "eval", run.rewards)
+
+
+def _sampled_rewards(run: RunConfig) -> Iterator[Problem]:
+    yield from _listed(run, "train", run.rewards)
+
+
+def _listed(run: RunConfig, split: Literal["train", "eval"], rewards: Mapping[str, RewardConfig]) -> Iterator[Problem]:
+    """Sources list rewards that there are."""
+    for source, names in applying(rewards, getattr(run.data, split)).items():
+        for name in names or ():
+            if name not in rewards:
+                near = difflib.get_close_matches(name, rewards, n=1) or sorted(rewards)
                 yield (
-                    ("data", "train", source, "rewards"),
-                    f"no reward is called {name}; configured: {', '.join(near)}",
+                    ("data", split, source, "rewards"),
+                    f"no reward is called {name}; configured: {', '.join(near) or 'none'}",
                 )
+
+
+def check_idle_rewards(run: RunConfig, views: Mapping[str, RunConfig]) -> Iterator[Problem]:
+    """A reward that no source lists in any of the stages that have it never runs."""
+    having: dict[str, list[str]] = {}
+    used: set[str] = set()
+    for stage, view in views.items():
+        if applies := APPLIES.get(view.stages[stage].kind):
+            resting = idle(view.rewards, applies(view))
+            used.update(name for name in view.rewards if name not in resting)
+            for name in resting:
+                having.setdefault(name, []).append(stage)
+    for name, stages in having.items():
+        if name not in used:
+            own = run.stages and name in (run.stages[stages[0]].rewards or ())
+            yield (
+                ("stages", stages[0], "rewards", name) if own else ("rewards", name),
+                f"never runs: no source lists it under its rewards (stage {', '.join(stages)}); add it to one, or "
+                "remove it",
+            )
 
 
 def _kept_rewards(run: RunConfig) -> Iterator[Problem]:
@@ -203,13 +257,30 @@ def _architecture(run: RunConfig) -> Iterator[Problem]:
         yield (*key, "kv_heads"), f"{model.heads} heads do not divide into {model.kv_heads} key-value heads"
 
 
+APPLIES: dict[str, Callable[[RunConfig], Applies]] = {
+    "grpo": training_applies,
+    "sample": lambda run: applying(run.rewards, run.data.train),
+    "evaluate": lambda run: applying(run.rewards, run.data.eval),
+}
+"""What applies to the sources of a stage that scores completions, by its kind."""
+
 Check = Callable[[RunConfig], Iterator[Problem]]
 
 CHECKS: dict[str, tuple[Check, ...]] = {
     "pretrain": (_architecture,),
-    "grpo": (_groups, _sampling, _vllm, _lengths, _guards, _training_data, _rewards, _periodic_evaluation),
-    "evaluate": (_evaluation_data,),
+    "grpo": (
+        _groups,
+        _sampling,
+        _vllm,
+        _lengths,
+        _guards,
+        _training_data,
+        _rewards,
+        _dynamic_sampling,
+        _periodic_evaluation,
+    ),
+    "evaluate": (_evaluation_data, _evaluated_rewards),
     "sft": (_training_data,),
-    "sample": (_training_data, _kept_rewards),
+    "sample": (_training_data, _sampled_rewards, _kept_rewards),
     "reward_model": (_training_data,),
 }

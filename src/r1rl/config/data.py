@@ -53,7 +53,7 @@ class DatasetConfig(Section):
     skip: int = Field(0, ge=0)
     """Leave out the first so many rows."""
     rewards: list[str] | None = None
-    """Names of the rewards that apply to this source; None applies all."""
+    """Names of the rewards that apply to this source; None applies all. One that no source lists is an error."""
     prompt: PromptConfig | None = None
     """Prompt settings of this source alone; None takes the run's."""
     args: dict[str, Any] = Field(default_factory=dict)

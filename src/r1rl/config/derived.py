@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from r1rl.config.applied import idle, training_applies, training_rewards
 from r1rl.config.run import RunConfig
 
 
@@ -61,5 +62,7 @@ def notes(run: RunConfig) -> Iterator[str]:
         )
     if grpo.beta == 0 and grpo.ref_update_every:
         yield "grpo.ref_update_every has no effect at grpo.beta 0"
+    for name in idle(training_rewards(run), training_applies(run)):
+        yield f"reward {name} does not run in this stage: no source of it lists it"
     if run.model.trust_remote_code:
         yield "model.trust_remote_code runs Python code that comes with the checkpoint"

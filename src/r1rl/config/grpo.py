@@ -69,11 +69,13 @@ class GRPOConfig(Section):
     ref_update_every: int = Field(0, ge=0)
     """Replace the reference by the policy every so many updates (paper: 400); 0 never does."""
     dynamic_sampling: bool = False
-    """Resample groups whose rewards are all equal; bounds under rollout.dynamic_sampling."""
+    """Resample groups that are all right or all wrong; by which reward, and for how long, is set under
+    rollout.dynamic_sampling."""
     mask_truncated: bool = False
     """Leave completions cut at the length limit out of the loss; they still count in its denominator."""
     overlong_buffer: int = Field(0, ge=0)
-    """Soft length penalty: 0 until max_new_tokens − buffer, then linear to −1 (DAPO, eq. 13); 0 is off."""
+    """Soft length penalty on every source: 0 until max_new_tokens − buffer, then linear to −1 (DAPO, eq. 13); 0 is
+    off."""
     importance_cap: float = Field(2.0, ge=0)
     """Truncated importance sampling for engine mismatch: weight min(π_old / π_engine, cap); 0 switches it off."""
     sequence_mask: float | None = Field(None, gt=1)

@@ -24,7 +24,7 @@ POLICIES = frozenset({"pretrain", "sft", "grpo"})
 USES: dict[str, tuple[str, ...]] = {
     "pretrain": ("seed", "pretrain"),
     "sft": ("seed", "model", "data", "sft"),
-    "grpo": ("seed", "model", "data", "rollout", "rewards", "scoring", "grpo"),
+    "grpo": ("seed", "model", "data", "rollout", "rewards", "scoring", "grpo", "evaluate.reward"),
     "sample": ("seed", "model", "data", "rollout", "rewards", "scoring", "sample"),
     "reward_model": ("seed", "model", "data", "reward_model"),
     "evaluate": ("seed", "model", "data.eval", "data.prompt", "rollout", "rewards", "evaluate"),

@@ -10,12 +10,15 @@ from r1rl.config.base import Section
 
 
 class DynamicSamplingConfig(Section):
-    """Replace groups whose rewards are all equal, which teach nothing (DAPO, arXiv 2503.14476, section 3.2)."""
+    """Replace groups that teach nothing: all right, or all wrong (DAPO, arXiv 2503.14476, section 3.2)."""
 
     max_rounds: int = Field(4, ge=1)
     """Rounds of sampling before the step goes on with the useful groups it has."""
+    reward: str | None = None
+    """Reward whose values must differ within a group: for one of 0 and 1, DAPO's 0 < correct < G. None takes
+    evaluate.reward (accuracy); where that is not configured or does not apply to a group, the sum of all rewards."""
     min_std: float = Field(1e-6, ge=0)
-    """A group with a smaller standard deviation of rewards is not useful."""
+    """A group in which its standard deviation, or that of the sum, is smaller is not useful."""
     oversample: float = Field(1.0, ge=1)
     """Groups asked for at once, as a multiple of those that are missing. The first useful ones are taken; the rest is
     aborted, or kept for the next step where max_staleness allows."""

@@ -8,8 +8,8 @@ import logging
 import re
 import unicodedata
 from collections import Counter
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Literal
 
 from r1rl.config.data import DatasetConfig, DifficultyConfig, PromptConfig
@@ -42,6 +42,11 @@ class ProblemSets:
     def problems(self) -> list[Problem]:
         """All of them, source after source."""
         return [problem for source in self.by_source.values() for problem in source]
+
+    def renamed(self, rename: Callable[[str], str]) -> ProblemSets:
+        """The same sets, whose problems carry another ``source``."""
+        sets = {name: [replace(p, source=rename(name)) for p in each] for name, each in self.by_source.items()}
+        return ProblemSets(sets, self.skipped)
 
     def metrics(self) -> dict[str, int]:
         """``data/SOURCE/problems`` and ``data/SOURCE/skipped_REASON``."""

@@ -6,6 +6,7 @@ import math
 from collections.abc import Callable, Sequence
 from typing import Protocol
 
+import numpy as np
 from accelerate import Accelerator
 from accelerate.utils import gather_object
 
@@ -157,15 +158,18 @@ class PlainExperience:
 
 
 class DynamicExperience:
-    """Resample until enough groups disagree about their reward (DAPO, arXiv 2503.14476, section 3.2), bounded.
+    """Resample until enough groups are neither all right nor all wrong (DAPO, arXiv 2503.14476, section 3.2), bounded.
 
     With over-sampling a round asks for more groups than are missing and ends with the first useful ones. A step that
     ends short trains on the useful groups it has; with none at all it keeps the last ones, whose advantages are zero,
     and says so in ``rollout/dynamic_useful``.
+
+    Args:
+        reward: whose values must differ within a useful group.
     """
 
-    def __init__(self, plain: PlainExperience, cfg: DynamicSamplingConfig) -> None:
-        self.plain, self.cfg = plain, cfg
+    def __init__(self, plain: PlainExperience, cfg: DynamicSamplingConfig, reward: str) -> None:
+        self.plain, self.cfg, self.reward = plain, cfg, reward
         self._left: list[ScoredGroup] = []
         self._metrics: dict[str, float] = {}
 
@@ -203,7 +207,14 @@ class DynamicExperience:
         return batch + self.plain.stream.extra(step, 0, more, batch) if more else batch
 
     def useful(self, group: ScoredGroup) -> bool:
-        return len(group.scored) > 1 and bool(group.scored.std() > self.cfg.min_std)
+        """Whether the reward that counts differs within the group, and the sum of all does too, so that there is an
+        advantage. Where that reward applies to none of its completions, the sum alone decides."""
+        named = group.by_reward.get(self.reward, np.zeros(0))
+        named = named[~np.isnan(named)]
+        return self._differ(group.scored) and (not len(named) or self._differ(named))
+
+    def _differ(self, values: np.ndarray) -> bool:
+        return len(values) > 1 and bool(values.std() > self.cfg.min_std)
 
     def metrics(self) -> dict[str, float]:
         return self._metrics | self.plain.metrics()

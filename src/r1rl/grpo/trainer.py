@@ -10,7 +10,8 @@ import torch
 from accelerate import Accelerator
 from accelerate.utils import broadcast_object_list
 
-from r1rl.config import RewardConfig, RunConfig
+from r1rl.config import RunConfig
+from r1rl.config.applied import held_out, idle, training_applies, training_rewards
 from r1rl.config.derived import derive
 from r1rl.data.problems import ProblemSets, ensure_disjoint, filter_by_pass_rate, load_problems
 from r1rl.data.stream import PromptStream
@@ -89,7 +90,7 @@ class GRPOTrainer:
             Preempted: a scheduler asked the run to end; it left a checkpoint.
         """
         cfg = self.config
-        train, held_out = self._problems()
+        train, evaluated = self._problems()
         state, checkpoint = self._find_checkpoint()
         learner = self._learner(checkpoint)
         rollout = self._resume(state, checkpoint, learner)
@@ -113,7 +114,7 @@ class GRPOTrainer:
                 engine=engine,
                 tracker=tracker,
                 samples_per_step=cfg.tracking.samples_per_step,
-                evaluate=lambda: self._evaluate(engine, scorer, held_out),
+                evaluate=lambda: self._evaluate(engine, scorer, evaluated),
                 save=lambda step, version, metrics: self._save(step, version, learner, metrics),
                 warn=self.console.say,
                 drain=scorer.drain_metrics,
@@ -157,9 +158,10 @@ class GRPOTrainer:
         return learner
 
     def _scorer(self) -> Scorer:
-        sources = self.config.data.train | self.config.data.eval
-        applies = {name: source.rewards for name, source in sources.items()}
-        return Scorer(self._rewards(), self.config.scoring, applies=applies)
+        rewards, applies = training_rewards(self.config), training_applies(self.config)
+        for name in idle(rewards, applies):
+            self.console.say(f"warning: the reward {name} never runs: no source lists it under its rewards")
+        return Scorer(rewards, self.config.scoring, applies=applies)
 
     def _tracker(self, state: RunState) -> Tracker:
         cfg = self.config
@@ -175,19 +177,11 @@ class GRPOTrainer:
     def _problems(self) -> tuple[ProblemSets, ProblemSets]:
         data = self.config.data
         train = load_problems(data.train, data.prompt, self.policy.tokenizer)
-        held_out = load_problems(data.eval, data.prompt, self.policy.tokenizer)
-        longest = max((len(p.prompt_ids) for p in [*train.problems, *held_out.problems]), default=0)
+        evaluated = load_problems(data.eval, data.prompt, self.policy.tokenizer).renamed(held_out)
+        longest = max((len(p.prompt_ids) for p in [*train.problems, *evaluated.problems]), default=0)
         positions = getattr(self.policy.model.config, "max_position_embeddings", None)
         check_length(longest, self.config.rollout.max_new_tokens, positions)
-        return ensure_disjoint(train, held_out, data.on_overlap), held_out
-
-    def _rewards(self) -> dict[str, RewardConfig]:
-        """The configured rewards, and the soft length penalty where the algorithm asks for one."""
-        rewards = dict(self.config.rewards)
-        if self.config.grpo.overlong_buffer:
-            args = {"max_length": self.config.rollout.max_new_tokens, "buffer": self.config.grpo.overlong_buffer}
-            rewards.setdefault("soft_overlong", RewardConfig(args=args))
-        return rewards
+        return ensure_disjoint(train, evaluated, data.on_overlap), evaluated
 
     def _experience(self, train: ProblemSets, engine: Engine, scorer: Scorer) -> Experience:
         cfg = self.config
@@ -209,7 +203,10 @@ class GRPOTrainer:
                 steps=cfg.grpo.steps,
                 deadline_s=cfg.grpo.deadline_s,
             )
-        return DynamicExperience(plain, cfg.rollout.dynamic_sampling) if cfg.grpo.dynamic_sampling else plain
+        if not cfg.grpo.dynamic_sampling:
+            return plain
+        dynamic = cfg.rollout.dynamic_sampling
+        return DynamicExperience(plain, dynamic, dynamic.reward or cfg.evaluate.reward)
 
     def _filter(self, train: ProblemSets, engine: Engine, scorer: Scorer) -> dict[str, list]:
         """Measure the starting policy's pass rate on every training problem and keep those within the bounds."""
@@ -231,10 +228,10 @@ class GRPOTrainer:
         scorer.drain_metrics()
         return kept
 
-    def _evaluate(self, engine: Engine, scorer: Scorer, held_out: ProblemSets) -> tuple[Metrics, list[dict[str, Any]]]:
+    def _evaluate(self, engine: Engine, scorer: Scorer, evaluated: ProblemSets) -> tuple[Metrics, list[dict[str, Any]]]:
         metrics: Metrics = {}
         shown: list[dict[str, Any]] = []
-        for name, problems in held_out.by_source.items():
+        for name, problems in evaluated.by_source.items():
             title = f"evaluating {name}"
             result = evaluate(engine, scorer, problems, self.config, self.accelerator, self.console, title)
             metrics |= {f"eval/{name}/{key}": value for key, value in result.metrics.items()}

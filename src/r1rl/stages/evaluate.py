@@ -12,6 +12,7 @@ from accelerate import Accelerator
 from accelerate.utils import gather_object
 
 from r1rl.config import RunConfig
+from r1rl.config.applied import applying
 from r1rl.data.problems import load_problems
 from r1rl.errors import ConfigError
 from r1rl.model.load import load_policy
@@ -55,7 +56,7 @@ def run(ctx: StageContext) -> StageResult:
     metrics: dict[str, float] = {}
     saved: dict[str, Any] = {}
     try:
-        with Scorer(cfg.rewards, cfg.scoring, applies={n: d.rewards for n, d in cfg.data.eval.items()}) as scorer:
+        with Scorer(cfg.rewards, cfg.scoring, applies=applying(cfg.rewards, cfg.data.eval)) as scorer:
             sets = load_problems(cfg.data.eval, cfg.data.prompt, policy.tokenizer)
             for name, problems in sets.by_source.items():
                 result = evaluate(engine, scorer, problems, cfg, ctx.accelerator, ctx.console, f"{ctx.name}: {name}")

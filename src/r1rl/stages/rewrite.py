@@ -10,6 +10,7 @@ import urllib.request
 from concurrent.futures import ThreadPoolExecutor
 
 from r1rl.config import RewriteConfig, RunConfig
+from r1rl.config.applied import applying
 from r1rl.data.sieve import Row, Sieve
 from r1rl.errors import ConfigError
 from r1rl.scoring import Scorer
@@ -43,7 +44,7 @@ def rewrite(sieve: Sieve, cfg: RunConfig, console: Console) -> None:
 def _score_again(rows: list[Row], cfg: RunConfig) -> None:
     from r1rl.stages.verify_rows import verdicts
 
-    with Scorer(cfg.rewards, cfg.scoring, applies={n: s.rewards for n, s in cfg.data.train.items()}) as scorer:
+    with Scorer(cfg.rewards, cfg.scoring, applies=applying(cfg.rewards, cfg.data.train)) as scorer:
         for row, values in zip(rows, verdicts(rows, scorer), strict=True):
             row["rewards"] = values
 

@@ -15,6 +15,7 @@ from typing import Any
 
 from accelerate.utils import gather_object
 
+from r1rl.config.applied import applying
 from r1rl.data.problems import ensure_disjoint, load_problems, normalized_question
 from r1rl.data.sieve import Row, Sieve, mixed_rows
 from r1rl.errors import DataError
@@ -74,7 +75,7 @@ def draw(ctx: StageContext, policy: Policy, problems: list[Problem], log: Sample
     ][rank::ranks]
     if done:
         ctx.console.say(f"{ctx.name}: {len(done)} of {len(problems)} problems were sampled before")
-    applies = {name: source.rewards for name, source in cfg.data.train.items()}
+    applies = applying(cfg.rewards, cfg.data.train)
     waiting: deque[Group] = deque()
     engine = build_engine(cfg, policy)
     try:

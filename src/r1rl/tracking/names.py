@@ -70,7 +70,7 @@ METRICS: dict[str, Metric] = {
     "rollout/dynamic_rounds": Metric("count", "rounds of sampling until enough groups were useful"),
     "rollout/dynamic_drawn": Metric("count", "groups asked for in these rounds"),
     "rollout/dynamic_sampled": Metric("count", "groups that were sampled to their end and scored"),
-    "rollout/dynamic_useful": Metric("count", "groups whose rewards differ, those kept included"),
+    "rollout/dynamic_useful": Metric("count", "groups neither all right nor all wrong, those kept included"),
     "rollout/dynamic_kept": Metric("count", "useful groups that the steps before did not need"),
     "policy/loss": Metric("loss", "the loss as its own denominator normalises it, mean over the step's updates"),
     "policy/grad_norm": Metric("norm", "gradient norm before clipping"),

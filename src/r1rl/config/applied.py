@@ -1,0 +1,61 @@
+"""Which reward functions run on which source."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+
+from r1rl.config.data import DatasetConfig
+from r1rl.config.rewards import RewardConfig
+from r1rl.config.run import RunConfig
+
+SOFT_OVERLONG = "soft_overlong"
+"""What ``grpo.overlong_buffer`` switches on; it belongs to training and applies to every source."""
+
+Applies = dict[str, list[str] | None]
+"""By source: the rewards that run on it; None stands for all."""
+
+
+def training_rewards(run: RunConfig) -> dict[str, RewardConfig]:
+    """The rewards of a grpo stage: the configured ones, and the soft length penalty where it is switched on."""
+    rewards = dict(run.rewards)
+    if run.grpo.overlong_buffer:
+        args = {"max_length": run.rollout.max_new_tokens, "buffer": run.grpo.overlong_buffer}
+        rewards.setdefault(SOFT_OVERLONG, RewardConfig(args=args))
+    return rewards
+
+
+def training_applies(run: RunConfig) -> Applies:
+    """What applies to the training sources of a grpo stage, and to its evaluation sources as :func:`held_out` names
+    them: one name may stand for both splits of a dataset, with other rewards for each."""
+    sources = run.data.train | {held_out(name): source for name, source in run.data.eval.items()}
+    return applying(training_rewards(run), sources, (SOFT_OVERLONG,) if run.grpo.overlong_buffer else ())
+
+
+def held_out(name: str) -> str:
+    """What the problems of an evaluation source carry as their ``source`` while a policy trains."""
+    return f"eval/{name}"
+
+
+def applying(
+    rewards: Mapping[str, RewardConfig], sources: Mapping[str, DatasetConfig], everywhere: Iterable[str] = ()
+) -> Applies:
+    """What applies to each source: what it lists, and ``everywhere``.
+
+    A source may list the soft length penalty in stages that do not train: there it is left out.
+    """
+    found: Applies = {}
+    for name, source in sources.items():
+        if source.rewards is None:
+            found[name] = None
+        else:
+            listed = dict.fromkeys((*source.rewards, *everywhere))
+            found[name] = [each for each in listed if each in rewards or each != SOFT_OVERLONG]
+    return found
+
+
+def idle(rewards: Mapping[str, RewardConfig], applies: Applies) -> list[str]:
+    """The rewards that run on no source."""
+    if not applies or None in applies.values():
+        return []
+    used = {name for listed in applies.values() for name in listed or ()}
+    return [name for name in rewards if name not in used]
