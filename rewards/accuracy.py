@@ -32,7 +32,12 @@ def accuracy(
 
 
 def _forms(gold: Any) -> list[str]:
-    return [_gold_form(form) for form in (gold if isinstance(gold, list | tuple) else [gold]) if form is not None]
+    return [_gold_form(form) for form in (gold if isinstance(gold, list | tuple) else [gold]) if _is_gold(form)]
+
+
+def _is_gold(form: Any) -> bool:
+    """Whether there is an answer at all: missing values of tables are NaN, which as text would equal nothing."""
+    return form is not None and form == form and str(form).strip() != ""
 
 
 def _gold_form(gold: Any) -> str:

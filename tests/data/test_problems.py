@@ -77,6 +77,28 @@ def test_a_question_written_from_columns(load):
         load([{"target": 10}], question_from="Make {goal}", answer="target")
 
 
+def test_a_question_written_from_columns_of_any_name(load):
+    row = {"Question Text": "2+2", "über-größe": 7, "a.b": "x", "题目": "加法", "answer": 4}
+    text = r"{Question Text} {über-größe} {a.b} {题目} \frac{1}{2} {x+1} {{n}} {{a.b}}"
+    problem = load([row], question_from=text).problems[0]
+    assert problem.prompt == r"2+2 7 x 加法 \frac{1}{2} {x+1} {n} {x}"
+    with pytest.raises(DataError, match=r"no column 'question text'; .*; did you mean 'Question Text'\?"):
+        load([row], question_from="{question text}")
+    with pytest.raises(DataError, match="line 2: question_from writes nothing but blanks"):
+        load([row, {"Question Text": " ", "answer": 1}], question_from="{Question Text}")
+    with pytest.raises(ValueError, match="names no column"):
+        DatasetConfig(path="rows.jsonl", question_from="What is the question?")
+
+
+def test_columns_of_a_table_of_ones_own_are_suggested(load):
+    with pytest.raises(DataError) as error:
+        load([{"Question": "Q", "Réponse": "1"}], answer="réponse")
+    assert str(error.value).endswith(
+        "has no column 'question' and no column 'réponse'; it has Question, Réponse; "
+        "set question, question_from or answer to one of them; did you mean 'Question', 'Réponse'?"
+    )
+
+
 def test_conversations(load, make_tokenizer, tmp_path):
     messages = [{"role": "user", "content": "Q"}]
     problem = load([{"question": messages, "answer": "4"}]).problems[0]
@@ -114,6 +136,10 @@ def test_missing_column(load):
         ({"question": " ", "answer": "1"}, {}, "neither text nor a list of messages"),
         ({"question": [{"role": "user"}], "answer": "1"}, {}, "neither text nor a list of messages"),
         ({"question": "Q", "answer": " "}, {}, "gold answer in column 'answer' is empty"),
+        ({"question": "Q", "answer": float("nan")}, {}, "column 'answer' is missing"),
+        ({"question": float("nan"), "answer": "1"}, {}, "column 'question' is missing"),
+        ({"question": "Q", "answer": float("-inf")}, {}, "gold answer in column 'answer' is -inf"),
+        ({"question": "Q", "answer": [None, float("nan"), " "]}, {}, "gold answer in column 'answer' is empty"),
         ({"question": "Q", "answer": "no mark"}, {"answer_pattern": "#### (.+)"}, "finds nothing in column 'answer'"),
     ],
 )

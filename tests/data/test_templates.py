@@ -5,6 +5,7 @@ import pytest
 from r1rl.config.data import PromptConfig
 from r1rl.data.templates import R1_ZERO_OPENING, register_template, render, render_all, template_prefill
 from r1rl.errors import ConfigError, DataError, ModelError
+from r1rl_rewards.format import format as format_reward
 
 CHATML = (
     "{% for m in messages %}<|im_start|>{{ m.role }}\n{{ m.content }}<|im_end|>\n{% endfor %}"
@@ -100,6 +101,24 @@ def test_explicit_prefill_is_added_once(make_tokenizer):
     rendered = render("Q", tokenizer, PromptConfig(template="chat", prefill="Let me see."))
     assert rendered.prefill == "<think>\nLet me see."
     assert tokenizer.decode(rendered.prompt_ids).endswith("assistant\n<think>\nLet me see.")
+
+
+@pytest.mark.parametrize("prefill", ["<think>", "<think>\n", " <think> ", "<think>\nWell,", "<think>Well,"])
+@pytest.mark.parametrize("opening", ["<think>\n", "<think>", ""])
+def test_a_thought_is_opened_once(opening, prefill, make_tokenizer):
+    tokenizer = make_tokenizer(template=CHATML.replace("OPENING", opening))
+    rendered = render("Q", tokenizer, PromptConfig(template="chat", prefill=prefill))
+    text = tokenizer.decode(rendered.prompt_ids)
+    assert text.count("<think>") == 1
+    assert text.endswith(rendered.prefill)
+    assert text.rstrip().endswith("Well,") == ("Well," in prefill)
+    completion = " 3 + 4 = 7 </think> <answer> 7 </answer>"
+    assert format_reward([completion], prefill=[rendered.prefill]) == [1.0]
+
+
+def test_a_thought_that_the_template_closed_is_not_opened_again(make_tokenizer):
+    with pytest.raises(ConfigError, match="opens a second thought: the chat template"):
+        render("Q", make_tokenizer(template=CLOSES_THOUGHT), PromptConfig(template="chat", prefill="<think>\n"))
 
 
 def test_beginning_of_sequence_stands_exactly_once(make_tokenizer):

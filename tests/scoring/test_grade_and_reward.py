@@ -51,6 +51,14 @@ def test_grading_adds_three_fields_and_keeps_the_rest(
     assert list(out.parent.iterdir()) == [out]
 
 
+@pytest.mark.parametrize("gold", [None, float("nan"), " ", [], [None, float("nan")]])
+def test_a_missing_gold_is_no_answer(tmp_path: Path, gold: Any) -> None:
+    file, out = tmp_path / "rows.jsonl", tmp_path / "out.jsonl"
+    file.write_text(json.dumps({"answer": gold, "completion": r"\boxed{1}"}))
+    commands.grade(file, out=out, workers=1)
+    assert json.loads(out.read_text())["path"] == "gold"
+
+
 def test_many_rows_in_order(tmp_path: Path) -> None:
     file, out = tmp_path / "many.jsonl", tmp_path / "out.jsonl"
     rows = [{"answer": f"x+{n}", "completion": f"\\boxed{{{n + n % 3}+x}}"} for n in range(700)]

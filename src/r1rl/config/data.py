@@ -41,7 +41,8 @@ class DatasetConfig(Section):
     question: str = "question"
     """Column that holds the question (text, or a list of messages)."""
     question_from: str | None = None
-    """Writes the question of a dataset that has none: text in which ``{column}`` stands for that column's value."""
+    """Writes the question of a dataset that has none: text in which ``{column}`` stands for that column's value,
+    whatever characters its name has. Other braces stay; where a name in braces is meant literally, double them."""
     answer: str | None = "answer"
     """Column that holds the gold answer; it reaches reward functions as ``answer``. None where there is none."""
     answer_pattern: str | None = None
@@ -60,6 +61,13 @@ class DatasetConfig(Section):
     """Arguments of a generated source, for example ``size`` and ``seed``."""
     on_bad_row: Literal["error", "skip"] = "error"
     """What to do with a row that cannot be read: stop and name it, or leave it out and count it."""
+
+    @field_validator("question_from")
+    @classmethod
+    def _names_a_column(cls, text: str | None) -> str | None:
+        if text is not None and not re.search(r"\{[^{}]+\}", text):
+            raise ValueError("names no column, so every question would be the same; write {column}")
+        return text
 
     @field_validator("answer_pattern")
     @classmethod

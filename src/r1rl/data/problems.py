@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import difflib
 import hashlib
 import json
 import logging
+import math
 import re
 import unicodedata
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from decimal import Decimal
 from typing import TYPE_CHECKING, Any, Literal
 
 from r1rl.config.data import DatasetConfig, DifficultyConfig, PromptConfig
@@ -82,7 +85,8 @@ def load_problems(
     return sets
 
 
-_PLACE = re.compile(r"\{(\w+)\}")
+_PLACE = re.compile(r"\{\{([^{}]+)\}\}|\{([^{}]+)\}")
+_NAME_LIKE = re.compile(r"[^\W\d]\w*")
 
 
 class _BadRow(ValueError):
@@ -95,9 +99,6 @@ class _Source:
     def __init__(self, name: str, config: DatasetConfig, prompt: PromptConfig) -> None:
         self.name, self.config, self.prompt = name, config, prompt
         self.pattern = re.compile(config.answer_pattern) if config.answer_pattern else None
-        self.columns = _PLACE.findall(config.question_from) if config.question_from else [config.question]
-        if config.answer is not None:
-            self.columns.append(config.answer)
 
     def problems(self, rows: Rows, tokenizer: PreTrainedTokenizerBase) -> list[Problem]:
         self._require_columns(rows)
@@ -126,17 +127,14 @@ class _Source:
 
     def _require_columns(self, rows: Rows) -> None:
         """A column that no row has is a mistake in the configuration, not in the rows."""
-        there = dict.fromkeys(column for row in rows.rows for column in row.values)
-        for column in self.columns:
-            if column not in there:
-                raise DataError(
-                    f"data source {self.name} ({self.config.path}) has no column {column!r}; it has "
-                    f"{', '.join(there) or 'none'}; set question, question_from or answer to one of them"
-                )
+        self.there = list(dict.fromkeys(column for row in rows.rows for column in row.values))
+        missing = missing_columns(self.config, self.there)
+        if missing:
+            raise DataError(f"data source {self.name} ({self.config.path}) {missing}")
 
     def _question(self, values: Mapping[str, Any]) -> Question:
         if self.config.question_from:
-            return _PLACE.sub(lambda place: str(self._present(values, place[1])), self.config.question_from)
+            return self._written(self.config.question_from, values)
         question = self._present(values, self.config.question)
         if isinstance(question, str) and question.strip():
             return question
@@ -144,12 +142,27 @@ class _Source:
             return question
         raise _BadRow(f"column {self.config.question!r} holds neither text nor a list of messages")
 
+    def _written(self, text: str, values: Mapping[str, Any]) -> str:
+        def filled(place: re.Match[str]) -> str:
+            column = place[1] or place[2]
+            if column not in self.there:
+                return f"{{{column}}}"
+            value = str(self._present(values, column))
+            return f"{{{value}}}" if place[1] else value
+
+        written = _PLACE.sub(filled, text)
+        if not written.strip():
+            raise _BadRow("question_from writes nothing but blanks")
+        return written
+
     def _gold(self, values: Mapping[str, Any]) -> dict[str, Any]:
         """The ``answer`` column, where the source has a gold answer."""
         if self.config.answer is None:
             return {}
         value = self._present(values, self.config.answer)
-        if isinstance(value, int | float) and not isinstance(value, bool):
+        if isinstance(value, int | float | Decimal) and not isinstance(value, bool):
+            if not math.isfinite(value):
+                raise _BadRow(f"the gold answer in column {self.config.answer!r} is {value}")
             value = str(value)
         if self.pattern is not None:
             match = self.pattern.search(value) if isinstance(value, str) else None
@@ -158,12 +171,12 @@ class _Source:
             value = match[1]
         if isinstance(value, str):
             value = value.strip()
-        if value in ("", [], {}):
+        if _is_empty(value) or (isinstance(value, list) and all(map(_is_empty, value))):
             raise _BadRow(f"the gold answer in column {self.config.answer!r} is empty")
         return {"answer": value}
 
     def _present(self, values: Mapping[str, Any], column: str) -> Any:
-        if values.get(column) is None:
+        if _is_missing(values.get(column)):
             raise _BadRow(f"column {column!r} is missing")
         return values[column]
 
@@ -185,6 +198,43 @@ class _Source:
         identity = f"{self.name}-{hashlib.blake2b(content, digest_size=8).hexdigest()}"
         seen[identity] += 1
         return identity if seen[identity] == 1 else f"{identity}-{seen[identity]}"
+
+
+def _is_missing(value: Any) -> bool:
+    """None, or the NaN that stands for it in tables."""
+    return value is None or (isinstance(value, float) and math.isnan(value))
+
+
+def _is_empty(value: Any) -> bool:
+    return _is_missing(value) or (isinstance(value, str) and not value.strip()) or value == [] or value == {}
+
+
+def missing_columns(config: DatasetConfig, there: Sequence[str]) -> str:
+    """Which columns that a source names are not ``there``, and the nearest that are; empty where all are."""
+    named = [config.question]
+    if config.question_from:
+        places = [place[1] or place[2] for place in _PLACE.finditer(config.question_from) if not place[1]]
+        named = [column for column in places if column in there or _NAME_LIKE.fullmatch(column) or _near(column, there)]
+    if config.answer is not None:
+        named.append(config.answer)
+    missing = [column for column in dict.fromkeys(named) if column not in there]
+    if not missing:
+        return ""
+    near = ", ".join(repr(_near(column, there)) for column in missing if _near(column, there))
+    return (
+        f"has no column {' and no column '.join(map(repr, missing))}; it has {', '.join(there) or 'none'}; "
+        f"set question, question_from or answer to one of them{f'; did you mean {near}?' if near else ''}"
+    )
+
+
+def _near(column: str, there: Sequence[str]) -> str:
+    by_key = {_folded(other): other for other in reversed(there)}
+    close = difflib.get_close_matches(_folded(column), by_key, n=1, cutoff=0.75)
+    return by_key[close[0]] if close else ""
+
+
+def _folded(column: str) -> str:
+    return unicodedata.normalize("NFC", column).casefold().strip()
 
 
 def _is_message(value: Any) -> bool:

@@ -187,7 +187,7 @@ def chat(tokenizer: PreTrainedTokenizerBase, config: PromptConfig) -> Writer:
     """The tokenizer's own chat template, with ``prompt.system`` where the row has no system message of its own.
 
     What the template itself writes for the assistant (many reasoning models open ``<think>``) is found and reported
-    as prefill; ``prompt.prefill`` is added after it, unless the template already wrote just that.
+    as prefill; what ``prompt.prefill`` has beyond it is added after it.
     """
     if not getattr(tokenizer, "chat_template", None):
         raise ModelError(
@@ -195,16 +195,34 @@ def chat(tokenizer: PreTrainedTokenizerBase, config: PromptConfig) -> Writer:
             "have none); set prompt.template to r1_zero, or give the tokenizer a chat_template"
         )
     own = template_prefill(tokenizer, config.system)
+    tag = _THINK_TAG_AT_END.search(own)
+    if tag and f"<{tag[1]}>" in added(own, config.prefill or ""):
+        raise ConfigError(
+            f"prompt.prefill {config.prefill!r} opens a second thought: the chat template of "
+            f"{tokenizer.name_or_path or 'this model'} already writes {own!r}; remove prompt.prefill"
+        )
 
     def write(question: Question) -> Written:
         messages = _as_messages(question, config.system, config.instruction)
         text = _apply(tokenizer, messages, generation=True)
         prefill = own if text.endswith(own) else ""
-        if config.prefill and not prefill.endswith(config.prefill):
-            text, prefill = text + config.prefill, prefill + config.prefill
+        more = added(prefill, config.prefill or "")
+        text, prefill = text + more, prefill + more
         return Written(text, messages, prefill, complete=True)
 
     return write
+
+
+def added(own: str, prefill: str) -> str:
+    """What of ``prefill`` is still to write after ``own``, which the template wrote; blanks around it aside.
+
+    A configuration may repeat what a template opens, whole (``<think>``) or as its beginning (``<think>Well``).
+    """
+    begun = own.strip()
+    if begun and prefill.lstrip().startswith(begun):
+        rest = prefill.lstrip().removeprefix(begun)
+        return rest.lstrip() if own[-1].isspace() else rest
+    return "" if begun.endswith(prefill.strip()) else prefill
 
 
 _SENTINEL = "r1rlAssistantTurn"

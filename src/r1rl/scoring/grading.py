@@ -74,8 +74,12 @@ def grade_rows(rows: list[tuple[Row, Any, str]], checker: Checker) -> Iterator[R
 
 def _forms(gold: Any) -> list[str]:
     """The accepted forms of a gold answer; a worked solution is reduced to its answer."""
-    forms = [str(form) for form in (gold if isinstance(gold, list) else [gold]) if form is not None]
+    forms = [str(form) for form in (gold if isinstance(gold, list) else [gold]) if _is_gold(form)]
     return [(extract_answer(form) if "\\boxed" in form or "####" in form else None) or form for form in forms]
+
+
+def _is_gold(form: Any) -> bool:
+    return form is not None and form == form and str(form).strip() != ""
 
 
 def _with_fields(path: Path, gold: str, completion: str) -> Iterator[tuple[Row, Any, str]]:
