@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import pickle
 import subprocess
 import sys
@@ -9,9 +10,12 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from r1rl.config import GRPOConfig, RunConfig, dump_config, load_config, stage_config, stages_of
 from r1rl.config.grpo import PRESETS
+from r1rl.config.overrides import read_overrides
 from r1rl.errors import ConfigError
 
 Write = Callable[..., Path]
@@ -72,6 +76,95 @@ def test_overrides(write: Write) -> None:
     assert run.rollout.stop == ["</answer>", "x=y"]
     assert run.tracking.report_to == ["wandb"]
     assert (run.seed, run.model.path, run.model.revision) == (3, "gpt2", "main")
+
+
+@pytest.mark.parametrize(
+    ("override", "value"),
+    [
+        ("data.train.gsm8k.answer_pattern=#### (.+)", "#### (.+)"),
+        ("data.train.gsm8k.answer_pattern='#### (.+)'", "#### (.+)"),
+        ('data.train.gsm8k.answer_pattern="#### (.+)"', "#### (.+)"),
+        ("data.train.gsm8k.answer_pattern=answer: (.+)", "answer: (.+)"),
+        (r"data.train.gsm8k.answer_pattern=[{](.+)[}]", "[{](.+)[}]"),
+        ("data.train.gsm8k.answer_pattern=null", None),
+        ("data.train.gsm8k.question_from={question}: {answer} # of {n}", "{question}: {answer} # of {n}"),
+        ("data.train.gsm8k.question=yes", "yes"),
+        ("data.train.gsm8k.question=null", "null"),
+        ("data.train.gsm8k.path=007", "007"),
+        ("data.train.gsm8k.split=1e-6", "1e-6"),
+        ("data.train.gsm8k.revision=12", "12"),
+        ("data.train.gsm8k.revision=true", "true"),
+        ("data.train.gsm8k.weight=1e-6", 1e-6),
+        ("data.train.gsm8k.limit=1_000", 1000),
+        ("data.train.gsm8k.rewards=[accuracy]", ["accuracy"]),
+        ("data.train.gsm8k.rewards=null", None),
+        ("data.train.gsm8k.args={size: 5, note: 'a # b'}", {"size": 5, "note": "a # b"}),
+        ("data.train.gsm8k.args.size=5", {"size": 5}),
+        ("data.train.gsm8k.args.size='5'", {"size": "5"}),
+        ("data.train.gsm8k.args.mark=#### (.+)", {"mark": "#### (.+)"}),
+        ("data.train.gsm8k.args.mark=a: b", {"mark": "a: b"}),
+        ("data.train.gsm8k.args.mark=yes", {"mark": "yes"}),
+        ("data.train.gsm8k.args.mark=007", {"mark": "007"}),
+        ("data.train.gsm8k.args.mark=5 # five", {"mark": "5 # five"}),
+        ("data.train.gsm8k.args.mark={question}", {"mark": "{question}"}),
+        ("data.train.gsm8k.args.mark=[a", {"mark": "[a"}),
+        ("data.train.gsm8k.args.mark=*", {"mark": "*"}),
+        ("data.train.gsm8k.args.mark=null", {"mark": None}),
+        ("data.train.gsm8k.prompt.prefill= <think>", " <think>"),
+        ("data.train.gsm8k.prompt.too_long=skip", "skip"),
+    ],
+)
+def test_the_key_decides_how_an_override_is_read(write: Write, override: str, value: object) -> None:
+    key = override.partition("=")[0].removeprefix("data.train.gsm8k.").split(".")
+    found = getattr(load_config(write(), [override]).data.train["gsm8k"], key[0])
+    assert (getattr(found, key[1]) if key[0] == "prompt" else found) == value
+
+
+def test_lists_and_mappings_as_overrides(write: Write) -> None:
+    given = [
+        "data.train.mine={path: rows.jsonl, answer_pattern: '#### (.+)', prompt: {template: raw}}",
+        "rewards={format: 0.5, brief: {use: mine.py:brief}}",
+        "rollout.stop=['#', yes]",
+        "stages={zero: {kind: grpo, model: 'a: b # c'}}",
+        "stages.zero.data={train: {gsm8k: null}}",
+        "stages.zero.data.prompt.system=You: be # brief",
+        "model.lora={target_modules: [q_proj]}",
+        "grpo.lr=2e-6 ",
+    ]
+    run = load_config(write(), given)
+    assert run.data.train["mine"].answer_pattern == "#### (.+)"
+    assert run.data.train["mine"].prompt is not None
+    assert {name: reward.weight for name, reward in run.rewards.items()} == {"accuracy": 1, "format": 0.5, "brief": 1}
+    assert run.rollout.stop == ["#", "yes"]
+    view = stage_config(run, "zero")
+    assert (view.model.path, list(view.data.train), view.data.prompt.system) == (
+        "a: b # c",
+        ["mine"],
+        "You: be # brief",
+    )
+    assert run.model.lora is not None
+    assert (run.model.lora.target_modules, run.grpo.lr) == (["q_proj"], 2e-6)
+    assert load_config(write(), ["model=a#b", "model.lora.target_modules=all"]).model.path == "a#b"
+    with pytest.raises(ConfigError, match=r"override .*not valid YAML .*in quotes"):
+        load_config(write(), ["data.train.mine={path: x, answer_pattern: #### (.+)}"])
+
+
+@given(st.text(st.characters(exclude_categories=["Cs"]), max_size=30).filter(lambda text: text[:1] not in ("'", '"')))
+def test_a_text_stays_what_was_typed(text: str) -> None:
+    layer, _ = read_overrides([f"data.train.g.question={text}"])
+    assert layer["data"]["train"]["g"]["question"] == text
+
+
+PRINTABLE = st.text(st.characters(categories=["L", "N", "P", "S", "Zs"]))
+NUMBERS = st.one_of(st.integers(), st.floats(allow_nan=False, allow_infinity=False))
+
+
+@given(
+    st.one_of(NUMBERS, st.booleans(), st.none(), PRINTABLE, st.lists(PRINTABLE), st.dictionaries(PRINTABLE, NUMBERS))
+)
+def test_json_is_a_value(value: object) -> None:
+    layer, _ = read_overrides([f"rewards.r.args.x={json.dumps(value, ensure_ascii=False)}"])
+    assert layer["rewards"]["r"]["args"]["x"] == value
 
 
 def test_an_override_into_a_short_form_keeps_its_weight(write: Write) -> None:

@@ -12,7 +12,8 @@ from pathlib import Path
 import yaml
 from documents import ROOT, blocks
 
-from r1rl.config.merge import deep_merge, read_overrides
+from r1rl.config.merge import deep_merge
+from r1rl.config.overrides import read_overrides
 from r1rl.config.source import read_yaml
 from small_demo import SMALL
 from waits import HANG_S

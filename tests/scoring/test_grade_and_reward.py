@@ -104,6 +104,21 @@ def test_trying_ones_own_function(file: Path, tmp_path: Path, capsys: pytest.Cap
     assert "reward/short/mean" in printed
 
 
+@pytest.mark.parametrize(
+    ("written", "value"),
+    [("no", "no"), ("1e-6", 1e-6), ("007", "007"), ("#### (.+)", "#### (.+)"), ("a: b", "a: b"), ("[x, 1]", ["x", 1])],
+)
+def test_arguments_are_read_as_in_a_configuration(
+    file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], written: str, value: object
+) -> None:
+    mine = tmp_path / "mine.py"
+    mine.write_text(
+        f"def same(completions, given=None, **kwargs):\n    return [float(given == {value!r})] * len(completions)\n"
+    )
+    commands.reward(file, use=[f"{mine}:same"], arg=[f"given={written}"], completion="text", prompt="q", limit=1)
+    assert "same 1\n" in capsys.readouterr().out
+
+
 def test_rows_with_the_same_prompt_are_one_group(file: Path, tmp_path: Path) -> None:
     from r1rl.config.rewards import RewardConfig
     from r1rl.scoring.trial import try_rewards

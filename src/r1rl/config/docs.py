@@ -23,6 +23,8 @@ A run is one YAML file. Keys left out take the defaults below; `r1rl check CONFI
 sizes that follow from it, and `RUN/config.yaml` is the file with every default filled in.
 
 - On the command line, `key.sub=value` after the file changes a key: `grpo.lr=1e-4`, `data.train.gsm8k.limit=100`.
+  Where the key takes text, the value is that text as it stands (`data.train.gsm8k.answer_pattern=#### (.+)`, in quotes
+  for the shell); elsewhere it is YAML: `rollout.stop=[</answer>]`, `data.train.mine={path: mine.csv}`.
 - `extends: other.yaml` builds on another file, relative to this one. A reward, stage or data source from there
   set to `null` is left out.
 - `model: NAME` is short for `model: {path: NAME}`, and `accuracy: 1.0` under `rewards` for `accuracy: {weight: 1.0}`.

@@ -13,7 +13,8 @@ from pydantic import ValidationError
 from r1rl.config.base import Origins, explicit
 from r1rl.config.checks import Problem, check_idle_rewards, check_names, check_stage
 from r1rl.config.explain import Locate, explain
-from r1rl.config.merge import expand, only_source, overlay, read_layers, read_overrides, without_removed
+from r1rl.config.merge import expand, only_source, overlay, read_layers, without_removed
+from r1rl.config.overrides import read_overrides
 from r1rl.config.run import RunConfig, StageConfig, stages_of
 from r1rl.errors import ConfigError
 
@@ -26,7 +27,8 @@ def load_config(path: str | os.PathLike[str], overrides: Sequence[str] = ()) -> 
     """Reads a YAML file, lays ``key.sub=value`` overrides over it, and checks every stage of the result.
 
     A file may name another to build on with ``extends: other.yaml``. A null removes a reward or a data source that
-    came from there. An algorithm preset fills only keys that nobody gave.
+    came from there. An algorithm preset fills only keys that nobody gave. The value of an override is YAML, or the text
+    itself where the key takes text (:mod:`r1rl.config.overrides`).
 
     Raises:
         ConfigError: one line with everything found wrong: the key, its file and line (or override), what to write.

@@ -1,15 +1,15 @@
-"""Lays one set of keys over another: files that extend files, overrides over files, stages over the run."""
+"""Lays one set of keys over another: files that extend files, stages over the run."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from r1rl.config.base import Origins
 from r1rl.config.references import references_in
 from r1rl.config.run import RunConfig
-from r1rl.config.source import parse_value, read_yaml
+from r1rl.config.source import read_yaml
 from r1rl.errors import ConfigError
 
 # Maps from a name to a section: a null under them takes the name out again.
@@ -98,31 +98,3 @@ def read_layers(path: Path, seen: tuple[Path, ...] = ()) -> tuple[dict[str, Any]
         raise ConfigError(f"{where}: extends {base_name}, but {base_path} does not exist")
     base, base_origins = read_layers(base_path, (*seen, path))
     return overlay(base, raw), Origins({**base_origins, **origins})
-
-
-def read_overrides(overrides: Sequence[str]) -> tuple[dict[str, Any], Origins]:
-    """``a.b.c=VALUE`` strings as one layer; later ones win.
-
-    Raises:
-        ConfigError: an override without ``=`` or with an empty key.
-    """
-    layer: dict[str, Any] = {}
-    origins = Origins()
-    for text in overrides:
-        name, equals, value = text.partition("=")
-        path = tuple(name.strip().removeprefix("--").split("."))
-        if not equals or not all(path):
-            raise ConfigError(f"override {text!r}: expected key=value, for example grpo.lr=1e-4")
-        nested: Any = parse_value(value)
-        origins.update(dict.fromkeys(_paths(path, nested), f"override {text}"))
-        for key in reversed(path):
-            nested = {key: nested}
-        layer = deep_merge(layer, expand(nested))
-    return layer, origins
-
-
-def _paths(path: tuple[str, ...], value: Any) -> Iterator[tuple[str, ...]]:
-    yield path
-    if isinstance(value, Mapping):
-        for key, inner in value.items():
-            yield from _paths((*path, str(key)), inner)

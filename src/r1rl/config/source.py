@@ -58,16 +58,35 @@ def read_yaml(path: Path) -> tuple[dict[str, Any], Origins]:
     return value, origins
 
 
+NULL = re.compile(r"~|null|Null|NULL")
+_OPENS = {"'": str, '"': str, "[": list, "{": dict}
+
+
 def parse_value(text: str) -> Any:
-    """One YAML value, as in ``key=VALUE`` on the command line; text that is not YAML stays text."""
-    loader = _Loader(text)
+    """One value as on the command line: a YAML scalar, quoted text, ``[a, list]`` or ``{a: mapping}``.
+
+    Whatever is none of these as a whole is the text itself: ``#### (.+)`` has no comment, ``a: b`` is no mapping.
+    """
+    stripped = text.strip()
+    expected = _OPENS.get(stripped[:1])
+    if expected is None:
+        plain = _Loader("").resolve(yaml.ScalarNode, stripped, (True, False))
+        return text if not stripped or plain.endswith((":str", ":merge")) else parse_document(stripped)
     try:
-        value = loader.get_single_data()
+        value = parse_document(stripped)
     except yaml.YAMLError:
         return text
+    is_set = isinstance(value, dict) and ":" not in stripped and value  # {question} is a place in a text
+    return value if isinstance(value, expected) and not is_set else text
+
+
+def parse_document(text: str) -> Any:
+    """A YAML document. Raises yaml.YAMLError."""
+    loader = _Loader(text)
+    try:
+        return loader.get_single_data()
     finally:
         loader.dispose()
-    return "" if value is None and not text.strip() else value
 
 
 def _parse(text: str, file: str) -> tuple[Any, Origins]:

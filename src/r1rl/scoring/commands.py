@@ -6,8 +6,8 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-import yaml
 
+from r1rl.config.source import parse_value
 from r1rl.errors import RewardError
 
 File = Annotated[Path, typer.Argument(metavar="FILE.jsonl", help="One JSON object a line.", show_default=False)]
@@ -95,14 +95,11 @@ def _short(use: str) -> str:
 
 
 def _arguments(pairs: list[str]) -> dict[str, Any]:
-    """``KEY=VALUE`` options with their values read as YAML, as in a configuration."""
+    """``KEY=VALUE`` options with their values read as those of ``rewards.NAME.args.KEY=VALUE``."""
     found: dict[str, Any] = {}
     for pair in pairs:
         key, equals, value = pair.partition("=")
         if not equals or not key:
             raise RewardError(f"--arg {pair!r} is not KEY=VALUE")
-        try:
-            found[key] = yaml.safe_load(value)
-        except yaml.YAMLError as error:
-            raise RewardError(f"--arg {pair!r}: {error}") from error
+        found[key] = parse_value(value)
     return found
