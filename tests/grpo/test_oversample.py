@@ -135,6 +135,8 @@ def test_over_sampling_is_of_what_is_missing_and_bounded(scorer: Scorer) -> None
         assert not set(engine.asked[0]) & set(engine.asked[1])
     assert len(engine.asked) <= 2
     assert all(i % 2 == 0 for i in ids(groups))
+    all_yes = sum(i % 2 for i in engine.ended) / len(engine.ended)
+    assert source.metrics()["rollout/dynamic_reward/mixed"] == pytest.approx((1 + all_yes) / 2), "replaced ones too"
 
 
 @pytest.mark.parametrize("oversample", [1.0, 3.0])

@@ -7,7 +7,7 @@ import math
 import numpy as np
 import pytest
 
-from r1rl.grpo.report import rollout_metrics, sample_rows
+from r1rl.grpo.report import over_ranks, rollout_metrics, sample_rows
 from r1rl.types import Completion, Group, Problem, ScoredGroup
 
 
@@ -35,3 +35,10 @@ def test_a_step_without_any_reward_has_no_figure_that_is_not_finite() -> None:
     assert "reward/mean" not in metrics
     assert all(math.isfinite(value) for value in metrics.values())
     assert sample_rows(groups, 1)[0]["reward"] is None
+
+
+def test_figures_of_ranks_are_joined_by_what_they_count() -> None:
+    first = {"time/step": 1.0, "rollout/servers": 3.0, "rollout/resubmitted": 2.0, "rollout/server_failures": 1.0}
+    second = {"time/step": 4.0, "rollout/servers": 2.0, "rollout/resubmitted": 1.0, "rollout/server_failures": 1.0}
+    joined = {"time/step": 4.0, "rollout/servers": 2.0, "rollout/resubmitted": 3.0, "rollout/server_failures": 1.0}
+    assert over_ranks([first, second]) == joined

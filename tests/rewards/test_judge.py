@@ -15,6 +15,7 @@ import pytest
 from r1rl.config.rewards import RewardConfig, ScoringConfig
 from r1rl.errors import RewardError
 from r1rl.scoring import Scorer
+from r1rl.scoring.metrics import reward_metrics
 from r1rl.types import Group, Problem
 from r1rl_rewards.judge import Judge
 
@@ -149,7 +150,7 @@ def test_lost_verdicts_are_metrics(server: Server, group: Any) -> None:
     args = {"url": server.url, "model": "m", "retries": 0}
     with Scorer({"judge": RewardConfig(args=args)}, ScoringConfig()) as scorer:
         scored = scorer.score([group(["a", "b"])])[0]
-        metrics = scorer.drain_metrics()
+        metrics = scorer.drain_metrics() | reward_metrics([scored])
     assert len(scored.scored) == 0, "a judge that does not answer says nothing about the completion"
     assert metrics["reward/judge/errors"] == 2
     assert metrics["reward/judge/none"] == 1.0

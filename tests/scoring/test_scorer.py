@@ -15,6 +15,7 @@ import pytest
 from r1rl.config.rewards import RewardConfig, ScoringConfig
 from r1rl.errors import RewardError
 from r1rl.scoring import Scorer
+from r1rl.scoring.metrics import reward_metrics
 from r1rl.types import Group
 
 MakeGroup = Callable[..., Group]
@@ -109,11 +110,12 @@ def test_what_no_function_scored_has_no_reward_and_is_counted(scorer_of: Any, gr
     np.testing.assert_array_equal(scored.rewards, [2, np.nan, 2, np.nan])
     np.testing.assert_array_equal(scored.scored, [2, 2])
     np.testing.assert_array_equal(np.isnan(scored.by_reward["some"]), [False, True, False, True])
-    metrics = scorer.drain_metrics()
+    metrics = reward_metrics([scored])
     assert metrics["reward/some/none"] == 0.5
     assert metrics["reward/some/mean"] == 2.0
     assert metrics["reward/some/std"] == 0.0
     assert metrics["reward/unscored"] == 0.5
+    assert set(scorer.drain_metrics()) == {f"reward/some/{each}" for each in ("timeouts", "errors", "p50_ms", "p99_ms")}
     assert scorer.drain_metrics() == {}
 
 

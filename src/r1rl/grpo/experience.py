@@ -16,6 +16,7 @@ from r1rl.errors import TrainingError
 from r1rl.grpo.interrupt import Interrupted
 from r1rl.rollout.collect import Rollouts
 from r1rl.scoring import Scorer
+from r1rl.scoring.metrics import reward_metrics
 from r1rl.types import Group, Problem, ScoredGroup
 
 
@@ -176,14 +177,14 @@ class DynamicExperience:
     def collect(self, step: int) -> list[ScoredGroup]:
         wanted = self.plain.prompts
         kept = self.plain.fresh(self._left)
-        useful, last, sampled, round = list(kept), list[ScoredGroup](), 0, 0
+        useful, last, sampled, round = list(kept), list[ScoredGroup](), list[ScoredGroup](), 0
         drawn = self.draw(step)
         draw: Draw = self.draw
         while True:
             missing = max(0, wanted - len(useful)) if self.cfg.oversample > 1 else None
             last = self.plain.sample(draw, step, round, missing, self.useful)
             useful += [group for group in last if self.useful(group)]
-            sampled += len(last)
+            sampled += last
             round += 1
             if len(useful) >= wanted or round >= self.cfg.max_rounds:
                 break
@@ -194,10 +195,10 @@ class DynamicExperience:
         self._metrics = {
             "rollout/dynamic_rounds": round,
             "rollout/dynamic_drawn": len(drawn),
-            "rollout/dynamic_sampled": sampled,
+            "rollout/dynamic_sampled": len(sampled),
             "rollout/dynamic_useful": len(useful),
             "rollout/dynamic_kept": len(kept),
-        }
+        } | sampled_rewards(sampled)
         return useful[:wanted] or last
 
     def draw(self, step: int) -> list[Problem]:
@@ -225,6 +226,12 @@ class DynamicExperience:
 
 def _always(problems: list[Problem]) -> Draw:
     return lambda step: problems
+
+
+def sampled_rewards(groups: Sequence[ScoredGroup]) -> dict[str, float]:
+    """Each reward's mean over all groups that were sampled, those that were replaced included."""
+    means = {name: value for name, value in reward_metrics(groups).items() if name.endswith("/mean")}
+    return {f"rollout/dynamic_{name.removesuffix('/mean')}": value for name, value in means.items()}
 
 
 def check_gathered(groups: Sequence[ScoredGroup]) -> None:

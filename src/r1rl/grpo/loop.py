@@ -12,8 +12,9 @@ from r1rl.grpo import guards
 from r1rl.grpo.batch import Batch, make_batch
 from r1rl.grpo.experience import Experience, check_gathered
 from r1rl.grpo.learner import Learner
-from r1rl.grpo.report import rollout_metrics, sample_rows
+from r1rl.grpo.report import over_ranks, rollout_metrics, sample_rows
 from r1rl.rollout.engine import Engine
+from r1rl.scoring.metrics import Measured, call_metrics
 from r1rl.tracking import Tracker
 from r1rl.types import ScoredGroup
 
@@ -48,8 +49,8 @@ class Loop:
     save: Callable[[int, int, Metrics], None]
     """Writes a checkpoint, given the number of finished steps, the policy version and the last step's metrics."""
     warn: Callable[[str], None]
-    drain: Callable[[], Metrics]
-    """Metrics that the scorer gathered since the last step."""
+    drain: Callable[[], Measured]
+    """What this process's scorer measured since the last step."""
     step: int = 0
     version: int = 0
     rollout: Rollout | None = None
@@ -79,10 +80,11 @@ class Loop:
         return Rollout(groups, batch)
 
     def _finish(self, groups: list[ScoredGroup], learned: Metrics, seconds: float) -> Metrics:
-        metrics = rollout_metrics(groups) | learned | self.drain() | self.experience.metrics() | self.engine.metrics()
-        metrics |= self._times
-        metrics["time/step"] = seconds
-        metrics["rollout/completions_per_s"] = metrics["rollout/completions"] / seconds
+        own = self.engine.metrics() | self._times | {"time/step": seconds}
+        everywhere = self.learner.backend.gather([(self.drain(), own)])
+        metrics = call_metrics([measured for measured, _ in everywhere]) | over_ranks([own for _, own in everywhere])
+        metrics |= rollout_metrics(groups) | learned | self.experience.metrics()
+        metrics["rollout/completions_per_s"] = metrics["rollout/completions"] / metrics["time/step"]
         metrics["policy/version"] = float(self.version)
         metrics["policy/guards_crossed"] = float(guards.check(self.cfg.guards, self.step, metrics, self.warn))
         rows = sample_rows(groups, self.samples_per_step)

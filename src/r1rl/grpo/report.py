@@ -2,23 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
+from r1rl.scoring.metrics import reward_metrics
 from r1rl.types import ScoredGroup
 
 
 def rollout_metrics(groups: Sequence[ScoredGroup]) -> dict[str, float]:
     """Rewards, lengths and how much the groups can teach. Unscored completions count in no figure of rewards."""
-    rewards = np.concatenate([g.scored for g in groups])
     completions = [c for g in groups for c in g.group.completions]
     lengths = np.array([len(c) for c in completions])
     flat = [float(len(g.scored) < 2 or np.ptp(g.scored) == 0) for g in groups]
-    metrics = {"reward/mean": float(rewards.mean()), "reward/std": float(rewards.std())} if len(rewards) else {}
-    metrics |= {
-        "reward/unscored": 1 - len(rewards) / len(completions),
+    return reward_metrics(groups) | {
         "rollout/length_mean": float(lengths.mean()),
         "rollout/length_max": float(lengths.max()),
         "rollout/truncated": float(np.mean([c.finish == "length" for c in completions])),
@@ -27,11 +25,21 @@ def rollout_metrics(groups: Sequence[ScoredGroup]) -> dict[str, float]:
         "rollout/tokens": float(lengths.sum()),
         "rollout/prompt_tokens": float(sum(len(g.problem.prompt_ids) * len(g) for g in (s.group for s in groups))),
     }
-    for name in dict.fromkeys(name for g in groups for name in g.by_reward):
-        values = np.concatenate([g.by_reward[name] for g in groups if name in g.by_reward])
-        if not np.isnan(values).all():
-            metrics[f"reward/{name}/mean"] = float(np.nanmean(values))
-    return metrics
+
+
+_OVER_RANKS: dict[str, Callable[[Iterable[float]], float]] = {
+    "rollout/resubmitted": sum,
+    "rollout/duplicates_dropped": sum,
+    "rollout/servers": min,
+}
+"""How figures of single ranks are joined where it is not by their maximum. Times are those of the slowest rank; every
+rank sees the same servers fail, but each asks for groups of its own."""
+
+
+def over_ranks(figures: Sequence[Mapping[str, float]]) -> dict[str, float]:
+    """Figures that every rank measured for itself, as one."""
+    names = dict.fromkeys(name for each in figures for name in each)
+    return {name: _OVER_RANKS.get(name, max)(each[name] for each in figures if name in each) for name in names}
 
 
 def sample_rows(groups: Sequence[ScoredGroup], count: int) -> list[dict[str, Any]]:

@@ -117,7 +117,7 @@ class GRPOTrainer:
                 evaluate=lambda: self._evaluate(engine, scorer, evaluated),
                 save=lambda step, version, metrics: self._save(step, version, learner, metrics),
                 warn=self.console.say,
-                drain=scorer.drain_metrics,
+                drain=scorer.drain,
                 step=state.step,
                 version=state.version,
                 rollout=rollout,
@@ -225,7 +225,7 @@ class GRPOTrainer:
             rates = {g.group.problem.id: float((g.by_reward[reward] > 0.5).mean()) for g in scored}
             kept[name] = filter_by_pass_rate(problems, rates, difficulty)
             self.console.say(f"{name}: {len(kept[name])} of {len(problems)} problems are within the difficulty bounds")
-        scorer.drain_metrics()
+        scorer.drain()
         return kept
 
     def _evaluate(self, engine: Engine, scorer: Scorer, evaluated: ProblemSets) -> tuple[Metrics, list[dict[str, Any]]]:

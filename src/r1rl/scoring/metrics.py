@@ -1,76 +1,95 @@
-"""What scoring has measured since the last time it was asked."""
+"""What scoring measures: of scored groups, and of the calls that scored them, over all processes."""
 
 from __future__ import annotations
 
 import math
 import threading
 from collections import Counter, defaultdict
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 
 import numpy as np
 
+from r1rl.types import ScoredGroup
+
+
+@dataclass(slots=True)
+class Measured:
+    """What one process measured, not summarised yet, so that those of several can be joined."""
+
+    seconds: dict[str, list[float]] = field(default_factory=lambda: defaultdict(list))
+    """Of each call, by reward function."""
+    counts: dict[str, Counter[str]] = field(default_factory=lambda: defaultdict(Counter))
+    """Checks lost in the calls, by reward function and kind."""
+    logged: dict[str, list[float]] = field(default_factory=lambda: defaultdict(list))
+    """Values given to ``log_metric``, by name."""
+    checks: Counter[str] = field(default_factory=Counter)
+    """Checks of answers, by outcome."""
+
 
 class ScoringMetrics:
-    """Thread-safe sums behind ``Scorer.drain_metrics``."""
+    """Thread-safe sums behind ``Scorer.drain``."""
 
-    def __init__(self, names: list[str]) -> None:
-        self._names = names
+    def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._reset()
+        self._measured = Measured()
 
-    def _reset(self) -> None:
-        self._values: dict[str, list[np.ndarray]] = defaultdict(list)
-        self._seconds: dict[str, list[float]] = defaultdict(list)
-        self._counts: dict[str, Counter[str]] = defaultdict(Counter)
-        self._logged: dict[str, list[float]] = defaultdict(list)
-        self._unscored = [0, 0]
-
-    def add_call(self, name: str, values: np.ndarray, seconds: float, counts: Mapping[str, int]) -> None:
-        """One call of a function: its values ([G], NaN for None), how long it took, and what its checks lost."""
+    def add_call(self, name: str, seconds: float, counts: Mapping[str, int]) -> None:
+        """One call of a function: how long it took, and what its checks lost."""
         with self._lock:
-            self._values[name].append(values)
-            self._seconds[name].append(seconds)
-            self._counts[name].update(counts)
-
-    def add_group(self, rewards: np.ndarray) -> None:
-        """One group's total rewards ([G], NaN for an unscored completion)."""
-        with self._lock:
-            self._unscored[0] += int(np.isnan(rewards).sum())
-            self._unscored[1] += len(rewards)
+            self._measured.seconds[name].append(seconds)
+            self._measured.counts[name].update(counts)
 
     def log(self, name: str, value: float) -> None:
         """A scalar that a reward function gave to ``log_metric``."""
         with self._lock:
-            self._logged[name].append(float(value))
+            self._measured.logged[name].append(float(value))
 
-    def drain(self) -> dict[str, float]:
-        """Everything since the last call, by metric name; times in milliseconds a call."""
+    def drain(self) -> Measured:
+        """Everything since the last call."""
         with self._lock:
-            values, seconds, counts, logged = self._values, self._seconds, self._counts, self._logged
-            unscored, total = self._unscored
-            self._reset()
-        metrics: dict[str, float] = {}
-        for name in self._names:
-            if seconds[name]:
-                metrics |= _of_function(f"reward/{name}", np.concatenate(values[name]), seconds[name], counts[name])
-        if total:
-            metrics["reward/unscored"] = unscored / total
-        for name, given in logged.items():
-            finite = [value for value in given if math.isfinite(value)]
-            metrics[name] = float(np.mean(finite)) if finite else math.nan
-        return metrics
+            measured, self._measured = self._measured, Measured()
+        return Measured(dict(measured.seconds), dict(measured.counts), dict(measured.logged))
 
 
-def _of_function(prefix: str, values: np.ndarray, seconds: list[float], counts: Mapping[str, int]) -> dict[str, float]:
-    scored = values[~np.isnan(values)]
-    milliseconds = 1000 * np.asarray(seconds)
-    metrics = {
-        f"{prefix}/none": 1 - len(scored) / len(values) if len(values) else 0.0,
-        f"{prefix}/timeouts": float(counts.get("timeouts", 0)),
-        f"{prefix}/errors": float(counts.get("errors", 0)),
-        f"{prefix}/p50_ms": float(np.percentile(milliseconds, 50)),
-        f"{prefix}/p99_ms": float(np.percentile(milliseconds, 99)),
-    }
-    if len(scored):
-        metrics |= {f"{prefix}/mean": float(scored.mean()), f"{prefix}/std": float(scored.std())}
+def call_metrics(measured: Sequence[Measured]) -> dict[str, float]:
+    """By metric name, over all processes: counts are sums, times percentiles of all calls in milliseconds, what
+    reward functions logged is a mean."""
+    metrics: dict[str, float] = {}
+    for name in _names(m.seconds for m in measured):
+        milliseconds = 1000 * np.concatenate([m.seconds.get(name, []) for m in measured])
+        counts = sum((m.counts.get(name, Counter()) for m in measured), Counter[str]())
+        metrics |= {
+            f"reward/{name}/timeouts": float(counts["timeouts"]),
+            f"reward/{name}/errors": float(counts["errors"]),
+            f"reward/{name}/p50_ms": float(np.percentile(milliseconds, 50)),
+            f"reward/{name}/p99_ms": float(np.percentile(milliseconds, 99)),
+        }
+    for name in _names(m.logged for m in measured):
+        finite = [value for m in measured for value in m.logged.get(name, ()) if math.isfinite(value)]
+        metrics[name] = float(np.mean(finite)) if finite else math.nan
+    checks = sum((m.checks for m in measured), Counter[str]())
+    return metrics | {f"verify/{outcome}": float(count) for outcome, count in checks.items()}
+
+
+def reward_metrics(groups: Sequence[ScoredGroup]) -> dict[str, float]:
+    """The rewards of these groups by metric name. Completions without one count in no mean."""
+    total = np.concatenate([g.rewards for g in groups]) if groups else np.zeros(0)
+    metrics = _of_values("reward", total)
+    if len(total):
+        metrics["reward/unscored"] = float(np.isnan(total).mean())
+    for name in _names(g.by_reward for g in groups):
+        values = np.concatenate([g.by_reward[name] for g in groups if name in g.by_reward])
+        metrics |= _of_values(f"reward/{name}", values)
+        metrics[f"reward/{name}/none"] = float(np.isnan(values).mean())
     return metrics
+
+
+def _of_values(prefix: str, values: np.ndarray) -> dict[str, float]:
+    scored = values[~np.isnan(values)]
+    return {f"{prefix}/mean": float(scored.mean()), f"{prefix}/std": float(scored.std())} if len(scored) else {}
+
+
+def _names(tables: Iterable[Mapping[str, object]]) -> list[str]:
+    """The keys of all, each once, in order."""
+    return list(dict.fromkeys(name for table in tables for name in table))

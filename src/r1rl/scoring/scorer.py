@@ -16,7 +16,7 @@ from r1rl.config.rewards import RewardConfig, ScoringConfig
 from r1rl.errors import RewardError
 from r1rl.scoring.background import Background, Call, Overdue
 from r1rl.scoring.function import RewardFunction, TrainerState
-from r1rl.scoring.metrics import ScoringMetrics
+from r1rl.scoring.metrics import Measured, ScoringMetrics, call_metrics
 from r1rl.types import Group, ScoredGroup
 from r1rl.verify import Checker, Limits
 
@@ -52,7 +52,7 @@ class Scorer(AbstractContextManager["Scorer"]):
         self._applies = dict(applies or {})
         self._check_applies()
         self._limit_s = scoring.function_timeout_s
-        self._metrics = ScoringMetrics([function.name for function in self._functions])
+        self._metrics = ScoringMetrics()
         self._locks = {function.name: threading.Lock() for function in self._functions}
         self._waiting: OrderedDict[int, _Pending] = OrderedDict()
         self._waiting_lock = threading.Lock()
@@ -79,10 +79,15 @@ class Scorer(AbstractContextManager["Scorer"]):
             self._start_stateful(pending, state)
         return [self._finish(pending) for pending in started]
 
+    def drain(self) -> Measured:
+        """What this process's calls and checks measured since the last drain."""
+        measured = self._metrics.drain()
+        measured.checks.update(self.checker.drain_counts())
+        return measured
+
     def drain_metrics(self) -> dict[str, float]:
-        """Means and counts since the last drain, by metric name (see docs/rewards.md)."""
-        checks = {f"verify/{name}": float(count) for name, count in self.checker.drain_counts().items()}
-        return self._metrics.drain() | checks
+        """The same by metric name (see docs/rewards.md)."""
+        return call_metrics([self.drain()])
 
     def close(self) -> None:
         """End the threads and the worker processes."""
@@ -152,7 +157,7 @@ class Scorer(AbstractContextManager["Scorer"]):
 
         def use(returned: Any, group: Group) -> np.ndarray:
             values = function.values(returned, len(group))
-            self._metrics.add_call(function.name, values, time.perf_counter() - began, tally)
+            self._metrics.add_call(function.name, time.perf_counter() - began, tally)
             return values
 
         with self.checker.active(tally):
@@ -165,7 +170,6 @@ class Scorer(AbstractContextManager["Scorer"]):
         functions = self._for(pending.group)
         by_reward = {f.name: self._result(pending.calls[f.name]) for f in functions}
         rewards = weighted_sum(by_reward, {f.name: f.weight for f in functions}, len(pending.group))
-        self._metrics.add_group(rewards)
         return ScoredGroup(pending.group, rewards, by_reward, pending.extras)
 
     def _result(self, call: Call) -> np.ndarray:

@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from r1rl.config.rewards import RewardConfig, ScoringConfig
+from r1rl.scoring.metrics import reward_metrics
 from r1rl.scoring.samples import Row, count_lines, field, read_rows, text_of
 from r1rl.scoring.scorer import Scorer
 from r1rl.types import Completion, Group, Problem, ScoredGroup
@@ -30,7 +31,7 @@ def try_rewards(
         rows = list(itertools.islice(read_rows(path), limit))
         groups = list(_groups(path, rows, completion, prompt))
         scored = scorer.score(groups, {"global_step": 0})
-        return scored, scorer.drain_metrics()
+        return scored, reward_metrics(scored) | scorer.drain_metrics()
 
 
 def _groups(path: Path, rows: list[Row], completion: str, prompt: str) -> Iterator[Group]:

@@ -109,7 +109,7 @@ def evaluate(
 
         engine.generate(requests, params, finished)
     scored = scorer.score([g for g in groups if g is not None])
-    scorer.drain_metrics()
+    scorer.drain()
     indexed = list(zip([i for i, _ in mine], scored, strict=True))
     everything = gather_object(indexed) if ranks > 1 else indexed
     return measure([g for _, g in sorted(everything, key=lambda pair: pair[0])], settings.reward)
