@@ -31,7 +31,8 @@ class DatasetConfig(Section):
     """One source of problems."""
 
     path: str = Field(min_length=1)
-    """A Hugging Face dataset name, a local .jsonl / .json / .parquet file, a folder, or ``generated:NAME``."""
+    """A Hugging Face dataset name, a local .jsonl, .json, .csv, .tsv or .parquet file, a folder, or
+    ``generated:NAME``."""
     subset: str | None = None
     """Configuration name on the hub, for example ``main``."""
     split: str = "train"

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Literal
 
-from pydantic import Field
+from pydantic import Field, field_validator
 
 from r1rl.config.base import Section
 
@@ -29,7 +30,7 @@ class ModelConfig(Section):
     """The policy: any causal language model that transformers opens."""
 
     path: str = ""
-    """A Hugging Face name, a local folder, or the name of an earlier stage of the run."""
+    """A Hugging Face name, a local folder (``~`` is the home folder), or the name of an earlier stage of the run."""
     revision: str | None = None
     """Branch, tag or commit on the hub."""
     dtype: Literal["float32", "bfloat16"] = "float32"
@@ -40,6 +41,11 @@ class ModelConfig(Section):
     """Recompute activations in the backward pass: less memory, about a third more arithmetic."""
     lora: LoraConfig | None = None
     """Train adapters instead of the whole model."""
+
+    @field_validator("path")
+    @classmethod
+    def _home(cls, path: str) -> str:
+        return str(Path(path).expanduser()) if path.startswith("~") else path
 
 
 class TinyModelConfig(Section):

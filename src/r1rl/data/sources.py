@@ -8,7 +8,6 @@ from __future__ import annotations
 import importlib
 import inspect
 import itertools
-import json
 from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -17,8 +16,10 @@ from pathlib import Path
 from typing import Any, TypeAlias
 
 from r1rl.config.data import DatasetConfig
+from r1rl.data.files import READERS, Row, existing, header, read_file
 from r1rl.errors import DataError
 from r1rl.imports import import_module
+from r1rl.places import FILE_ENDINGS, is_local, nearest
 
 Generator: TypeAlias = Callable[..., list[dict[str, Any]]]
 
@@ -36,14 +37,6 @@ def register_generated(name: str) -> Callable[[Generator], Generator]:
         return function
 
     return register
-
-
-@dataclass(frozen=True, slots=True)
-class Row:
-    """One row with its place in the source, for example ``line 17``."""
-
-    place: str
-    values: dict[str, Any]
 
 
 @dataclass(slots=True)
@@ -75,12 +68,35 @@ def read_rows(config: DatasetConfig) -> Rows:
     return Rows(rows, skipped)
 
 
+def first_rows(config: DatasetConfig, count: int) -> list[Row]:
+    """Up to so many rows of what is on this disk or generated, corrupt ones left out; nothing else is read.
+
+    Raises DataError as ``read_rows``, and for a folder that is not there; empty where only the hub can tell.
+    """
+    look(config)
+    if config.path.startswith("generated:") or Path(config.path).expanduser().is_file():
+        lenient = config.model_copy(update={"on_bad_row": "skip"})
+        return list(itertools.islice(_open(lenient, Counter()), config.skip, config.skip + count))
+    return []
+
+
+def count_rows(config: DatasetConfig) -> int | None:
+    """Rows of a local file, corrupt ones aside; None for a file that cannot be read and anything else."""
+    if not Path(config.path).expanduser().is_file():
+        return None
+    lenient = config.model_copy(update={"on_bad_row": "skip"})
+    try:
+        return sum(1 for _ in _open(lenient, Counter()))
+    except DataError:
+        return None
+
+
 def look(config: DatasetConfig) -> None:
     """Raises DataError for what can be seen to be missing without reading or downloading anything."""
     if config.path.startswith("generated:"):
         _bound(config)
-    elif Path(config.path).suffix in _FILE_READERS:
-        _file(config)
+    elif _is_file(config.path):
+        existing(config.path)
     else:
         _folder_or_name(config)
 
@@ -88,93 +104,24 @@ def look(config: DatasetConfig) -> None:
 def _open(config: DatasetConfig, skipped: Counter[str]) -> Iterator[Row]:
     if config.path.startswith("generated:"):
         return _numbered(_bound(config)(**config.args))
-    reader = _FILE_READERS.get(Path(config.path).suffix)
-    return _hub(config) if reader is None else reader(_file(config), config, skipped)
+    return read_file(config, skipped) if _is_file(config.path) else _datasets(config)
 
 
-def _file(config: DatasetConfig) -> Path:
-    path = Path(config.path).expanduser()
-    if not path.is_file():
-        raise DataError(f"dataset file {path} does not exist (looked from {Path.cwd()}); correct data.*.path")
-    return path
+def _is_file(name: str) -> bool:
+    path = Path(name).expanduser()
+    return path.is_file() or (path.suffix.lower() in FILE_ENDINGS and not path.is_dir())
 
 
 def _folder_or_name(config: DatasetConfig) -> str:
     """What the hub's library takes: a folder that is there, or a name."""
-    if config.path.startswith((".", "/", "~")) and not Path(config.path).expanduser().is_dir():
+    folder = Path(config.path).expanduser()
+    if is_local(config.path) and not folder.is_dir():
+        *others, last = READERS
         raise DataError(
-            f"dataset {config.path} does not exist; give a .jsonl, .json or .parquet file, a folder of such files, "
-            "a Hugging Face name or generated:NAME"
+            f"dataset {config.path} does not exist; give a {', '.join(others)} or {last} file, a folder of such files, "
+            f"a Hugging Face name or generated:NAME{nearest(folder)}"
         )
-    return str(Path(config.path).expanduser())
-
-
-# --------------------------------------------------------------------------------------------------- local files
-
-
-def _read_jsonl(path: Path, config: DatasetConfig, skipped: Counter[str]) -> Iterator[Row]:
-    with path.open("rb") as file:
-        for number, line in enumerate(file, start=1):
-            if not line.strip():
-                continue
-            try:
-                yield Row(f"line {number}", _json_object(line))
-            except ValueError as error:
-                if config.on_bad_row == "error":
-                    raise DataError(
-                        f"{path} line {number} is corrupt: {error}; mend the line, or set on_bad_row: skip"
-                    ) from error
-                skipped["corrupt"] += 1
-
-
-def _json_object(line: bytes) -> dict[str, Any]:
-    try:
-        value = json.loads(line)
-    except RecursionError as error:
-        raise ValueError("nested too deeply") from error
-    if not isinstance(value, dict):
-        raise ValueError(f"expected an object of columns, found {type(value).__name__}")
-    return value
-
-
-def _read_json(path: Path, config: DatasetConfig, skipped: Counter[str]) -> Iterator[Row]:
-    """A list of objects; or one object a line, which many datasets also call .json."""
-    try:
-        document = json.loads(path.read_bytes())
-    except json.JSONDecodeError as error:
-        if error.msg == "Extra data":
-            yield from _read_jsonl(path, config, skipped)
-            return
-        raise DataError(f"{path} is not JSON: {error}; mend the file") from error
-    except (UnicodeDecodeError, RecursionError) as error:
-        raise DataError(f"{path} is not JSON: {error}; mend the file") from error
-    if not isinstance(document, list):
-        raise DataError(f"{path} must hold a list of rows, and holds a {type(document).__name__}; use one row a line")
-    for number, value in enumerate(document, start=1):
-        if isinstance(value, dict):
-            yield Row(f"row {number}", value)
-        elif config.on_bad_row == "error":
-            raise DataError(f"{path} row {number} is no object of columns; mend the row, or set on_bad_row: skip")
-        else:
-            skipped["corrupt"] += 1
-
-
-def _read_parquet(path: Path, config: DatasetConfig, skipped: Counter[str]) -> Iterator[Row]:
-    import pyarrow
-    import pyarrow.parquet
-
-    try:
-        values = pyarrow.parquet.read_table(path).to_pylist()
-    except (pyarrow.ArrowException, OSError) as error:
-        raise DataError(f"{path} cannot be read as Parquet: {_first_line(error)}; mend or replace the file") from error
-    return _numbered(values)
-
-
-_FILE_READERS: dict[str, Callable[[Path, DatasetConfig, Counter[str]], Iterator[Row]]] = {
-    ".jsonl": _read_jsonl,
-    ".json": _read_json,
-    ".parquet": _read_parquet,
-}
+    return str(folder)
 
 
 def _numbered(values: list[dict[str, Any]]) -> Iterator[Row]:
@@ -184,12 +131,14 @@ def _numbered(values: list[dict[str, Any]]) -> Iterator[Row]:
 # ------------------------------------------------------------------------------------- the Hugging Face hub, folders
 
 
-def _hub(config: DatasetConfig) -> Iterator[Row]:
+def _datasets(config: DatasetConfig) -> Iterator[Row]:
     import datasets
 
     name = _folder_or_name(config)
     try:
-        table = datasets.load_dataset(name, config.subset, split=config.split, revision=config.revision)
+        table = datasets.load_dataset(
+            name, config.subset, split=config.split, revision=config.revision, **_as_text(Path(name))
+        )
     except (OSError, ValueError, RuntimeError, datasets.exceptions.DatasetsError) as error:
         where = ", ".join(
             f"{key} {value!r}" for key, value in (("subset", config.subset), ("split", config.split)) if value
@@ -200,6 +149,18 @@ def _hub(config: DatasetConfig) -> Iterator[Row]:
         ) from error
     stop = len(table) if config.limit is None else min(len(table), config.skip + config.limit)
     return _numbered(table.select(range(stop)).to_list())
+
+
+def _as_text(folder: Path) -> dict[str, Any]:
+    """Options that leave the cells of a folder's CSV files text, as those of a single file are."""
+    endings = Counter(path.suffix.lower() for path in folder.rglob("*.*")) if folder.is_dir() else Counter()
+    if not endings or endings.most_common(1)[0][0] not in (".csv", ".tsv"):
+        return {}
+    import datasets
+
+    names, delimiter = header(min(path for path in folder.rglob("*.*") if path.suffix.lower() in (".csv", ".tsv")))
+    columns = {name or f"Unnamed: {place}": datasets.Value("string") for place, name in enumerate(names)}
+    return {"features": datasets.Features(columns), "sep": delimiter, "keep_default_na": False}
 
 
 def _first_line(error: Exception) -> str:

@@ -11,6 +11,7 @@ from r1rl.config import RunConfig, load_config, stage_config, stages_of
 from r1rl.doctor.flat import diagnose
 from r1rl.doctor.memory import GIB, RUNTIME_BYTES, Shape, estimate
 from r1rl.errors import ConfigError
+from r1rl.places import require_model
 from r1rl.tracking.console import Console
 from r1rl.tracking.jsonl import read_jsonl
 
@@ -68,6 +69,7 @@ def _shape(view: RunConfig, run: RunConfig) -> Shape:
         return Shape.of(*sizes, VOCABULARY, m.tie_embeddings)
     from transformers import AutoConfig
 
+    require_model(view.model.path)
     try:
         config: Any = AutoConfig.from_pretrained(view.model.path, revision=view.model.revision)
     except (OSError, ValueError) as error:

@@ -15,6 +15,7 @@ from r1rl.config.model import ModelConfig
 from r1rl.errors import ModelError
 from r1rl.model.attention import Packed, positions, register
 from r1rl.model.lora import adapted, add_adapters, keep_layout, merged, quantization
+from r1rl.places import require_model
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 
@@ -71,7 +72,7 @@ def load_tokenizer(cfg: ModelConfig) -> PreTrainedTokenizerBase:
     Raises:
         ModelError: nothing to open, or no end-of-sequence token.
     """
-    _check_path(cfg.path)
+    require_model(cfg.path)
     _check_tokenizer_files(cfg.path)
     try:
         tokenizer = AutoTokenizer.from_pretrained(
@@ -109,7 +110,7 @@ def load_policy(cfg: ModelConfig, device: torch.device, adapters_seed: int | Non
 
 def load_model(cfg: ModelConfig, device: torch.device) -> PreTrainedModel:
     """The model alone; see :func:`load_policy`."""
-    _check_path(cfg.path)
+    require_model(cfg.path)
     try:
         model = AutoModelForCausalLM.from_pretrained(
             cfg.path,
@@ -171,16 +172,6 @@ def check_architecture(model: PreTrainedModel) -> None:
     model.train(was_training)
     if not torch.allclose(ours.float(), theirs.float(), atol=1e-3, rtol=1e-3):
         raise ModelError(f"{type(model).__name__} changes its logits after the head in a way r1rl does not know")
-
-
-def _check_path(path: str) -> None:
-    if not path:
-        raise ModelError("model.path is empty: give a Hugging Face name, a folder, or the name of an earlier stage")
-    folder = Path(path)
-    if folder.is_absolute() and not folder.is_dir():
-        raise ModelError(f"model.path: the folder {path} does not exist")
-    if folder.is_dir() and not (folder / "config.json").is_file():
-        raise ModelError(f"model.path: {path} has no config.json, so it is not a Hugging Face model folder")
 
 
 TOKENIZER_FILES = ("tokenizer.json", "tokenizer.model", "vocab.json", "vocab.txt", "spiece.model", "tekken.json")

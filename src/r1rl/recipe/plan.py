@@ -13,6 +13,7 @@ import numpy as np
 from r1rl.config import DatasetConfig, RunConfig
 from r1rl.config.derived import derive
 from r1rl.config.references import references_in
+from r1rl.data.sources import count_rows
 from r1rl.recipe import record
 from r1rl.recipe.compute import Work, parameters_of
 from r1rl.recipe.graph import Node
@@ -197,18 +198,11 @@ def _rows(source: DatasetConfig, found: Mapping[str, Estimate]) -> int | None:
         size = source.args.get("size")
         there = int(size) if isinstance(size, int) else None
     else:
-        there = _ROWS.get((source.path, source.split)) or _lines(Path(source.path).expanduser())
+        there = _ROWS.get((source.path, source.split)) or count_rows(source)
     if there is None:
         return source.limit
     there = max(0, there - source.skip)
     return min(there, source.limit) if source.limit else there
-
-
-def _lines(path: Path) -> int | None:
-    if path.suffix != ".jsonl" or not path.is_file():
-        return None
-    with path.open("rb") as stream:
-        return sum(1 for line in stream if line.strip())
 
 
 def _all_rows(sources: Mapping[str, DatasetConfig], found: Mapping[str, Estimate]) -> int | None:
