@@ -20,6 +20,7 @@ from torch import Tensor, nn
 from r1rl.config.grpo import GRPOConfig
 from r1rl.model.forward import PolicyForward
 from r1rl.model.load import Policy
+from r1rl.model.state import named_state, persistent_buffers
 
 ADAM_SLOTS = ("exp_avg", "exp_avg_sq")
 """AdamW's running averages, a tensor a parameter each."""
@@ -57,7 +58,7 @@ class Backend(Protocol):
         """The items of every rank, in the order of ranks, on every rank."""
 
     def weights(self) -> Iterator[Named]:
-        """The trained float32 weights, whole, one at a time, by their names in the model."""
+        """The trained float32 weights, whole, and the model's persistent buffers, one at a time, by their names."""
 
     def adam(self) -> Iterator[Named]:
         """AdamW's averages, whole, one at a time, as ``SLOT/NAME``; nothing before the first update."""
@@ -75,10 +76,10 @@ class Backend(Protocol):
         """Bring a frozen module to where passes without gradients can be made through it."""
 
     def assign(self, module: nn.Module, weights: Iterable[Named]) -> None:
-        """Overwrite the weights of a placed module, by their names in the model."""
+        """Overwrite weights and persistent buffers of a placed module, by their names in the model."""
 
     def gather_placed(self, module: nn.Module) -> Iterator[Named]:
-        """The weights of a placed module, whole."""
+        """The weights and persistent buffers of a placed module, whole."""
 
     def sampler(self) -> Policy:
         """The policy to sample from without the other ranks: itself, or a copy that its ``refresh`` keeps current."""
@@ -117,6 +118,7 @@ class AccelerateBackend:
 
     def weights(self) -> Iterator[Named]:
         yield from ((name, p.detach()) for name, p in self.names.items())
+        yield from persistent_buffers(self.policy.model)
 
     def adam(self) -> Iterator[Named]:
         state = self._inner.state
@@ -141,7 +143,7 @@ class AccelerateBackend:
         assign(module, weights)
 
     def gather_placed(self, module: nn.Module) -> Iterator[Named]:
-        yield from inner(module).named_parameters()
+        yield from named_state(inner(module))
 
     def sampler(self) -> Policy:
         return self.policy
@@ -159,10 +161,10 @@ def inner(module: nn.Module) -> nn.Module:
 
 @torch.no_grad()
 def assign(module: nn.Module, weights: Iterable[Named]) -> None:
-    """Overwrite whole parameters by name."""
-    parameters = dict(inner(module).named_parameters())
+    """Overwrite whole parameters and persistent buffers by name."""
+    state = dict(named_state(inner(module)))
     for name, value in weights:
-        parameters[name].copy_(value)
+        state[name].copy_(value)
 
 
 Build = Callable[[Policy, nn.Module, torch.optim.Optimizer, GRPOConfig, Accelerator], Backend]

@@ -76,6 +76,7 @@ class GRPOTrainer:
         self.checkpoints = Checkpoints(self.folder / "checkpoints", config.grpo.keep_checkpoints, self.console.say)
         self.interrupt = Interrupt()
         self.policy = load_policy(config.model, self.accelerator.device, adapters_seed=config.seed)
+        self.policy.check_saving()
         self.params = SamplingParams(
             config.rollout.max_new_tokens, config.rollout.temperature, stop=tuple(config.rollout.stop)
         )

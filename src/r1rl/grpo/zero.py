@@ -30,6 +30,7 @@ from r1rl.grpo.backend import ADAM_SLOTS, Named, Step, inner
 from r1rl.model.forward import ChunkedHead, PolicyForward
 from r1rl.model.load import Policy
 from r1rl.model.lora import adapted
+from r1rl.model.state import named_state, persistent_buffers
 
 
 class ZeroBackend:
@@ -77,6 +78,7 @@ class ZeroBackend:
     def weights(self) -> Iterator[Named]:
         for name, p in self.names.items():
             yield name, safe_get_full_fp32_param(p)
+        yield from persistent_buffers(self.policy.model)
 
     def adam(self) -> Iterator[Named]:
         if not self.adam_steps():
@@ -91,7 +93,8 @@ class ZeroBackend:
 
     def load(self, weights: Callable[[], Iterable[Named]], adam: Callable[[], Iterable[Named]], steps: int) -> None:
         for name, value in weights():
-            self._set(self.names[name], value, None)
+            if name in self.names:  # buffers are whole on every rank, and were loaded with the model
+                self._set(self.names[name], value, None)
         if not steps:
             return
         self._create_states(steps)
@@ -113,16 +116,18 @@ class ZeroBackend:
 
     @torch.no_grad()
     def assign(self, module: nn.Module, weights: Iterable[Named]) -> None:
-        parameters = dict(inner(module).named_parameters())
+        state = dict(named_state(inner(module)))
         for name, value in weights:
-            with zero.GatheredParameters([parameters[name]], modifier_rank=0, enabled=self.stage == 3):
-                parameters[name].copy_(value)
+            sharded = self.stage == 3 and isinstance(state[name], nn.Parameter)
+            with zero.GatheredParameters([state[name]], modifier_rank=0, enabled=sharded):
+                state[name].copy_(value)
 
     @torch.no_grad()
     def gather_placed(self, module: nn.Module) -> Iterator[Named]:
         for name, p in inner(module).named_parameters():
             with zero.GatheredParameters([p], enabled=self.stage == 3):
                 yield name, p.detach().clone()
+        yield from persistent_buffers(inner(module))
 
     def sampler(self) -> Policy:
         """Under ZeRO-3 a whole copy: ranks sample different lengths, so no weights can be gathered while they do."""
@@ -170,10 +175,12 @@ class ZeroBackend:
     @torch.no_grad()
     def _refresh(self) -> None:
         assert self._replica is not None
-        copies = dict(self._replica.model.named_parameters())
+        copies = dict(named_state(self._replica.model))
         for name, p in self.names.items():
             with zero.GatheredParameters([p]):
                 copies[name].copy_(p)
+        for name, buffer in persistent_buffers(self.policy.model):
+            copies[name].copy_(buffer)
 
     @property
     def _zero(self) -> Any:

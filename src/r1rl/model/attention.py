@@ -23,6 +23,20 @@ from transformers import AttentionInterface
 from r1rl.errors import ModelError
 
 NAME = "r1rl"
+_WITHOUT_EFFECT = frozenset(
+    {
+        "dropout",  # a policy samples and learns without
+        "cu_seq_lens_q", "cu_seq_lens_k", "max_length_q", "max_length_k", "seq_idx",  # the layout says it
+        "position_ids", "cache_position", "use_cache", "return_dict",
+        "output_attentions", "output_hidden_states", "output_router_logits",
+        "labels", "shift_labels", "num_items_in_batch", "logits_to_keep",
+    }
+)  # fmt: skip
+"""Keywords that models hand to their attention and that change nothing in what it computes here."""
+
+
+class UnpassedLayout(ModelError):
+    """The attention was called without a layout."""
 
 
 class Layout(Protocol):
@@ -138,12 +152,19 @@ def _attention(
     scaling: float | None = None,
     sliding_window: int | None = None,
     softcap: float | None = None,
-    **_: Any,
+    is_causal: bool | None = None,
+    **others: Any,
 ) -> tuple[Tensor, None]:
     if layout is None or attention_mask is not None:
-        raise ModelError("r1rl's attention was called without a layout: load the checkpoint again for other uses")
+        raise UnpassedLayout("r1rl's attention was called without a layout: load the checkpoint again for other uses")
     if sliding_window is not None or softcap is not None:
         raise ModelError("this model uses sliding-window or soft-capped attention, which r1rl does not support")
+    if is_causal is False:
+        raise ModelError("this model's attention looks ahead, which r1rl does not support")
+    given = {name for name, value in others.items() if value is not None and value is not False}
+    unknown = sorted(given - _WITHOUT_EFFECT)
+    if unknown:
+        raise ModelError(f"this model's attention takes {', '.join(unknown)}, which r1rl does not support")
     scale = scaling if scaling is not None else query.shape[-1] ** -0.5
     return layout.attend(module.layer_idx, query, key, value, scale), None  # type: ignore[arg-type]
 

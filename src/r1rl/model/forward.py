@@ -15,7 +15,7 @@ from torch.utils.checkpoint import checkpoint
 from transformers import PreTrainedModel
 
 from r1rl.model.attention import Layout, Packed, Shared
-from r1rl.model.load import body_and_head, softcap
+from r1rl.model.head import body_and_head, softcap
 from r1rl.model.ulysses import Split, Team
 
 SHARE_FROM = 8

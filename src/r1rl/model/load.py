@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import tempfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,8 +14,11 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, P
 
 from r1rl.config.model import ModelConfig
 from r1rl.errors import ModelError
-from r1rl.model.attention import Packed, positions, register
+from r1rl.model.attention import register
+from r1rl.model.check import check_architecture
+from r1rl.model.generation import tidy_generation
 from r1rl.model.lora import adapted, add_adapters, keep_layout, merged, quantization
+from r1rl.model.state import named_state
 from r1rl.places import require_model
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
@@ -39,10 +43,11 @@ class Policy:
         return tuple(sorted({int(i) for i in [*ids, self.tokenizer.eos_token_id] if i is not None}))
 
     def weights(self) -> Iterator[tuple[str, Tensor]]:
-        """Whole weights by the plain model's names, adapters merged in, one at a time; collective if sharded."""
+        """Whole weights and persistent buffers by the plain model's names, adapters merged in, one at a time;
+        collective if sharded."""
         if adapted(self.model):
             return merged(self.model)
-        return self.gather() if self.gather else iter(self.model.named_parameters())
+        return self.gather() if self.gather else named_state(self.model)
 
     def save(self, folder: Path, write: bool = True) -> None:
         """Write the Hugging Face format; it opens in plain transformers and in vLLM.
@@ -54,6 +59,10 @@ class Policy:
             self._plain().save_pretrained(folder, state_dict=state)
             self.tokenizer.save_pretrained(folder)
 
+    def check_saving(self) -> None:
+        """See :func:`check_saving`."""
+        check_saving(self._plain(), self.tokenizer)
+
     def _plain(self) -> PreTrainedModel:
         """The model, or one without adapters to take the merged weights' names and configuration from."""
         if not adapted(self.model):
@@ -64,6 +73,25 @@ class Policy:
             plain = type(self.model)(config)
         plain.generation_config = self.model.generation_config
         return plain
+
+
+def check_saving(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> None:
+    """Write everything but the weights to a folder that goes away, so that what cannot be saved after training is
+    known before it.
+
+    Raises:
+        ModelError: transformers does not write this model's configuration or tokenizer.
+    """
+    with tempfile.TemporaryDirectory(prefix="r1rl-saving-") as folder:
+        try:
+            model.save_pretrained(folder, state_dict={})
+            tokenizer.save_pretrained(folder)
+        except (ValueError, TypeError, KeyError, AttributeError) as error:
+            raise ModelError(
+                f"the model of {model.name_or_path} could not be saved after training, so nothing was trained: "
+                f"{' '.join(str(error).split())[:400]}. Correct its config.json, generation_config.json or tokenizer "
+                "files"
+            ) from error
 
 
 def load_tokenizer(cfg: ModelConfig) -> PreTrainedTokenizerBase:
@@ -123,8 +151,9 @@ def load_model(cfg: ModelConfig, device: torch.device) -> PreTrainedModel:
     except (OSError, ValueError, ImportError, KeyError) as error:
         raise ModelError(f"cannot open the model {cfg.path!r}: {_first_line(error)}") from error
     keep_layout(model)
-    check_architecture(model)
+    tidy_generation(model)
     model.to(device)  # type: ignore[arg-type]
+    check_architecture(model)
     return model
 
 
@@ -135,43 +164,6 @@ def train_mode(model: nn.Module) -> None:
     for name, module in model.named_modules():
         if isinstance(module, nn.Dropout) and ".lora_dropout." not in name:
             module.p = 0.0
-
-
-def body_and_head(model: PreTrainedModel) -> tuple[nn.Module, nn.Module]:
-    """The transformer without its head, and the head (hidden states → logits)."""
-    head = model.get_output_embeddings()
-    if head is None:
-        raise ModelError(f"{type(model).__name__} has no output head: is it a causal language model?")
-    return model.get_decoder(), head
-
-
-def softcap(logits: Tensor, model: PreTrainedModel) -> Tensor:
-    """Apply the final soft cap of the models that have one (Gemma)."""
-    cap = getattr(model.config, "final_logit_softcapping", None)
-    return logits if cap is None else torch.tanh(logits / cap) * cap
-
-
-@torch.no_grad()
-def check_architecture(model: PreTrainedModel) -> None:
-    """Compare body + head, packed, with the model's own logits on a few tokens, so that no architecture is
-    trained on the wrong function.
-
-    Raises:
-        ModelError: the two differ.
-    """
-    if not getattr(model, "_supports_attention_backend", False):
-        raise ModelError(f"{type(model).__name__} does not take a custom attention function in this transformers")
-    lengths = (3, 5)
-    ids = torch.arange(sum(lengths), device=model.device)[None] % model.config.vocab_size
-    inputs = {"input_ids": ids, "position_ids": positions(lengths, model.device), "layout": Packed(lengths)}
-    body, head = body_and_head(model)
-    was_training = model.training
-    model.eval()
-    ours = softcap(head(body(**inputs, use_cache=False).last_hidden_state), model)
-    theirs = model(**inputs, use_cache=False).logits
-    model.train(was_training)
-    if not torch.allclose(ours.float(), theirs.float(), atol=1e-3, rtol=1e-3):
-        raise ModelError(f"{type(model).__name__} changes its logits after the head in a way r1rl does not know")
 
 
 TOKENIZER_FILES = ("tokenizer.json", "tokenizer.model", "vocab.json", "vocab.txt", "spiece.model", "tekken.json")

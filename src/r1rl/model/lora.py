@@ -13,6 +13,7 @@ from transformers import PreTrainedModel
 
 from r1rl.config.model import LoraConfig
 from r1rl.errors import ModelError
+from r1rl.model.state import named_state
 
 _BASE = ".base_layer"
 
@@ -59,18 +60,26 @@ def adapters_off(model: Any) -> Iterator[None]:
 
 @torch.no_grad()
 def merged(model: nn.Module) -> Iterator[tuple[str, Tensor]]:
-    """The weights of the plain model that computes the same function, by the plain model's names, one at a time."""
+    """The weights and persistent buffers of the plain model that computes the same function, by the plain model's
+    names, one at a time."""
     from peft.tuners.tuners_utils import BaseTunerLayer
 
     layers = {name: layer for name, layer in model.named_modules() if isinstance(layer, BaseTunerLayer)}
-    for name, value in model.named_parameters():
+    for name, value in named_state(model):
         owner, base, rest = name.rpartition(_BASE + ".")
-        if base and owner in layers:
+        if any(name.startswith(f"{layer_name}.lora_") for layer_name in layers):
+            continue
+        if base and owner in layers and isinstance(value, nn.Parameter):
             layer: Any = layers[owner]
             delta = sum(layer.get_delta_weight(a) for a in layer.active_adapters) if rest == "weight" else 0
             yield f"{owner}.{rest}", _plain(layer, value) + delta
-        elif not any(name.startswith(f"{owner}.lora_") for owner in layers):
-            yield name, value.detach()
+        else:
+            yield plain_name(name), value.detach()
+
+
+def plain_name(name: str) -> str:
+    """A tensor's name in the model without adapters."""
+    return name.replace(_BASE + ".", ".")
 
 
 def _plain(layer: Any, value: Tensor) -> Tensor:

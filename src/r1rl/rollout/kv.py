@@ -108,6 +108,7 @@ class Decode:
         keys[self.rows_B, :, self.at_B] = k_BKTD[:, :, 0].to(keys.dtype)
         values[self.rows_B, :, self.at_B] = v_BKTD[:, :, 0].to(values.dtype)
         batch, heads, _, width = q_BHTD.shape
+        out_width = values.shape[3]  # not the queries' in latent attention (DeepSeek)
         kv_heads = keys.shape[1]
         q_BKGD = q_BHTD.reshape(batch, kv_heads, heads // kv_heads, width)
         k_BKPD = keys[:, :, : self.longest].to(q_BHTD.dtype)
@@ -116,7 +117,7 @@ class Decode:
             out = _two_products(q_BKGD, k_BKPD, v_BKPD, self.bias_N1P, scale)
         else:
             out = F.scaled_dot_product_attention(q_BKGD, k_BKPD, v_BKPD, attn_mask=self.mask_B11P, scale=scale)
-        return out.reshape(batch, 1, heads, width)
+        return out.reshape(batch, 1, heads, out_width)
 
 
 def _two_products(q_BKGD: Tensor, k_BKPD: Tensor, v_BKPD: Tensor, bias_N1P: Tensor, scale: float) -> Tensor:
@@ -124,7 +125,7 @@ def _two_products(q_BKGD: Tensor, k_BKPD: Tensor, v_BKPD: Tensor, bias_N1P: Tens
     hundred positions, as fast for longer ones."""
     bias_NGP = bias_N1P.expand(-1, q_BKGD.shape[2], -1)
     scores = torch.baddbmm(bias_NGP, q_BKGD.flatten(0, 1), k_BKPD.flatten(0, 1).transpose(1, 2), alpha=scale)
-    return torch.bmm(scores.softmax(-1), v_BKPD.flatten(0, 1)).view(q_BKGD.shape)
+    return torch.bmm(scores.softmax(-1), v_BKPD.flatten(0, 1)).unflatten(0, q_BKGD.shape[:2])
 
 
 def _grow(x_BKPD: Tensor, capacity: int) -> Tensor:

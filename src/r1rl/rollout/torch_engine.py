@@ -12,7 +12,8 @@ from torch import Tensor
 
 from r1rl.model.attention import positions
 from r1rl.model.decode import fused_body
-from r1rl.model.load import Policy, body_and_head, softcap
+from r1rl.model.head import body_and_head, softcap
+from r1rl.model.load import Policy
 from r1rl.rollout.engine import OnFinish, Request
 from r1rl.rollout.kv import Prefill, Slots
 from r1rl.rollout.sample import choose, uniforms

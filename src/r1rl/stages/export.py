@@ -13,6 +13,7 @@ from transformers import AutoModelForCausalLM
 from r1rl.config import ExportConfig, ModelConfig, PromptConfig
 from r1rl.data.templates import R1_ZERO_OPENING
 from r1rl.errors import ConfigError, ModelError, writing
+from r1rl.model.generation import tidy_generation
 from r1rl.model.load import load_tokenizer
 from r1rl.stages.base import StageContext, StageResult
 
@@ -50,6 +51,7 @@ def export_model(model: ModelConfig, settings: ExportConfig, prompt: PromptConfi
         )
     except (OSError, ValueError) as error:
         raise ModelError(f"cannot open the model {model.path!r}: {error}") from error
+    tidy_generation(policy)
     if settings.chat_template and not tokenizer.chat_template:
         tokenizer.chat_template = as_chat_template(prompt)
     stops = policy.generation_config.eos_token_id

@@ -15,7 +15,7 @@ from transformers import (
 
 from r1rl.data.problems import load_problems
 from r1rl.errors import ConfigError, DataError
-from r1rl.model.load import load_tokenizer
+from r1rl.model.load import check_saving, load_tokenizer
 from r1rl.stages.base import StageContext, StageResult
 from r1rl.stages.trainer import common_arguments, fit
 from r1rl.types import Problem
@@ -130,4 +130,5 @@ def _scorer(ctx: StageContext, tokenizer: PreTrainedTokenizerBase) -> PreTrained
     )
     pad = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else tokenizer.eos_token_id
     model.config.pad_token_id = pad
+    check_saving(model, tokenizer)
     return model

@@ -37,6 +37,7 @@ def run(ctx: StageContext) -> StageResult:
     cfg, settings = ctx.config, ctx.config.sft
     plain = cfg.model.model_copy(update={"lora": None})  # TRL adds the adapters, so that its checkpoints know them
     policy = load_policy(plain, ctx.accelerator.device)
+    policy.check_saving()
     examples, skipped = read_examples(ctx, policy.tokenizer)
     arguments = common_arguments(ctx, settings) | {
         "lr_scheduler_type": SCHEDULES[settings.lr_schedule],

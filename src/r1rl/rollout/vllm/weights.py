@@ -15,7 +15,8 @@ import torch
 from torch import Tensor
 
 from r1rl.errors import EngineError
-from r1rl.model.lora import adapted
+from r1rl.model.lora import adapted, plain_name
+from r1rl.model.state import named_state, persistent_buffers
 
 if TYPE_CHECKING:
     from r1rl.model.load import Policy
@@ -28,7 +29,7 @@ _ALIGN = 64
 
 
 class Meta(NamedTuple):
-    """Name, dtype on the wire and full shape of one parameter."""
+    """Name, dtype on the wire and full shape of one parameter or buffer."""
 
     name: str
     dtype: torch.dtype
@@ -36,7 +37,8 @@ class Meta(NamedTuple):
 
 
 class PolicyWeights:
-    """:meth:`Policy.weights` in the engine's precision; each iteration reads anew.
+    """:meth:`Policy.weights` in the engine's precision; each iteration reads anew. Buffers keep their own precision, as
+    in a checkpoint: DeepSeek-V3 chooses experts by differences that bfloat16 does not resolve.
 
     Has the methods of vLLM's ``WeightSource``, so vLLM's own trainer engines take it too. Under ZeRO-3 every rank
     iterates in step: a parameter is gathered whole, handed out and freed. Tied parameters come once, adapters merged
@@ -45,22 +47,26 @@ class PolicyWeights:
 
     def __init__(self, policy: Policy, dtype: torch.dtype) -> None:
         self.policy, self.dtype = policy, dtype
+        self._buffers = frozenset(plain_name(name) for name, _ in persistent_buffers(policy.model))
 
     def metadata(self) -> list[Meta]:
         """In the order of the iteration; gathers nothing."""
         if adapted(self.policy.model):
-            return [Meta(name, self.dtype, tuple(value.shape)) for name, value in self.policy.weights()]
+            return [Meta(name, self._wire(name, value), tuple(value.shape)) for name, value in self.policy.weights()]
         return [
-            Meta(name, self.dtype, tuple(getattr(p, "ds_shape", p.shape)))
-            for name, p in self.policy.model.named_parameters()
+            Meta(name, self._wire(name, value), tuple(getattr(value, "ds_shape", value.shape)))
+            for name, value in named_state(self.policy.model)
         ]
 
     def __iter__(self) -> Iterator[tuple[str, Tensor]]:
         for name, tensor in self.policy.weights():
-            yield name, tensor.detach().to(self.dtype)
+            yield name, tensor.detach().to(self._wire(name, tensor))
 
     def held_names(self) -> None:
         """Every rank holds everything."""
+
+    def _wire(self, name: str, tensor: Tensor) -> torch.dtype:
+        return tensor.dtype if name in self._buffers else self.dtype
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,6 +74,7 @@ class Bucket:
     """Tensors that travel in one request."""
 
     names: tuple[str, ...]
+    dtypes: tuple[torch.dtype, ...]
     shapes: tuple[tuple[int, ...], ...]
     offsets: tuple[int, ...]
 
@@ -91,8 +98,8 @@ class SharedFolder:
 class SharedWeights:
     """One version of the weights as a file that workers map: written once, loaded by any number of them, any time."""
 
-    def __init__(self, path: Path, version: int, dtype: torch.dtype, size: int, buckets: tuple[Bucket, ...]) -> None:
-        self.path, self.version, self.dtype, self.size, self.buckets = path, version, dtype, size, buckets
+    def __init__(self, path: Path, version: int, size: int, buckets: tuple[Bucket, ...]) -> None:
+        self.path, self.version, self.size, self.buckets = path, version, size, buckets
 
     @classmethod
     def write(cls, source: PolicyWeights, version: int, folder: Path, bucket_bytes: int) -> SharedWeights:
@@ -115,17 +122,16 @@ class SharedWeights:
         for name, tensor in source:
             raw = tensor.contiguous().view(-1).view(torch.uint8)
             bytes_N[offsets[name] : offsets[name] + raw.numel()].copy_(raw)
-        return cls(path, version, source.dtype, size, layout)
+        return cls(path, version, size, layout)
 
     def requests(self) -> Iterator[dict[str, Any]]:
         """What each ``update_weights`` request says, one a bucket."""
-        dtype = str(self.dtype).removeprefix("torch.")
         for bucket in self.buckets:
             yield {
                 "path": str(self.path),
                 "size": self.size,
                 "names": list(bucket.names),
-                "dtypes": [dtype] * len(bucket.names),
+                "dtypes": [str(dtype).removeprefix("torch.") for dtype in bucket.dtypes],
                 "shapes": [list(shape) for shape in bucket.shapes],
                 "offsets": list(bucket.offsets),
             }
@@ -149,6 +155,12 @@ def plan(metadata: list[Meta], bucket_bytes: int) -> tuple[tuple[Bucket, ...], i
         filled += size
         at += -(-size // _ALIGN) * _ALIGN
     made = tuple(
-        Bucket(tuple(m.name for m, _ in b), tuple(m.shape for m, _ in b), tuple(o for _, o in b)) for b in buckets
+        Bucket(
+            tuple(m.name for m, _ in b),
+            tuple(m.dtype for m, _ in b),
+            tuple(m.shape for m, _ in b),
+            tuple(at for _, at in b),
+        )
+        for b in buckets
     )
     return made, at
