@@ -93,7 +93,8 @@ def _difference(model: PreTrainedModel) -> str | None:
 
 def _tokens(model: PreTrainedModel) -> Tensor:
     """[2, LENGTH] ids from all over the vocabulary."""
-    vocabulary = model.get_input_embeddings().weight.shape[0]
+    weight: Any = model.get_input_embeddings().weight
+    vocabulary = weight.shape[0]
     return (torch.arange(2 * LENGTH, device=model.device) * 7919 + 101).remainder(vocabulary).view(2, LENGTH)
 
 
