@@ -100,7 +100,7 @@ def a_run(folder: Path) -> None:
         ("report", "Missing argument 'RUN...' (see r1rl report --help)"),
         ("report none", "none is no folder; give the folder of a run"),
         ("report run/zero", "run/zero is no run folder"),
-        ("report run --out run", "cannot write run: Is a directory; name another place"),
+        ("report run --out run", "cannot write run: Is a directory; choose another path"),
         ("report run --svg run", "none of reward/accuracy/mean, reward/format/mean was logged"),
         ("export run/zero", "Missing argument 'FOLDER' (see r1rl export --help)"),
         ("export run/zero out --dtype int4", "Invalid value for '--dtype'"),

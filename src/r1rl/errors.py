@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -39,20 +40,34 @@ class StorageError(R1Error):
     """A folder that cannot be written, a full disk, or a run folder that another process is using."""
 
 
+class ForeignError(ConfigError):
+    """A place to write to that holds what r1rl did not write, and will not replace."""
+
+
 class EngineError(R1Error):
     """The engine that samples completions failed, hung, or serves other weights than the learner's."""
 
 
 @contextlib.contextmanager
 def writing(path: Path) -> Iterator[None]:
-    """What the block writes to ``path``, or beside it, may fail in one line.
+    """Converts the failures of what the block writes to ``path``, or beside it, to StorageError.
 
-    Raises: StorageError for a place that cannot be written.
+    Raises: StorageError for a path that cannot be written, or a full disk.
     """
     try:
         yield
     except OSError as error:
-        raise StorageError(f"cannot write {path}: {error.strerror or error}; name another place") from error
+        raise StorageError(f"cannot write {path}: {error.strerror or error}; {_remedy(error)}") from error
+    except Exception as error:
+        # Safetensors and pickle know no OSError: what the system said is in their text.
+        if type(error).__name__ != "SafetensorError" or "os error" not in str(error).lower():
+            raise
+        raise StorageError(f"cannot write {path}: {error}; free space or choose another path") from error
+
+
+def _remedy(error: OSError) -> str:
+    full = error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+    return "free space, then run the same command, or choose another path" if full else "choose another path"
 
 
 def tell(text: str) -> None:

@@ -22,5 +22,5 @@ def test_a_file_is_no_folder_to_export_to(tiny_folder: Path, tmp_path: Path) -> 
     model = ModelConfig(path=str(tiny_folder))
     with pytest.raises(ConfigError, match="file is a file; name a folder"):
         export_model(model, ExportConfig(), PromptConfig(), tmp_path / "file")
-    with pytest.raises(StorageError, match=r"cannot write .*; name another place"):
+    with pytest.raises(StorageError, match=r"cannot write .*; choose another path"):
         export_model(model, ExportConfig(), PromptConfig(), tmp_path / "file" / "model")

@@ -10,6 +10,7 @@ import pytest
 import torch
 
 from r1rl.errors import StorageError
+from r1rl.files import mark
 from r1rl.grpo.checkpoint import MANIFEST, Checkpoints, RunState, damage
 from r1rl.grpo.shards import read_tensors
 from r1rl.grpo.snapshot import read_groups, restore_rng, rng_state, rollout_state
@@ -71,6 +72,7 @@ def test_what_a_killed_process_left_is_cleared(tmp_path):
     save(checkpoints, 1)
     for name in (".writing-000002", ".dropping-step-000000"):
         (tmp_path / name / "weights").mkdir(parents=True)
+        mark(tmp_path / name)
     assert checkpoints.newest("f")[0].step == 1
     assert [f.name for f in tmp_path.iterdir()] == ["step-000001"]
 
@@ -172,3 +174,43 @@ def test_a_rollout_comes_back_as_it_was(tmp_path):
     assert got.versions.tolist() == [3, 4]
     np.testing.assert_array_equal(got.logps, completion.logps)
     np.testing.assert_array_equal(back.by_reward["accuracy"], [np.nan])
+
+
+@pytest.mark.parametrize("name", ["step-000000", "step-000001-good", "step-mine", "step-000002/notes.txt"])
+def test_what_somebody_put_among_them_is_kept(tmp_path, name):
+    checkpoints = Checkpoints(tmp_path, keep=1)
+    save(checkpoints, 1)
+    save(checkpoints, 2)
+    if "." in name:
+        (tmp_path / name).write_text("mine")
+    else:
+        shutil.copytree(tmp_path / "step-000002", tmp_path / name)
+        (tmp_path / name / "manifest.json").unlink()
+        (tmp_path / name / ".r1rl.json").unlink()
+    for step in (3, 4):
+        save(checkpoints, step)
+    assert (tmp_path / name).exists()
+    assert checkpoints.newest("f")[0].step == 4
+
+
+def test_a_taken_place_is_named_and_left_alone(tmp_path):
+    (tmp_path / "step-000001").mkdir()
+    (tmp_path / "step-000001" / "notes.txt").write_text("mine")
+    seen = []
+
+    def watched():
+        for name, tensor in tensors(1):
+            seen.append(name)
+            yield name, tensor
+
+    with pytest.raises(StorageError, match=r"notes.txt was not written by r1rl; move it away"):
+        Checkpoints(tmp_path, 2).save(RunState(1, 1, "f"), watched())
+    assert seen == ["weights/a", "adam/exp_avg/a"]
+    assert [str(f.relative_to(tmp_path)) for f in tmp_path.rglob("*")] == ["step-000001", "step-000001/notes.txt"]
+
+
+def test_a_millionth_step_is_the_newest(tmp_path):
+    checkpoints = Checkpoints(tmp_path, keep=1)
+    save(checkpoints, 999_999)
+    save(checkpoints, 1_000_000)
+    assert checkpoints.newest("f")[0].step == 1_000_000

@@ -169,3 +169,22 @@ def test_two_processes_run_the_same_recipe(recipe: Path, tmp_path: Path) -> None
     assert together["base"] == alone["base"]
     assert together["drawn"] == alone["drawn"]
     assert together["tuned"]["loss"] == pytest.approx(alone["tuned"]["loss"], abs=1e-3)
+
+
+def test_a_folder_with_something_else_is_not_a_run_folder(recipe: Path, tmp_path: Path) -> None:
+    """Not even one with the configuration that the user wrote in it."""
+    (tmp_path / "mini").mkdir()
+    (tmp_path / "mini" / "config.yaml").write_text("# written by hand\n")
+    with pytest.raises(ConfigError, match=r"\(config.yaml\); choose another folder: .* output_dir/name"):
+        run(recipe)
+    assert [f.name for f in (tmp_path / "mini").iterdir()] == ["config.yaml"]
+    assert (tmp_path / "mini" / "config.yaml").read_text() == "# written by hand\n"
+
+
+def test_a_stage_does_not_move_into_a_folder_of_the_user(recipe: Path, tmp_path: Path) -> None:
+    run(recipe, until="base")
+    (tmp_path / "mini" / "drawn").mkdir()
+    (tmp_path / "mini" / "drawn" / "data.jsonl").write_text("mine")
+    with pytest.raises(ConfigError, match=r"drawn holds something else than what r1rl wrote \(data.jsonl\)"):
+        run(recipe, until="drawn")
+    assert (tmp_path / "mini" / "drawn" / "data.jsonl").read_text() == "mine"

@@ -14,8 +14,9 @@ import pytest
 from report_runs import write_run
 
 from r1rl.cli import main
-from r1rl.errors import DataError
+from r1rl.errors import DataError, ForeignError
 from r1rl.report import write_page, write_report
+from r1rl.report.command import report
 from r1rl.report.read import read_run
 from r1rl.report.svg import DEFAULT_METRICS, learning_curve
 
@@ -118,3 +119,20 @@ def test_the_picture_is_an_image_that_shows_what_it_says(tmp_path: Path) -> None
     assert "prefers-color-scheme: dark" in text
     with pytest.raises(DataError, match="--metric"):
         learning_curve(runs, ["no/such"])
+
+
+def test_a_page_of_somebody_else_is_left_alone(
+    run_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    mine = tmp_path / "report.html"
+    mine.write_text("<p>my own page about r1rl</p>")
+    (tmp_path / "curve.svg").write_text("<svg/>")
+    with pytest.raises(ForeignError, match=r"report.html was not written by r1rl and is left alone"):
+        report([run_dir, run_dir])  # into the current folder
+    with pytest.raises(ForeignError, match=r"curve.svg was not written by r1rl"):
+        report([run_dir], tmp_path / "other.html", tmp_path / "curve.svg")
+    assert mine.read_text() == "<p>my own page about r1rl</p>"
+    assert (tmp_path / "curve.svg").read_text() == "<svg/>"
+    for _ in range(2):  # our own are renewed
+        report([run_dir], tmp_path / "ours.html", tmp_path / "ours.svg")

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from r1rl.errors import DataError, RewardError
+from r1rl.errors import DataError, ForeignError, RewardError
 from r1rl.scoring import commands
 
 HARD = r"\int_0^1 e^{\sin(x^{5})\cos(x)}\sqrt{\tan x} dx"
@@ -150,3 +150,15 @@ def test_on_the_command_line(file: Path, tmp_path: Path) -> None:
     assert done.returncode == 2
     assert done.stderr.startswith("r1rl: error:")
     assert len(done.stderr.splitlines()) == 1
+
+
+def test_a_file_that_exists_is_replaced_only_when_asked(file: Path, tmp_path: Path) -> None:
+    for out in (file, tmp_path / "notes.txt"):
+        before = "" if out == file else "mine"
+        out.write_text(before or file.read_text())
+        content = out.read_text()
+        with pytest.raises(ForeignError, match=r"exists and is left alone; choose another file, or add --overwrite"):
+            commands.grade(file, gold="gold", completion="text", out=out, workers=1)
+        assert out.read_text() == content
+    commands.grade(file, gold="gold", completion="text", out=tmp_path / "notes.txt", workers=1, overwrite=True)
+    assert len((tmp_path / "notes.txt").read_text().splitlines()) == len(ROWS)

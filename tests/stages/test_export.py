@@ -10,7 +10,7 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from r1rl.config import PromptConfig
+from r1rl.config import ExportConfig, ModelConfig, PromptConfig
 from r1rl.data.templates import render
 from r1rl.errors import ConfigError
 from r1rl.stages import export
@@ -53,3 +53,34 @@ def test_it_does_not_overwrite_other_things(stages: Any, tiny: Path, tmp_path: P
     ctx = stages(PLAN.format(model=tiny, prompt="{}"), "out", f"export.folder={tmp_path / 'mine'}")
     with pytest.raises(ConfigError, match="something else"):
         export.run(ctx)
+
+
+def test_a_project_with_a_configuration_of_its_own_survives(
+    tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A config.json makes no folder r1rl's: neither a project's, nor that of a model which others saved."""
+    project, model = tmp_path / "project", tmp_path / "model"
+    (project / "src").mkdir(parents=True)
+    (project / "config.json").write_text("{}")
+    (project / "src" / "main.py").write_text("years of work")
+    AutoModelForCausalLM.from_pretrained(tiny).save_pretrained(model)
+    before = {f: f.read_bytes() for f in tmp_path.rglob("*") if f.is_file()}
+    monkeypatch.chdir(project)
+    for folder in (project, model, Path("."), Path("../model")):
+        with pytest.raises(ConfigError, match="something else than what r1rl wrote"):
+            export.export_model(ModelConfig(path=str(tiny)), ExportConfig(), PromptConfig(), folder)
+    assert {f: f.read_bytes() for f in tmp_path.rglob("*") if f.is_file()} == before
+
+
+def test_an_earlier_export_is_replaced_and_what_was_added_is_kept(tiny: Path, tmp_path: Path) -> None:
+    model, folder = ModelConfig(path=str(tiny)), tmp_path / "out"
+    export.export_model(model, ExportConfig(dtype="float32"), PromptConfig(), folder)
+    (folder / "README.md").write_text("my card")
+    export.export_model(model, ExportConfig(), PromptConfig(), folder)
+    assert json.loads((folder / "config.json").read_text())["dtype"] == "bfloat16"
+    assert (folder / "README.md").read_text() == "my card"
+    assert AutoModelForCausalLM.from_pretrained(folder).dtype == torch.bfloat16
+    assert [f.name for f in tmp_path.iterdir()] == ["out"]
+    (folder / "generation_config.json").write_text('{"do_sample": true}')
+    with pytest.raises(ConfigError, match=r"generation_config.json was changed since r1rl wrote it"):
+        export.export_model(model, ExportConfig(), PromptConfig(), folder)

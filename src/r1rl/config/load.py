@@ -17,6 +17,7 @@ from r1rl.config.merge import expand, only_source, overlay, read_layers, without
 from r1rl.config.overrides import read_overrides
 from r1rl.config.run import RunConfig, StageConfig, stages_of
 from r1rl.errors import ConfigError
+from r1rl.files import write_text
 
 SECTIONS = tuple(name for name in StageConfig.model_fields if name not in ("kind", "launch"))
 """Sections that a stage may override."""
@@ -93,9 +94,7 @@ def dump_config(run: RunConfig, path: str | os.PathLike[str]) -> None:
         resolved["stages"][name] = {"kind": stage.kind, "launch": stage.launch, **sections}
     target = Path(path)
     target.parent.mkdir(parents=True, exist_ok=True)
-    partial = target.with_name(f".{target.name}.{os.getpid()}")
-    partial.write_text(yaml.safe_dump(resolved, sort_keys=False, allow_unicode=True, width=100), encoding="utf-8")
-    partial.replace(target)
+    write_text(target, yaml.safe_dump(resolved, sort_keys=False, allow_unicode=True, width=100))
 
 
 def _validate(raw: Mapping[str, Any], origins: Origins, locate: Locate) -> RunConfig:

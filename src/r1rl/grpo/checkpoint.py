@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import io
 import json
 import os
-import shutil
+import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -16,9 +17,12 @@ import torch
 from torch import Tensor
 
 from r1rl.errors import StorageError
+from r1rl.files import MANIFEST as OWN
+from r1rl.files import discard, is_own, mark, write_bytes, write_json
 from r1rl.grpo.shards import write_tensors
 
 STATE, MANIFEST, BEST = "state.json", "manifest.json", "best.json"
+_NAME = re.compile(r"step-\d{6,}")
 FORMAT = 1
 """Of the files in a checkpoint; raised when an older program could not read them."""
 
@@ -73,6 +77,12 @@ class Checkpoints:
         final = self.folder / f"step-{state.step:06d}"
         draft = self.folder / f".writing-{state.step:06d}"
         try:
+            try:
+                if write:
+                    self._begin(draft, final)
+            except (OSError, StorageError):
+                write_tensors(draft, tensors, write=False)
+                raise
             write_tensors(draft, tensors, write)
             if write:
                 self._write_others(draft, state, others or {})
@@ -80,14 +90,16 @@ class Checkpoints:
                 self._publish(draft, final)
                 self._drop(final, score)
         except OSError as error:
-            shutil.rmtree(draft, ignore_errors=True)
+            with contextlib.suppress(OSError):
+                discard(draft)
             raise StorageError(self._explain(state.step, error)) from error
         return final
 
     def newest(self, fingerprint: str) -> tuple[RunState, Path] | None:
         """The newest whole checkpoint that belongs to this configuration, or None; damaged ones are said and left."""
         for rest in (f for pattern in (".writing-*", ".dropping-*") for f in self.folder.glob(pattern)):
-            shutil.rmtree(rest, ignore_errors=True)
+            if is_own(rest):
+                discard(rest)
         for folder in reversed(self._all()):
             fault = damage(folder)
             if fault is not None:
@@ -106,7 +118,21 @@ class Checkpoints:
         return self.folder / name if name and (self.folder / name).is_dir() else None
 
     def _all(self) -> list[Path]:
-        return sorted(f for f in self.folder.glob("step-*") if f.is_dir())
+        """Folders with the name of a checkpoint, in order of steps."""
+        named = (f for f in self.folder.glob("step-*") if f.is_dir() and _NAME.fullmatch(f.name))
+        return sorted(named, key=lambda folder: int(folder.name.removeprefix("step-")))
+
+    def _begin(self, draft: Path, final: Path) -> None:
+        """An empty draft, marked as ours; what a killed process left of one goes.
+
+        Raises: StorageError where the checkpoint's place is taken.
+        """
+        others = _others(final) if final.exists() else []
+        if others:
+            raise StorageError(f"{final / others[0]} was not written by r1rl; move it away, then run the same command")
+        discard(draft)
+        draft.mkdir(parents=True)
+        mark(draft)
 
     def _write_others(self, draft: Path, state: RunState, others: Mapping[str, Any]) -> None:
         draft.mkdir(parents=True, exist_ok=True)
@@ -114,16 +140,14 @@ class Checkpoints:
             # Through memory: torch's own writer reports a full disk as a RuntimeError without its cause.
             content = io.BytesIO()
             torch.save(value, content)
-            (draft / name).write_bytes(content.getbuffer())
-        (draft / STATE).write_text(json.dumps(asdict(state)))
+            write_bytes(draft / name, content.getbuffer())
+        write_json(draft / STATE, asdict(state))
 
     def _publish(self, draft: Path, final: Path) -> None:
         if final.exists():
-            aside = self.folder / f".dropping-{final.name}"
-            shutil.rmtree(aside, ignore_errors=True)
-            os.replace(final, aside)
+            aside = self._aside(final)
             os.replace(draft, final)
-            shutil.rmtree(aside, ignore_errors=True)
+            discard(aside)
         else:
             os.replace(draft, final)
         _flush(self.folder)
@@ -132,15 +156,18 @@ class Checkpoints:
         best = self._read_best()
         if score is not None and score >= best.get("score", -float("inf")):
             best = {"name": saved.name, "score": score}
-            draft = self.folder / f".{BEST}"
-            draft.write_text(json.dumps(best))
-            os.replace(draft, self.folder / BEST)
+            write_json(self.folder / BEST, best)
         for old in self._all()[: -self.keep]:
-            if old.name != best.get("name"):
-                # Renamed first: one that is half deleted when the power fails must not look like a damaged one.
-                aside = self.folder / f".dropping-{old.name}"
-                os.replace(old, aside)
-                shutil.rmtree(aside)
+            if old.name != best.get("name") and not _others(old):
+                discard(self._aside(old))
+
+    def _aside(self, checkpoint: Path) -> Path:
+        """Renames it: one that is half deleted when the power fails must not look like a damaged one."""
+        aside = self.folder / f".dropping-{checkpoint.name}"
+        discard(aside)
+        mark(checkpoint)
+        os.replace(checkpoint, aside)
+        return aside
 
     def _read_best(self) -> dict[str, Any]:
         try:
@@ -176,10 +203,22 @@ def damage(folder: Path) -> str | None:
     return None
 
 
+def _others(folder: Path) -> list[str]:
+    """What lies in a checkpoint's folder that is not part of a checkpoint of r1rl; such a one is not removed."""
+    try:
+        listed = json.loads((folder / MANIFEST).read_text())["files"]
+    except (FileNotFoundError, ValueError, KeyError, TypeError):
+        if is_own(folder):
+            return []  # damaged, but ours
+        listed = {}
+    names = [str(file.relative_to(folder)) for file in _files(folder)]
+    return [name for name in names if name not in {*listed, MANIFEST, OWN}]
+
+
 def _seal(folder: Path) -> None:
     """Write the manifest, then flush files before the folders that name them."""
     files = {str(f.relative_to(folder)): (f.stat().st_size, _digest(f)) for f in _files(folder)}
-    (folder / MANIFEST).write_text(json.dumps({"files": files}))
+    write_json(folder / MANIFEST, {"files": files})
     for file in _files(folder):
         _flush(file)
     for inner in (f for f in folder.rglob("*") if f.is_dir()):

@@ -16,6 +16,7 @@ from r1rl.config.derived import derive
 from r1rl.data.problems import ProblemSets, ensure_disjoint, filter_by_pass_rate, load_problems
 from r1rl.data.stream import PromptStream
 from r1rl.errors import StorageError
+from r1rl.files import claim
 from r1rl.grpo.ahead import AheadExperience
 from r1rl.grpo.batch import make_batch
 from r1rl.grpo.checkpoint import Checkpoints, RunState
@@ -88,9 +89,12 @@ class GRPOTrainer:
             The last step's metrics.
 
         Raises:
+            ForeignError: ``folder`` holds something else than this stage's files.
             Preempted: a scheduler asked the run to end; it left a checkpoint.
         """
         cfg = self.config
+        if self.accelerator.is_main_process:
+            claim(self.folder)
         train, evaluated = self._problems()
         state, checkpoint = self._find_checkpoint()
         learner = self._learner(checkpoint)

@@ -14,6 +14,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, P
 
 from r1rl.config.model import ModelConfig
 from r1rl.errors import ModelError
+from r1rl.files import publishing
 from r1rl.model.attention import register
 from r1rl.model.check import check_architecture
 from r1rl.model.generation import tidy_generation
@@ -53,11 +54,15 @@ class Policy:
         """Write the Hugging Face format; it opens in plain transformers and in vLLM.
 
         Every rank calls it where weights are sharded; those with ``write`` False only take part in the gathering.
+
+        Raises:
+            ForeignError, StorageError: as :func:`r1rl.files.publishing`.
         """
         state = {name: tensor.detach().cpu() for name, tensor in self.weights() if write}
         if write:
-            self._plain().save_pretrained(folder, state_dict=state)
-            self.tokenizer.save_pretrained(folder)
+            with publishing(folder) as draft:
+                self._plain().save_pretrained(draft, state_dict=state)
+                self.tokenizer.save_pretrained(draft)
 
     def check_saving(self) -> None:
         """See :func:`check_saving`."""

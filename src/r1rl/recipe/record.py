@@ -8,8 +8,8 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+from r1rl.files import write_json
 from r1rl.recipe.fingerprint import content
-from r1rl.tracking.jsonl import finite
 
 RECORD, MARK = "stage.json", "fingerprint"
 
@@ -62,13 +62,6 @@ def finished(run: Path, name: str, fingerprint: str) -> Done | None:
 def write(folder: Path, done: Done) -> None:
     """The last act of a stage."""
     write_json(folder / RECORD, asdict(done))
-
-
-def write_json(path: Path, value: Any) -> None:
-    """Beside and renamed, so that a reader never sees half of it. Strict JSON: a NaN is written as null."""
-    draft = path.with_name(f".{path.name}")
-    draft.write_text(json.dumps(finite(value), indent=2, allow_nan=False))
-    os.replace(draft, path)
 
 
 def set_aside(folder: Path) -> Path:

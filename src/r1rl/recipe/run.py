@@ -18,7 +18,8 @@ from accelerate.utils import broadcast_object_list
 from transformers.utils import logging as transformers_logging
 
 from r1rl.config import RunConfig, dump_config
-from r1rl.errors import ConfigError, R1Error, tell, writing
+from r1rl.errors import ConfigError, ForeignError, R1Error, tell
+from r1rl.files import claim, write_json, write_text
 from r1rl.grpo.processes import start as start_processes
 from r1rl.recipe import record
 from r1rl.recipe.compute import measured
@@ -106,8 +107,9 @@ def run_recipe(
     transformers_logging.disable_progress_bar()
     console = Console(quiet=not (config.tracking.console and accelerator.is_main_process))
     folder = Path(config.output_dir) / config.name
-    with writing(folder):
-        folder.mkdir(parents=True, exist_ok=True)
+    if accelerator.is_main_process:
+        _claim_run(folder)
+    accelerator.wait_for_everyone()
     owner = accelerator.is_main_process and not launched
     with _alone_in(folder) if owner else contextlib.nullcontext():
         if owner:
@@ -116,7 +118,7 @@ def run_recipe(
         accelerator.wait_for_everyone()
         done = _Recipe(nodes, folder, accelerator, console, launched).run(selection)
         if owner:
-            record.write_json(folder / "results.json", {name: each.metrics for name, each in done.items()})
+            write_json(folder / "results.json", {name: each.metrics for name, each in done.items()})
             summarize(folder, nodes, console)
     return folder
 
@@ -141,7 +143,7 @@ class _Recipe:
                 if there is not None:
                     done[name] = there
             if self.accelerator.is_main_process and name in wanted:
-                record.write_json(self.folder / "results.json", {n: each.metrics for n, each in done.items()})
+                write_json(self.folder / "results.json", {n: each.metrics for n, each in done.items()})
                 if not self.launched:
                     _renew_report(self.folder, self.console)
         return done
@@ -181,12 +183,14 @@ class _Recipe:
         """Keep what another configuration left in the stage's folder; unfinished work of this one stays in place."""
         folder, mark = self.folder / node.name, self.folder / node.name / record.MARK
         changed = mark.is_file() and mark.read_text() != node.fingerprint
-        if changed or (again and (folder / record.RECORD).is_file()):
+        if changed or (folder / record.RECORD).is_file():
             aside = record.set_aside(folder)
-            why = "its configuration or its inputs changed" if changed else "it is run again"
+            why = "its outputs are not what it made"
+            if changed or again:
+                why = "its configuration or its inputs changed" if changed else "it is run again"
             self.console.say(f"{node.name}: {why}; the earlier outputs are kept in {aside}")
-        folder.mkdir(parents=True, exist_ok=True)
-        mark.write_text(node.fingerprint)
+        claim(folder)
+        write_text(mark, node.fingerprint)
 
     def _launch(self, node: Node) -> Done:
         """Run the stage in processes of its own and read what they left."""
@@ -201,6 +205,17 @@ class _Recipe:
         if finished is None:
             raise R1Error(f"stage {node.name} ended without its outputs; see the messages of its processes above")
         return finished
+
+
+def _claim_run(folder: Path) -> None:
+    """Raises ForeignError for a folder that holds something else than a run."""
+    lock = folder / ".lock"
+    if lock.is_file() and lock.read_text().strip().isdigit():
+        return  # a run of a version that did not mark its folders
+    try:
+        claim(folder)
+    except ForeignError as error:
+        raise ForeignError(f"{error}: the run folder is output_dir/name, change one of them") from error
 
 
 def _renew_report(folder: Path, console: Console) -> None:

@@ -8,9 +8,10 @@ from typing import Annotated
 import typer
 
 from r1rl.errors import writing
+from r1rl.files import check_generated, write_text
 from r1rl.report.page import write_page
 from r1rl.report.read import read_run
-from r1rl.report.svg import DEFAULT_METRICS, learning_curve
+from r1rl.report.svg import DEFAULT_METRICS, STYLE, learning_curve
 
 Runs = Annotated[list[Path], typer.Argument(metavar="RUN...", help="Run folders; several are compared.")]
 Out = Annotated[Path | None, typer.Option(help="Where to write it; RUN/report.html if left out.", show_default=False)]
@@ -25,6 +26,7 @@ def report(runs: Runs, out: Out = None, svg: Svg = None, metric: Metrics = None)
     if svg is not None:
         drawn = learning_curve([read_run(path) for path in runs], metric or DEFAULT_METRICS)
         with writing(svg):
+            check_generated(svg, STYLE.splitlines()[1])
             svg.parent.mkdir(parents=True, exist_ok=True)
-            svg.write_text(drawn, encoding="utf-8")
+            write_text(svg, drawn)
         print(f"wrote {svg}")

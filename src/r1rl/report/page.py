@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import base64
 import hashlib
-import os
 import time
 from collections.abc import Sequence
 from importlib.resources import files
@@ -12,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from r1rl.errors import writing
+from r1rl.files import check_generated, write_text
 from r1rl.report import tables
 from r1rl.report.compare import series_of, unique
 from r1rl.report.curves import curves
@@ -23,6 +23,8 @@ from r1rl.report.samples import samples_of
 from r1rl.tracking.console import visible
 
 SCRIPTS = ("dom.js", "charts.js", "completions.js", "main.js")
+KICKER = tag("p", "r1rl report", class_="kicker")
+"""On every page: what tells it from one that somebody else wrote."""
 SECTIONS = {
     "summary": "Summary",
     "results": "Results",
@@ -46,17 +48,14 @@ def write_page(run_dirs: Sequence[Path], out: Path, now: float | None = None) ->
 
     Raises:
         DataError: a folder is no run folder.
+        ForeignError: ``out`` is a file that is not such a page.
         StorageError: ``out`` cannot be written.
     """
     html = page([read_run(path) for path in run_dirs], time.time() if now is None else now)
     with writing(out):
+        check_generated(out, str(KICKER))
         out.parent.mkdir(parents=True, exist_ok=True)
-        draft = out.with_name(f".{out.name}.partial")
-        try:
-            draft.write_text(html, encoding="utf-8", errors="backslashreplace")
-            os.replace(draft, out)
-        finally:
-            draft.unlink(missing_ok=True)
+        write_text(out, html)
     return out
 
 
@@ -91,7 +90,7 @@ def _header(title: str, runs: Sequence[Run], now: float) -> Markup:
     links = [tag("a", text, href=f"#{name}") for name, text in SECTIONS.items()]
     return tag(
         "header",
-        tag("p", "r1rl report", class_="kicker"),
+        KICKER,
         tag("h1", title),
         tag("p", tables.headline(runs), " · written ", tag("time", written), class_="byline"),
         tag("nav", *links, tag("button", "Theme", id="theme", type="button"), aria_label="Sections"),

@@ -14,6 +14,7 @@ File = Annotated[Path, typer.Argument(metavar="FILE.jsonl", help="One JSON objec
 Gold = Annotated[str, typer.Option(help="Field with the gold answer, or a list of accepted forms.")]
 CompletionField = Annotated[str, typer.Option("--completion", help="Field with the completion.")]
 Out = Annotated[Path | None, typer.Option(help="Write the graded rows here.", show_default=False)]
+Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace the file that --out names.")]
 Workers = Annotated[int | None, typer.Option(min=1, help="Worker processes; one a core if left out.")]
 Uses = Annotated[
     list[str] | None,
@@ -37,6 +38,7 @@ def grade(
     completion: CompletionField = "completion",
     out: Out = None,
     workers: Workers = None,
+    overwrite: Overwrite = False,
 ) -> None:
     """Grade a file of completions: is each final answer the gold one?"""
     import os
@@ -47,7 +49,7 @@ def grade(
 
     console = Console()
     with Checker(workers or os.cpu_count() or 1) as checker:
-        grades = grade_file(file, gold, completion, out, checker, console)
+        grades = grade_file(file, gold, completion, out, checker, console, overwrite)
     rows = [(name, count, f"{count / grades.total:.2%}") for name, count in grades.outcomes.most_common()]
     console.table("verdicts", ["verdict", "rows", "share"], rows)
     rate = grades.total / grades.seconds if grades.seconds else 0.0

@@ -12,10 +12,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from r1rl.files import finite
 from r1rl.scoring.samples import Row, count_lines, read_rows, text_of, whole_file
 from r1rl.scoring.samples import field as field_of
 from r1rl.tracking.console import Console
-from r1rl.tracking.jsonl import finite
 from r1rl.verify import Checker, Outcome, Verdict, extract_answer
 
 _BATCH = 256
@@ -40,15 +40,25 @@ class Grades:
         return self.outcomes[Outcome.CORRECT] / self.total if self.total else 0.0
 
 
-def grade_file(path: Path, gold: str, completion: str, out: Path | None, checker: Checker, console: Console) -> Grades:
+def grade_file(
+    path: Path,
+    gold: str,
+    completion: str,
+    out: Path | None,
+    checker: Checker,
+    console: Console,
+    overwrite: bool = False,
+) -> Grades:
     """Grade every row; with ``out`` write the rows with ``extracted``, ``verdict`` and ``path`` added.
 
-    Raises: DataError for a missing file or field, or a line that is no JSON object.
+    Raises:
+        DataError: a missing file or field, or a line that is no JSON object.
+        ForeignError: ``out`` exists, and not ``overwrite``.
     """
     grades, started = Grades(), time.monotonic()
     total = count_lines(path)
     with (
-        whole_file(out) if out else nullcontext() as file,
+        whole_file(out, overwrite) if out else nullcontext() as file,
         console.progress(f"grading {path.name}", total=total, unit="row") as progress,
     ):
         for batch in _batches(_with_fields(path, gold, completion)):

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, TextIO
+from typing import IO, Any
 
-from r1rl.errors import DataError, writing
+from r1rl.errors import DataError, ForeignError, writing
+from r1rl.files import replacing
 
 Row = dict[str, Any]
 
@@ -54,16 +54,14 @@ def text_of(value: Any) -> str:
 
 
 @contextmanager
-def whole_file(path: Path) -> Iterator[TextIO]:
-    """A file that appears under its name only when the block has ended well."""
-    partial = path.with_name(f".{path.name}.partial")
+def whole_file(path: Path, overwrite: bool = False) -> Iterator[IO[str]]:
+    """A file that appears under its name only when the block has ended well.
+
+    Raises: ForeignError for a file that is there already, unless ``overwrite``.
+    """
+    if path.is_file() and path.stat().st_size and not overwrite:
+        raise ForeignError(f"{path} exists and is left alone; choose another file, or add --overwrite")
     with writing(path):
         path.parent.mkdir(parents=True, exist_ok=True)
-        file = partial.open("w", encoding="utf-8")
-    try:
-        with file:
+        with replacing(path) as file:
             yield file
-        with writing(path):
-            os.replace(partial, path)
-    finally:
-        partial.unlink(missing_ok=True)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -15,6 +14,7 @@ from r1rl.config import RunConfig
 from r1rl.config.applied import applying
 from r1rl.data.problems import load_problems
 from r1rl.errors import ConfigError
+from r1rl.files import write_json
 from r1rl.model.load import load_policy
 from r1rl.rollout.build import build_engine
 from r1rl.rollout.collect import completion_seeds
@@ -23,7 +23,6 @@ from r1rl.scoring import Scorer
 from r1rl.stages.base import StageContext, StageResult
 from r1rl.stages.metrics import majority_vote, pass_at_1, pass_at_k
 from r1rl.tracking.console import Console
-from r1rl.tracking.jsonl import finite
 from r1rl.types import Completion, Group, Problem, SamplingParams, ScoredGroup
 from r1rl.verify import extract_answer
 
@@ -70,7 +69,7 @@ def run(ctx: StageContext) -> StageResult:
     finally:
         engine.close()
     if ctx.accelerator.is_main_process:
-        (ctx.folder / "evaluation.json").write_text(json.dumps(finite(saved), allow_nan=False))
+        write_json(ctx.folder / "evaluation.json", saved, indent=None)
     return StageResult(metrics=metrics, reports={"evaluation": ctx.folder / "evaluation.json"})
 
 

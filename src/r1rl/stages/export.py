@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-import shutil
 from pathlib import Path
 
 import torch
@@ -12,7 +10,8 @@ from transformers import AutoModelForCausalLM
 
 from r1rl.config import ExportConfig, ModelConfig, PromptConfig
 from r1rl.data.templates import R1_ZERO_OPENING
-from r1rl.errors import ConfigError, ModelError, writing
+from r1rl.errors import ModelError
+from r1rl.files import check_publishable, publishing
 from r1rl.model.generation import tidy_generation
 from r1rl.model.load import load_tokenizer
 from r1rl.stages.base import StageContext, StageResult
@@ -30,17 +29,16 @@ def run(ctx: StageContext) -> StageResult:
 
 
 def export_model(model: ModelConfig, settings: ExportConfig, prompt: PromptConfig, folder: Path) -> None:
-    """Write weights, tokenizer, generation settings and chat template; beside and renamed.
+    """Write weights, tokenizer, generation settings and chat template.
+
+    An earlier export is replaced, files that others put beside it are kept, anything else is refused.
 
     Raises:
         ModelError: there is nothing to open.
-        ConfigError: the folder holds something that is not a model.
+        ForeignError: the folder holds what r1rl did not write.
         StorageError: it cannot be written.
     """
-    if folder.exists() and not folder.is_dir():
-        raise ConfigError(f"{folder} is a file; name a folder to write the model to")
-    if folder.exists() and any(folder.iterdir()) and not (folder / "config.json").is_file():
-        raise ConfigError(f"{folder} holds something else than a model; choose another folder")
+    check_publishable(folder)
     tokenizer = load_tokenizer(model)
     try:
         policy = AutoModelForCausalLM.from_pretrained(
@@ -57,14 +55,9 @@ def export_model(model: ModelConfig, settings: ExportConfig, prompt: PromptConfi
     stops = policy.generation_config.eos_token_id
     ids = stops if isinstance(stops, list) else [stops]
     policy.generation_config.eos_token_id = sorted({i for i in [*ids, tokenizer.eos_token_id] if i is not None})
-    draft = folder.with_name(f".{folder.name}.partial")
-    with writing(folder):
-        shutil.rmtree(draft, ignore_errors=True)
+    with publishing(folder) as draft:
         policy.save_pretrained(draft, max_shard_size=f"{settings.max_shard_gb}GB")
         tokenizer.save_pretrained(draft)
-        shutil.rmtree(folder, ignore_errors=True)
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        os.replace(draft, folder)
 
 
 def as_chat_template(prompt: PromptConfig) -> str:

@@ -8,7 +8,6 @@ STAGE/filters.json what each filter removed.
 from __future__ import annotations
 
 import json
-import os
 from collections import Counter, deque
 from pathlib import Path
 from typing import Any
@@ -19,6 +18,7 @@ from r1rl.config.applied import applying
 from r1rl.data.problems import ensure_disjoint, load_problems, normalized_question
 from r1rl.data.sieve import Row, Sieve, mixed_rows
 from r1rl.errors import DataError
+from r1rl.files import finite, replacing, write_json
 from r1rl.model.load import Policy, load_policy
 from r1rl.recipe.fingerprint import content
 from r1rl.rollout.build import build_engine
@@ -28,7 +28,6 @@ from r1rl.scoring import Scorer
 from r1rl.stages.base import StageContext, StageResult
 from r1rl.stages.rewrite import rewrite
 from r1rl.stages.sample_log import SampleLog, rows_of
-from r1rl.tracking.jsonl import finite
 from r1rl.types import Completion, Group, Problem, SamplingParams
 from r1rl_rewards.language import share
 from r1rl_rewards.texts import thought_of
@@ -130,7 +129,7 @@ def sift(ctx: StageContext, rows: list[Row], evaluated: list[str]) -> dict[str, 
     origin = {"model": cfg.model.path, "model_hash": _model_hash(cfg.model.path), "revision": cfg.model.revision}
     _write_lines(ctx.folder / "dropped.jsonl", [row | {"origin": origin} for row in sieve.dropped])
     _write_lines(ctx.folder / "data.jsonl", [row | {"origin": origin} for row in sieve.rows])
-    (ctx.folder / "filters.json").write_text(json.dumps(sieve.table, indent=2))
+    write_json(ctx.folder / "filters.json", sieve.table)
     return {
         "samples": len(rows),
         "generated_tokens": sum(row["tokens"] for row in rows),
@@ -149,7 +148,5 @@ def _model_hash(path: str) -> str | None:
 
 
 def _write_lines(path: Path, rows: list[Row]) -> None:
-    draft = path.with_name(f".{path.name}")
-    with draft.open("w", encoding="utf-8") as stream:
+    with replacing(path) as stream:
         stream.writelines(json.dumps(finite(row), allow_nan=False) + "\n" for row in rows)
-    os.replace(draft, path)

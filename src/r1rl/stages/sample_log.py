@@ -8,7 +8,7 @@ import os
 from pathlib import Path
 from typing import Any
 
-from r1rl.tracking.jsonl import finite
+from r1rl.files import finite, write_bytes
 from r1rl.types import ScoredGroup
 
 
@@ -77,4 +77,4 @@ def _mend(path: Path) -> None:
         return
     content = path.read_bytes()
     if not content.endswith(b"\n"):
-        path.write_bytes(content[: content.rfind(b"\n") + 1])
+        write_bytes(path, content[: content.rfind(b"\n") + 1])

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
-import os
-import shutil
+import re
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -21,12 +21,12 @@ from transformers import (
 
 from r1rl.config import RewardModelConfig, SFTConfig
 from r1rl.errors import ConfigError
+from r1rl.files import claim, discard, draft_of, is_own, mark, publishing
 from r1rl.stages.base import StageContext
 from r1rl.tracking import Tracker, build_tracker
 from r1rl.tracking.console import Progress
 
-WHOLE = "whole"
-"""Marks a checkpoint whose last file was written; one without it was cut off by a kill and is not resumed from."""
+_NAME = re.compile(r"checkpoint-[0-9]+")
 
 
 def accumulation(ctx: StageContext, settings: SFTConfig | RewardModelConfig) -> int:
@@ -65,7 +65,7 @@ def common_arguments(ctx: StageContext, settings: SFTConfig | RewardModelConfig)
         "logging_steps": 1,
         "save_strategy": "steps" if every else "no",
         "save_steps": every or 500,
-        "save_total_limit": 1,
+        "save_total_limit": None,  # the bridge drops the earlier ones, once the new one is marked
         "report_to": [],
         "disable_tqdm": True,
         "dataloader_pin_memory": ctx.accelerator.device.type == "cuda",
@@ -74,13 +74,15 @@ def common_arguments(ctx: StageContext, settings: SFTConfig | RewardModelConfig)
 
 
 def newest_whole(folder: Path) -> Path | None:
-    """The newest checkpoint that was written to its end; the others are removed."""
-    found = sorted(folder.glob("checkpoint-*"), key=lambda path: int(path.name.rpartition("-")[2]))
-    whole = [path for path in found if (path / WHOLE).is_file()]
-    for path in found:
-        if path not in whole:
-            shutil.rmtree(path)
+    """The newest checkpoint that was written to its end; another is written anew when its step comes again."""
+    whole = _whole(folder)
     return whole[-1] if whole else None
+
+
+def _whole(folder: Path) -> list[Path]:
+    """The checkpoints that r1rl marked, in order of steps."""
+    found = (path for path in folder.glob("checkpoint-*") if _NAME.fullmatch(path.name) and is_own(path))
+    return sorted(found, key=lambda path: int(path.name.rpartition("-")[2]))
 
 
 def step_of(checkpoint: Path | None) -> int | None:
@@ -129,7 +131,10 @@ class Bridge(TrainerCallback):
 
     def on_save(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
         if state.is_world_process_zero and args.output_dir:
-            (Path(args.output_dir) / f"checkpoint-{state.global_step}" / WHOLE).touch()
+            folder = Path(args.output_dir)
+            mark(folder / f"checkpoint-{state.global_step}")  # one without was cut off by a kill
+            for earlier in _whole(folder)[:-1]:
+                discard(earlier)
 
 
 def fit(
@@ -146,6 +151,8 @@ def fit(
     Returns:
         The last value of each figure, under our name without its room.
     """
+    if ctx.accelerator.is_main_process:
+        claim(ctx.folder / "checkpoints")
     resume = newest_whole(ctx.folder / "checkpoints")
     with ctx.console.progress(f"{ctx.name}: {title}", unit="update") as progress:
         bridge = Bridge(ctx, names, progress, step_of(resume))
@@ -160,19 +167,23 @@ def fit(
 
 
 def save_model(trainer: Any, tokenizer: PreTrainedTokenizerBase, ctx: StageContext) -> None:
-    """Write STAGE/model beside and rename it, adapters merged; then drop the checkpoints."""
-    draft, final = ctx.folder / ".model", ctx.folder / "model"
+    """Write STAGE/model, adapters merged; then drop the checkpoints. Every rank takes part in the gathering."""
+    final, is_main = ctx.folder / "model", ctx.accelerator.is_main_process
     model = trainer.accelerator.unwrap_model(trainer.model)
-    if hasattr(model, "merge_and_unload"):
-        model = model.merge_and_unload()
-        if ctx.accelerator.is_main_process:
-            model.save_pretrained(draft)
-    else:
-        trainer.save_model(str(draft))
-    if ctx.accelerator.is_main_process:
-        tokenizer.save_pretrained(draft)
-        (draft / "training_args.bin").unlink(missing_ok=True)
-        shutil.rmtree(final, ignore_errors=True)
-        os.replace(draft, final)
-        shutil.rmtree(ctx.folder / "checkpoints", ignore_errors=True)
+    with publishing(final) if is_main else contextlib.nullcontext(draft_of(final)) as draft:
+        if hasattr(model, "merge_and_unload"):
+            model = model.merge_and_unload()
+            if is_main:
+                model.save_pretrained(draft)
+        else:
+            trainer.save_model(str(draft))
+        if is_main:
+            tokenizer.save_pretrained(draft)
+            (draft / "training_args.bin").unlink(missing_ok=True)
+    if is_main:
+        checkpoints = ctx.folder / "checkpoints"
+        for checkpoint in _whole(checkpoints):
+            discard(checkpoint)
+        if not any(entry.is_dir() for entry in checkpoints.iterdir()):
+            discard(checkpoints)
     ctx.accelerator.wait_for_everyone()

@@ -11,6 +11,7 @@ from typing import Any
 
 from r1rl.config.tracking import TrackingConfig
 from r1rl.errors import ConfigError
+from r1rl.files import write_json
 from r1rl.tracking.base import CompositeTracker, FileTracker, NullTracker, Start, Tracker
 
 REPORTERS = {
@@ -77,7 +78,5 @@ def _run_id(path: Path, resumed: bool) -> str:
         except (ValueError, KeyError, TypeError):
             pass  # written half: the services get a new run, the files stay whole
     run_id = uuid.uuid4().hex[:12]
-    partial = path.with_name(f".{path.name}.partial")
-    partial.write_text(json.dumps({"run_id": run_id}) + "\n")
-    partial.replace(path)
+    write_json(path, {"run_id": run_id})
     return run_id

@@ -8,6 +8,8 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import IO, Any
 
+from r1rl.files import replacing
+
 NON_FINITE = "/non_finite"
 
 
@@ -80,15 +82,6 @@ def plain(record: Mapping[str, Any]) -> dict[str, Any]:
     return out
 
 
-def finite(value: Any) -> Any:
-    """The value as strict JSON can hold it: NaN and infinities become null, without a mark beside them."""
-    if isinstance(value, Mapping):
-        return {str(name): finite(inner) for name, inner in value.items()}
-    if isinstance(value, list | tuple | set):
-        return [finite(item) for item in value]
-    return _plain(value)
-
-
 def _plain(value: Any) -> Any:
     if value is None or isinstance(value, bool | int | str):
         return value
@@ -116,23 +109,14 @@ def parse(line: bytes) -> dict[str, Any] | None:
 
 def _keep(path: Path, last: int) -> int:
     """Leaves only whole records up to step ``last``, in one atomic replacement; returns the last step there was."""
-    found, dropped = -1, not path.exists()
-    partial = path.with_name(f".{path.name}.partial")
-    with partial.open("wb") as kept:
-        if not dropped:
-            with path.open("rb") as file:
-                for line in file:
-                    record = parse(line)
-                    found = max(found, record["step"] if record else -1)
-                    if record is not None and record["step"] <= last:
-                        kept.write(line)
-                    else:
-                        dropped = True
-    if dropped:
-        partial.replace(path)
-    else:
-        partial.unlink()
-    return found
+    path.touch()
+    with path.open("rb") as file:
+        steps = [record["step"] if (record := parse(line)) else None for line in file]
+    wanted = [step is not None and step <= last for step in steps]
+    if not all(wanted):
+        with path.open("rb") as file, replacing(path, "wb") as kept:
+            kept.writelines(line for line, keep in zip(file, wanted, strict=True) if keep)
+    return max((step for step in steps if step is not None), default=-1)
 
 
 def _last_record(file: IO[bytes]) -> tuple[dict[str, Any], int]:
