@@ -212,6 +212,24 @@ def test_a_stage_lays_its_sections_over_the_run(staged: Path) -> None:
     assert stage_config(more, "more") == more
 
 
+def test_data_of_a_sample_stage_keeps_the_prompts_of_its_sources(write: Write, tmp_path: Path) -> None:
+    plan = """
+data:
+  prompt: {template: r1_zero, max_tokens: 99}
+  train: {gsm8k: {path: gsm8k}, talk: {path: talk.jsonl, prompt: {template: chat, system: S}}}
+stages:
+  draw: {kind: sample, model: gpt2, sample: {mix: {more: {path: more.jsonl, prompt: {template: raw}}}}}
+  tune: {kind: sft, model: gpt2, data: "${draw.data}"}
+"""
+    run = load_config(write(plan, base="rewards: {accuracy: 1.0}\n"))
+    source = stage_config(run, "tune").data.train["draw"]
+    assert {name: prompt.template for name, prompt in source.prompts.items()} == {"talk": "chat", "more": "raw"}
+    assert source.prompts["talk"].system == "S"
+    assert source.prompt is None
+    dump_config(run, tmp_path / "out.yaml")
+    assert stage_config(load_config(tmp_path / "out.yaml"), "tune") == stage_config(run, "tune")
+
+
 def test_presets_fill_only_what_nobody_gave(staged: Path) -> None:
     run = load_config(staged, ["grpo.clip_low=0.1"])
     zero = stage_config(run, "zero").grpo

@@ -72,3 +72,22 @@ def test_mixed_rows(tmp_path: Path) -> None:
         mixed_rows(settings)
     settings.mix["general"].on_bad_row = "skip"
     assert [r["response"] for r in mixed_rows(settings)] == ["r"]
+
+
+def test_mixed_conversations(tmp_path: Path) -> None:
+    asked = [{"role": "system", "content": "s"}, {"role": "user", "content": "q"}]
+    said = [{"role": "assistant", "content": "r"}]
+    values = [{"messages": asked + said}, {"messages": asked, "response": said}, {"messages": asked, "response": "r"}]
+    (tmp_path / "talk.jsonl").write_text("".join(json.dumps(value) + "\n" for value in values))
+    (tmp_path / "table.csv").write_text("topic,response\nsums,r\n")
+    mix = {
+        "talk": DatasetConfig(path=str(tmp_path / "talk.jsonl"), question="messages"),
+        "table": DatasetConfig(path=str(tmp_path / "table.csv"), question_from="About {topic}"),
+    }
+    rows = mixed_rows(SampleConfig(mix=mix))
+    assert [(r["question"], r["response"]) for r in rows] == [(asked, "r")] * 3 + [("About sums", "r")]
+    sieve = Sieve(rows)
+    sieve.deduplicate()
+    assert [r["id"] for r in sieve.rows] == ["talk-1", "table-1"]
+    sieve.decontaminate(["Q"], 10)
+    assert [r["id"] for r in sieve.rows] == ["table-1"]

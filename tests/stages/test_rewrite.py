@@ -90,3 +90,13 @@ def test_rewritten_rows_are_verified_again(url: str, monkeypatch: pytest.MonkeyP
 def test_a_missing_key_is_said_at_once(url: str) -> None:
     with pytest.raises(ConfigError, match="the environment has no NO_SUCH_KEY"):
         rewrite(Sieve([]), config(url, api_key_env="NO_SUCH_KEY"), Console(quiet=True))
+
+
+def test_a_conversation_is_shown_with_who_said_what(url: str) -> None:
+    talk = [{"role": "system", "content": "Be kind."}, {"role": "user", "content": "What is 1+1?"}]
+    sieve = Sieve([row("", "2") | {"question": talk, "prompt": talk}])
+    rewrite(sieve, config(url), Console(quiet=True))
+    assert (
+        "Question:\nsystem: Be kind.\n\nuser: What is 1+1?\n\nResponse:" in Endpoint.seen[0]["messages"][0]["content"]
+    )
+    assert [each["response"] for each in sieve.rows] == [" <think>one and one</think> 2"]

@@ -58,6 +58,9 @@ class DatasetConfig(Section):
     """Names of the rewards that apply to this source; None applies all. One that no source lists is an error."""
     prompt: PromptConfig | None = None
     """Prompt settings of this source alone; None takes the run's."""
+    prompts: dict[str, PromptConfig] = Field(default_factory=dict)
+    """Prompt settings of the rows whose ``source`` column has this name, as rows of a sample stage do. A stage's
+    ``data: ${STAGE.data}`` takes them over from that stage's sources."""
     args: dict[str, Any] = Field(default_factory=dict)
     """Arguments of a generated source, for example ``size`` and ``seed``."""
     on_bad_row: Literal["error", "skip"] = "error"

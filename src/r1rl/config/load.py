@@ -15,6 +15,7 @@ from r1rl.config.checks import Problem, check_idle_rewards, check_names, check_s
 from r1rl.config.explain import Locate, explain
 from r1rl.config.merge import expand, only_source, overlay, read_layers, without_removed
 from r1rl.config.overrides import read_overrides
+from r1rl.config.references import references_in
 from r1rl.config.run import RunConfig, StageConfig, stages_of
 from r1rl.errors import ConfigError
 from r1rl.files import write_text
@@ -65,7 +66,7 @@ def stage_config(run: RunConfig, stage: str) -> RunConfig:
     own = expand(_stage_sections(plan[stage]))
     given = explicit(run)
     if isinstance(own.get("data"), str):
-        own["data"] = only_source(own["data"])
+        own["data"] = only_source(own["data"], _prompts_behind(run, stage, own["data"]))
         given.get("data", {}).pop("train", None)
     merged = without_removed(overlay(given, own))
     merged["stages"] = {stage: {"kind": plan[stage].kind, "launch": plan[stage].launch}}
@@ -82,6 +83,19 @@ def stage_config(run: RunConfig, stage: str) -> RunConfig:
     resolved = _validate(merged, origins, locate)
     _raise_found(check_stage(run, stage, resolved), locate)
     return resolved
+
+
+def _prompts_behind(run: RunConfig, stage: str, path: str) -> dict[str, Any]:
+    """The prompt settings of each source that an earlier stage of kind sample drew the rows of ``path`` from."""
+    plan = stages_of(run)
+    earlier = list(plan)[: list(plan).index(stage)]
+    found: dict[str, Any] = {}
+    for reference in references_in(path):
+        if reference.stage in earlier and plan[reference.stage].kind == "sample":
+            view = stage_config(run, reference.stage)
+            sources = {**view.sample.mix, **view.data.train}
+            found |= {name: explicit(source.prompt) for name, source in sources.items() if source.prompt is not None}
+    return found
 
 
 def dump_config(run: RunConfig, path: str | os.PathLike[str]) -> None:

@@ -51,10 +51,11 @@ def expand(layer: Mapping[str, Any]) -> dict[str, Any]:
     return out
 
 
-def only_source(path: str) -> dict[str, Any]:
+def only_source(path: str, prompts: Mapping[str, Any]) -> dict[str, Any]:
     """``data: PATH`` of a stage written out; the source is called after the stage it refers to, or the file."""
     references = references_in(path)
-    return {"train": {references[0].stage if references else Path(path).stem: {"path": path}}}
+    source = {"path": path, **({"prompts": prompts} if prompts else {})}
+    return {"train": {references[0].stage if references else Path(path).stem: source}}
 
 
 def _reward(value: Any) -> Any:

@@ -60,9 +60,15 @@ class ProblemSets:
 
 
 def load_problems(
-    sources: Mapping[str, DatasetConfig], prompt: PromptConfig, tokenizer: PreTrainedTokenizerBase
+    sources: Mapping[str, DatasetConfig],
+    prompt: PromptConfig,
+    tokenizer: PreTrainedTokenizerBase,
+    response: str | None = None,
 ) -> ProblemSets:
     """Reads every source and writes its prompts; a source's own ``prompt`` comes before the run's.
+
+    With ``response``, a conversation may end with the assistant's message: that is then the column of this name, and
+    the question what comes before it.
 
     A problem's ``columns`` are the row's, and always ``question`` (as the dataset has it) and, where the source has
     one, ``answer``: the gold answer, text if it was text or a number. Rows left out are counted and logged.
@@ -74,7 +80,7 @@ def load_problems(
     sets = ProblemSets()
     for name, config in sources.items():
         rows = read_rows(config)
-        problems = _Source(name, config, config.prompt or prompt).problems(rows, tokenizer)
+        problems = Source(name, config, config.prompt or prompt, response).problems(rows, tokenizer)
         if rows.skipped:
             reasons = ", ".join(f"{count} {reason}" for reason, count in rows.skipped.items())
             logger.warning("data source %s: %d problems; left out: %s", name, len(problems), reasons)
@@ -89,29 +95,29 @@ _PLACE = re.compile(r"\{\{([^{}]+)\}\}|\{([^{}]+)\}")
 _NAME_LIKE = re.compile(r"[^\W\d]\w*")
 
 
-class _BadRow(ValueError):
+class BadRow(ValueError):
     """A row without a usable question or gold answer."""
 
 
-class _Source:
+class Source:
     """One source's way from rows to problems."""
 
-    def __init__(self, name: str, config: DatasetConfig, prompt: PromptConfig) -> None:
-        self.name, self.config, self.prompt = name, config, prompt
+    def __init__(self, name: str, config: DatasetConfig, prompt: PromptConfig, response: str | None = None) -> None:
+        self.name, self.config, self.prompt, self.response = name, config, prompt, response
         self.pattern = re.compile(config.answer_pattern) if config.answer_pattern else None
 
     def problems(self, rows: Rows, tokenizer: PreTrainedTokenizerBase) -> list[Problem]:
-        self._require_columns(rows)
+        self.require_columns(rows)
         kept: list[tuple[Row, Question, dict[str, Any]]] = []
         for row in rows.rows:
             try:
-                question = self._question(row.values)
-                kept.append((row, question, {**row.values, "question": question, **self._gold(row.values)}))
-            except _BadRow as error:
+                question, said = self._split(self.question(row.values))
+                kept.append((row, question, {**said, **row.values, "question": question, **self._gold(row.values)}))
+            except BadRow as error:
                 if self.config.on_bad_row == "error":
                     raise DataError(f"{self._at(row)}: {error}; mend it, or set on_bad_row: skip") from error
                 rows.skipped["bad_row"] += 1
-        rendered = render_all([question for _, question, _ in kept], tokenizer, self.prompt)
+        rendered = self._rendered([(row, question) for row, question, _ in kept], tokenizer)
         seen: Counter[str] = Counter()
         problems = []
         for (row, _, columns), prompt in zip(kept, rendered, strict=True):
@@ -122,17 +128,48 @@ class _Source:
                 )
         return problems
 
+    def _rendered(self, asked: list[tuple[Row, Question]], tokenizer: PreTrainedTokenizerBase) -> list[Rendered]:
+        """The questions as prompts, in order; rows with the same settings are written together."""
+        alike: dict[str | None, list[int]] = {}
+        for index, (row, _) in enumerate(asked):
+            origin = row.values.get("source")
+            alike.setdefault(origin if isinstance(origin, str) and origin in self.config.prompts else None, []).append(
+                index
+            )
+        found: dict[int, Rendered] = {}
+        for origin, indices in alike.items():
+            prompt = self.prompt if origin is None else self.config.prompts[origin]
+            found |= zip(indices, render_all([asked[i][1] for i in indices], tokenizer, prompt), strict=True)
+        return [found[index] for index in range(len(asked))]
+
+    def exchange(self, values: Mapping[str, Any]) -> tuple[Question, str]:
+        """The question and the response of a row that has both. Raises BadRow."""
+        question, said = self._split(self.question(values))
+        response = response_text({**said, **values}.get(self.response or ""))
+        if response is None:
+            raise BadRow(f"column {self.response!r} holds no text")
+        return question, response
+
+    def _split(self, question: Question) -> tuple[Question, dict[str, str]]:
+        """The question without the assistant's last message, and that as the column of the response."""
+        if self.response is None or isinstance(question, str) or question[-1]["role"] != "assistant":
+            return question, {}
+        if len(question) == 1:
+            raise BadRow(f"column {self.config.question!r} holds nothing but the assistant's message")
+        return question[:-1], {self.response: question[-1]["content"]}
+
     def _at(self, row: Row) -> str:
         return f"data source {self.name} ({self.config.path}) {row.place}"
 
-    def _require_columns(self, rows: Rows) -> None:
+    def require_columns(self, rows: Rows) -> None:
         """A column that no row has is a mistake in the configuration, not in the rows."""
         self.there = list(dict.fromkeys(column for row in rows.rows for column in row.values))
         missing = missing_columns(self.config, self.there)
         if missing:
             raise DataError(f"data source {self.name} ({self.config.path}) {missing}")
 
-    def _question(self, values: Mapping[str, Any]) -> Question:
+    def question(self, values: Mapping[str, Any]) -> Question:
+        """What a row asks. Raises BadRow."""
         if self.config.question_from:
             return self._written(self.config.question_from, values)
         question = self._present(values, self.config.question)
@@ -140,7 +177,7 @@ class _Source:
             return question
         if isinstance(question, list) and question and all(map(_is_message, question)):
             return question
-        raise _BadRow(f"column {self.config.question!r} holds neither text nor a list of messages")
+        raise BadRow(f"column {self.config.question!r} holds neither text nor a list of messages")
 
     def _written(self, text: str, values: Mapping[str, Any]) -> str:
         def filled(place: re.Match[str]) -> str:
@@ -152,7 +189,7 @@ class _Source:
 
         written = _PLACE.sub(filled, text)
         if not written.strip():
-            raise _BadRow("question_from writes nothing but blanks")
+            raise BadRow("question_from writes nothing but blanks")
         return written
 
     def _gold(self, values: Mapping[str, Any]) -> dict[str, Any]:
@@ -162,22 +199,22 @@ class _Source:
         value = self._present(values, self.config.answer)
         if isinstance(value, int | float | Decimal) and not isinstance(value, bool):
             if not math.isfinite(value):
-                raise _BadRow(f"the gold answer in column {self.config.answer!r} is {value}")
+                raise BadRow(f"the gold answer in column {self.config.answer!r} is {value}")
             value = str(value)
         if self.pattern is not None:
             match = self.pattern.search(value) if isinstance(value, str) else None
             if match is None or match[1] is None:
-                raise _BadRow(f"answer_pattern {self.pattern.pattern!r} finds nothing in column {self.config.answer!r}")
+                raise BadRow(f"answer_pattern {self.pattern.pattern!r} finds nothing in column {self.config.answer!r}")
             value = match[1]
         if isinstance(value, str):
             value = value.strip()
         if _is_empty(value) or (isinstance(value, list) and all(map(_is_empty, value))):
-            raise _BadRow(f"the gold answer in column {self.config.answer!r} is empty")
+            raise BadRow(f"the gold answer in column {self.config.answer!r} is empty")
         return {"answer": value}
 
     def _present(self, values: Mapping[str, Any], column: str) -> Any:
         if _is_missing(values.get(column)):
-            raise _BadRow(f"column {column!r} is missing")
+            raise BadRow(f"column {column!r} is missing")
         return values[column]
 
     def _fits(self, prompt: Rendered, row: Row, skipped: Counter[str]) -> bool:
@@ -241,11 +278,23 @@ def _is_message(value: Any) -> bool:
     return isinstance(value, dict) and isinstance(value.get("role"), str) and isinstance(value.get("content"), str)
 
 
+def question_text(question: Question) -> str:
+    """A question as text: of a conversation what was said, without the system message, which many questions share."""
+    if isinstance(question, str):
+        return question
+    return "\n".join(message["content"] for message in question if message["role"] != "system")
+
+
+def response_text(value: Any) -> str | None:
+    """A response as text, plain or as a conversation that ends with it; None where there is none."""
+    if isinstance(value, list) and value and all(map(_is_message, value)) and value[-1]["role"] == "assistant":
+        value = value[-1]["content"]
+    return value if isinstance(value, str) and value.strip() else None
+
+
 def normalized_question(problem: Problem) -> str:
     """The question without its template: Unicode-normalised (NFC), case folded, blanks collapsed."""
-    question = problem.columns.get("question", problem.prompt)
-    if not isinstance(question, str):
-        question = "\n".join(message["content"] for message in question)
+    question = question_text(problem.columns.get("question", problem.prompt))
     return " ".join(unicodedata.normalize("NFC", question).casefold().split())
 
 

@@ -7,9 +7,11 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, TypeAlias
 
+from r1rl.config.data import PromptConfig
 from r1rl.config.sample import SampleConfig
 from r1rl.data.filters import Contamination, Share, failed_rule, normalized
-from r1rl.data.sources import load_rows
+from r1rl.data.problems import BadRow, Source, question_text
+from r1rl.data.sources import read_rows
 from r1rl.errors import DataError
 
 Row: TypeAlias = dict[str, Any]
@@ -57,7 +59,7 @@ class Sieve:
         seen: set[tuple[str, str]] = set()
         verdicts = []
         for row in self.rows:
-            key = (normalized(row["question"]), normalized(row["response"]))
+            key = (normalized(question_text(row["question"])), normalized(row["response"]))
             verdicts.append(key not in seen)
             seen.add(key)
         self.keep("double", verdicts)
@@ -65,7 +67,7 @@ class Sieve:
     def decontaminate(self, evaluated: Iterable[str], n: int) -> None:
         """Drop rows whose question or response holds a piece of an evaluation problem."""
         contamination = Contamination(evaluated, n)
-        texts = ((row["question"], row["response"]) for row in self.rows)
+        texts = ((question_text(row["question"]), row["response"]) for row in self.rows)
         self.keep("contaminated", [not any(map(contamination.found_in, pair)) for pair in texts])
 
     def balance(self, per_problem: int | None, limits: Mapping[str, int]) -> None:
@@ -86,24 +88,29 @@ def mixed_rows(settings: SampleConfig) -> list[Row]:
     """
     rows: list[Row] = []
     for name, source in settings.mix.items():
-        for number, values in enumerate(load_rows(source), start=1):
-            question, response = values.get(source.question), values.get(settings.response)
-            if isinstance(question, str) and isinstance(response, str) and question.strip() and response.strip():
-                rows.append(
-                    {
-                        "id": f"{name}-{number}",
-                        "problem": f"{name}-{number}",
-                        "source": name,
-                        "question": question,
-                        "response": response,
-                        "rewards": {},
-                    }
-                )
-            elif source.on_bad_row == "error":
-                raise DataError(
-                    f"sample.mix.{name} ({source.path}) row {number} has no text in {source.question!r} or "
-                    f"{settings.response!r}; mend it, or set on_bad_row: skip"
-                )
+        read = read_rows(source)
+        reader = Source(name, source.model_copy(update={"answer": None}), PromptConfig(), settings.response)
+        reader.require_columns(read)
+        for number, row in enumerate(read.rows, start=1):
+            try:
+                question, response = reader.exchange(row.values)
+            except BadRow as error:
+                if source.on_bad_row == "error":
+                    raise DataError(
+                        f"sample.mix.{name} ({source.path}) row {number} ({row.place}): {error}; mend it, or set "
+                        "on_bad_row: skip"
+                    ) from error
+                continue
+            rows.append(
+                {
+                    "id": f"{name}-{number}",
+                    "problem": f"{name}-{number}",
+                    "source": name,
+                    "question": question,
+                    "response": response,
+                    "rewards": {},
+                }
+            )
     return rows
 
 

@@ -250,6 +250,14 @@ def template_prefill(tokenizer: PreTrainedTokenizerBase, system: str | None = No
     return opened[start:]
 
 
+def turn_end(tokenizer: PreTrainedTokenizerBase) -> str:
+    """What the chat template writes after the assistant's last message; ``""`` without a template."""
+    if not getattr(tokenizer, "chat_template", None):
+        return ""
+    answered = [*_as_messages("question", None, None), {"role": "assistant", "content": _SENTINEL}]
+    return _apply(tokenizer, answered, generation=False).partition(_SENTINEL)[2]
+
+
 def _shared_length(a: str, b: str) -> int:
     """Number of characters at the start that both texts have."""
     return next((i for i, (x, y) in enumerate(zip(a, b, strict=False)) if x != y), min(len(a), len(b)))

@@ -13,7 +13,7 @@ from transformers import (
     TrainerCallback,
 )
 
-from r1rl.data.problems import load_problems
+from r1rl.data.problems import load_problems, response_text
 from r1rl.errors import ConfigError, DataError
 from r1rl.model.load import check_saving, load_tokenizer
 from r1rl.stages.base import StageContext, StageResult
@@ -85,8 +85,8 @@ def read_pairs(ctx: StageContext, tokenizer: PreTrainedTokenizerBase) -> tuple[l
     skipped = sum(sets.skipped.values(), Counter[str]())
     pairs: list[Pair] = []
     for problem in sets.problems:
-        responses = [problem.columns.get(name) for name in (settings.chosen, settings.rejected)]
-        if not all(isinstance(response, str) and response.strip() for response in responses):
+        responses = [response_text(problem.columns.get(name)) for name in (settings.chosen, settings.rejected)]
+        if None in responses:
             if sources[problem.source].on_bad_row == "error":
                 raise DataError(
                     f"data source {problem.source}: a row lacks text in {settings.chosen!r} or {settings.rejected!r}, "

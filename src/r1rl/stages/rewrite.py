@@ -15,6 +15,7 @@ from r1rl.data.sieve import Row, Sieve
 from r1rl.errors import ConfigError
 from r1rl.scoring import Scorer
 from r1rl.tracking.console import Console
+from r1rl.types import Message
 
 
 def rewrite(sieve: Sieve, cfg: RunConfig, console: Console) -> None:
@@ -57,9 +58,16 @@ def _key(settings: RewriteConfig) -> str | None:
     return os.environ[settings.api_key_env]
 
 
+def _shown(question: str | list[Message]) -> str:
+    """A conversation with who said what."""
+    if isinstance(question, str):
+        return question
+    return "\n\n".join(f"{message['role']}: {message['content']}" for message in question)
+
+
 def _ask(row: Row, settings: RewriteConfig, key: str | None) -> str | None:
     """One rewriting; None after the last attempt failed or came back empty."""
-    content = f"{settings.instruction}\n\nQuestion:\n{row['question']}\n\nResponse:\n{row['response']}"
+    content = f"{settings.instruction}\n\nQuestion:\n{_shown(row['question'])}\n\nResponse:\n{row['response']}"
     body = {
         "model": settings.model,
         "messages": [{"role": "user", "content": content}],

@@ -53,7 +53,7 @@ def rows_of(scored: ScoredGroup) -> list[dict[str, Any]]:
             "id": f"{problem.id}-{index}",
             "problem": problem.id,
             "source": problem.source,
-            "question": question if isinstance(question, str) else json.dumps(question),
+            "question": question,
             "answer": problem.columns.get("answer"),
             "response": problem.prefill + completion.text,
             "prompt": problem.prompt,

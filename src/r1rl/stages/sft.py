@@ -7,7 +7,8 @@ from typing import Any
 
 from transformers import PreTrainedTokenizerBase, TrainerCallback
 
-from r1rl.data.problems import load_problems
+from r1rl.data.problems import load_problems, response_text
+from r1rl.data.templates import turn_end
 from r1rl.errors import ConfigError, DataError
 from r1rl.model.attention import Packed
 from r1rl.model.load import load_policy
@@ -78,15 +79,16 @@ def read_examples(ctx: StageContext, tokenizer: PreTrainedTokenizerBase) -> tupl
     """
     cfg, settings = ctx.config, ctx.config.sft
     sources = {name: source.model_copy(update={"answer": None}) for name, source in cfg.data.train.items()}
-    sets = load_problems(sources, cfg.data.prompt, tokenizer)
+    sets = load_problems(sources, cfg.data.prompt, tokenizer, settings.response)
     skipped = sum(sets.skipped.values(), Counter[str]())
     examples: list[Example] = []
+    end = turn_end(tokenizer) if any(not isinstance(problem.prompt, str) for problem in sets.problems) else ""
     for problem in sets.problems:
-        response = problem.columns.get(settings.response)
-        if not isinstance(response, str) or not response.strip():
+        response = response_text(problem.columns.get(settings.response))
+        if response is None:
             _bad_row(problem, settings.response, sources[problem.source].on_bad_row, skipped)
             continue
-        example = encode(problem, response, tokenizer)
+        example = encode(problem, response, tokenizer, end)
         if len(example["input_ids"]) <= settings.max_tokens:
             examples.append(example)
         else:
@@ -98,14 +100,25 @@ def read_examples(ctx: StageContext, tokenizer: PreTrainedTokenizerBase) -> tupl
     return examples, skipped
 
 
-def encode(problem: Problem, response: str, tokenizer: PreTrainedTokenizerBase) -> Example:
-    """One example; a response that repeats what the template pre-filled has it once."""
+def encode(problem: Problem, response: str, tokenizer: PreTrainedTokenizerBase, end: str = "") -> Example:
+    """One example; a response that repeats what the template pre-filled has it once.
+
+    It ends with the tokenizer's end of sequence; after a conversation as the chat template ends the assistant's turn
+    (``end``), which is learnt up to the end of sequence, and followed by it where the template has none.
+    """
     if problem.prefill and response.startswith(problem.prefill):
         response = response.removeprefix(problem.prefill)
     elif problem.prefill.strip() and response.lstrip().startswith(problem.prefill.strip()):
         response = response.lstrip().removeprefix(problem.prefill.strip())
-    said = [*tokenizer(response, add_special_tokens=False)["input_ids"], tokenizer.eos_token_id]
-    return {"input_ids": [*problem.prompt_ids, *said], "labels": [-100] * len(problem.prompt_ids) + said}
+    eos = tokenizer.eos_token_id
+    closing = [] if isinstance(problem.prompt, str) else tokenizer(end, add_special_tokens=False)["input_ids"]
+    closing = closing if eos in closing else [*closing, eos]
+    after = closing[closing.index(eos) + 1 :]
+    said = [*tokenizer(response, add_special_tokens=False)["input_ids"], *closing[: len(closing) - len(after)]]
+    return {
+        "input_ids": [*problem.prompt_ids, *said, *after],
+        "labels": [-100] * len(problem.prompt_ids) + said + [-100] * len(after),
+    }
 
 
 class PackedTrainer(SFTTrainer):

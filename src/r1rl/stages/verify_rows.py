@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Sequence
 from typing import Any
@@ -25,8 +24,7 @@ def verdicts(rows: Sequence[dict[str, Any]], scorer: Scorer) -> list[dict[str, f
 
 
 def _group(row: dict[str, Any]) -> Group:
-    conversation = not isinstance(row["prompt"], str)
-    columns = {**row["columns"], "question": json.loads(row["question"]) if conversation else row["question"]}
+    columns = {**row["columns"], "question": row["question"]}
     if row["answer"] is not None:
         columns["answer"] = row["answer"]
     problem = Problem(row["problem"], (), row["prompt"], columns, row["source"])
