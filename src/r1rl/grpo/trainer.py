@@ -24,7 +24,7 @@ from r1rl.grpo.difficulty import Difficulty
 from r1rl.grpo.experience import DynamicExperience, Experience, PlainExperience
 from r1rl.grpo.interrupt import PREEMPTED, Interrupt, Interrupted, Preempted
 from r1rl.grpo.learner import Learner
-from r1rl.grpo.limits import check_length, naming_memory
+from r1rl.grpo.limits import check_prompts, naming_memory
 from r1rl.grpo.loop import Loop, Metrics, Rollout
 from r1rl.grpo.processes import naming_lost_peers
 from r1rl.grpo.report import sample_rows
@@ -35,7 +35,7 @@ from r1rl.rollout.collect import Rollouts
 from r1rl.rollout.cores import cores, learner_threads
 from r1rl.rollout.engine import Engine
 from r1rl.scoring import Scorer
-from r1rl.stages.evaluate import evaluate
+from r1rl.stages.evaluate import check_lengths, evaluate
 from r1rl.tracking import Tracker, build_tracker
 from r1rl.tracking.console import Console, Progress
 from r1rl.types import Group, SamplingParams
@@ -210,9 +210,9 @@ class GRPOTrainer:
         data = self.config.data
         train = load_problems(data.train, data.prompt, self.policy.tokenizer)
         evaluated = load_problems(data.eval, data.prompt, self.policy.tokenizer).renamed(held_out)
-        longest = max((len(p.prompt_ids) for p in [*train.problems, *evaluated.problems]), default=0)
-        positions = getattr(self.policy.model.config, "max_position_embeddings", None)
-        check_length(longest, self.config.rollout.max_new_tokens, positions)
+        check_prompts(train.problems, self.config.rollout.max_new_tokens, self.policy.model)
+        if self.config.grpo.eval_every:
+            check_lengths(evaluated.problems, self.config, self.policy.model)
         return ensure_disjoint(train, evaluated, data.on_overlap), evaluated
 
     def _experience(self, train: ProblemSets, engine: Engine, scorer: Scorer) -> Experience:
