@@ -105,7 +105,8 @@ class WarmFirstUpdate(Trainer):
             theirs: Any = super().create_scheduler(num_training_steps, optimizer)
             warmup = self.args.get_warmup_steps(num_training_steps)
             share = partial(_share, theirs.lr_lambdas[0], warmup)
-            self.lr_scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer or self.optimizer, share)
+            scheduled: Any = self.optimizer if optimizer is None else optimizer
+            self.lr_scheduler = torch.optim.lr_scheduler.LambdaLR(scheduled, share)
         return self.lr_scheduler
 
 
