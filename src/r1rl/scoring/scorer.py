@@ -170,7 +170,7 @@ class Scorer(AbstractContextManager["Scorer"]):
         functions = self._for(pending.group)
         by_reward = {f.name: self._result(pending.calls[f.name]) for f in functions}
         rewards = weighted_sum(by_reward, {f.name: f.weight for f in functions}, len(pending.group))
-        return ScoredGroup(pending.group, rewards, by_reward, pending.extras)
+        return ScoredGroup(pending.group, rewards, by_reward, checked_extras(pending.extras, len(pending.group)))
 
     def _result(self, call: Call) -> np.ndarray:
         try:
@@ -195,3 +195,15 @@ def weighted_sum(by_reward: Mapping[str, np.ndarray], weights: Mapping[str, floa
             total += weights[name] * np.nan_to_num(values, nan=0.0)
             applied |= ~np.isnan(values)
     return np.where(applied, total, np.nan)
+
+
+def checked_extras(extras: Mapping[str, Any], count: int) -> dict[str, list[Any]]:
+    """What functions gave to ``log_extra``, one item per completion. Raises RewardError for anything else."""
+    found: dict[str, list[Any]] = {}
+    for name, values in extras.items():
+        items = values.tolist() if hasattr(values, "tolist") else values
+        if isinstance(items, str | bytes | Mapping) or not hasattr(items, "__len__") or len(items) != count:
+            size = f"{len(items)} values" if hasattr(items, "__len__") else type(items).__name__
+            raise RewardError(f"log_extra({name!r}) got {size} for {count} completions; give a list, one for each")
+        found[name] = list(items)
+    return found
