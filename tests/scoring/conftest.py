@@ -1,11 +1,14 @@
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
+from r1rl.config.rewards import RewardConfig, ScoringConfig
+from r1rl.scoring import Scorer
 from r1rl.types import Completion, Group, Problem
 
 
@@ -18,6 +21,31 @@ def make_group(
         for text in texts
     ]
     return Group(problem, completions)
+
+
+@pytest.fixture
+def scorer_of(tmp_path: Path) -> Iterator[Callable[..., Scorer]]:
+    """Scorers over functions written to a file, named as a user would name them; closed at the end."""
+    opened: list[Scorer] = []
+
+    def make(
+        code: str = "", applies: Any = None, limit_s: float = 120.0, scoring: Any = None, **rewards: Any
+    ) -> Scorer:
+        path = tmp_path / "rewards.py"
+        path.write_text(code)
+        configs = {}
+        for name, given in rewards.items():
+            config = RewardConfig.model_validate(given)
+            if config.use is not None and config.use.startswith(":"):
+                config = config.model_copy(update={"use": f"{path}{config.use}"})
+            configs[name] = config
+        settings = ScoringConfig(function_timeout_s=limit_s, **(scoring or {}))
+        opened.append(Scorer(configs, settings, applies=applies))
+        return opened[-1]
+
+    yield make
+    for scorer in opened:
+        scorer.close()
 
 
 @pytest.fixture

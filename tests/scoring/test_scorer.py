@@ -6,7 +6,6 @@ import asyncio
 import threading
 import time
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -20,28 +19,6 @@ from r1rl.types import Group
 
 MakeGroup = Callable[..., Group]
 RIGHT, WRONG = r"<think>9 · 2</think><answer>\boxed{18}</answer>", r"<think>9 + 2</think><answer>\boxed{11}</answer>"
-
-
-@pytest.fixture
-def scorer_of(tmp_path: Path) -> Any:
-    """Scorers over functions written to a file, named as a user would name them; closed at the end."""
-    opened: list[Scorer] = []
-
-    def make(code: str = "", applies: Any = None, limit_s: float = 120.0, **rewards: Any) -> Scorer:
-        path = tmp_path / "rewards.py"
-        path.write_text(code)
-        configs = {}
-        for name, given in rewards.items():
-            config = RewardConfig.model_validate(given)
-            if config.use is not None and config.use.startswith(":"):
-                config = config.model_copy(update={"use": f"{path}{config.use}"})
-            configs[name] = config
-        opened.append(Scorer(configs, ScoringConfig(function_timeout_s=limit_s), applies=applies))
-        return opened[-1]
-
-    yield make
-    for scorer in opened:
-        scorer.close()
 
 
 def test_weighted_sum_in_order(scorer_of: Any, group: MakeGroup) -> None:
@@ -115,7 +92,9 @@ def test_what_no_function_scored_has_no_reward_and_is_counted(scorer_of: Any, gr
     assert metrics["reward/some/mean"] == 2.0
     assert metrics["reward/some/std"] == 0.0
     assert metrics["reward/unscored"] == 0.5
-    assert set(scorer.drain_metrics()) == {f"reward/some/{each}" for each in ("timeouts", "errors", "p50_ms", "p99_ms")}
+    assert set(scorer.drain_metrics()) == {
+        f"reward/some/{each}" for each in ("timeouts", "errors", "crashes", "p50_ms", "p99_ms")
+    }
     assert scorer.drain_metrics() == {}
 
 
@@ -167,18 +146,6 @@ def logging(completions, log_extra, log_metric, **kwargs):
     scored = scorer.score([group(["a", "bbb"]), group(["cc"])])
     assert scored[0].extras == {"length": [1, 3]}
     assert scorer.drain_metrics()["longest"] == 2.5
-
-
-@pytest.mark.parametrize("given", ["[1]", "3", "'ab'"])
-def test_an_extra_that_is_not_one_value_per_completion_is_refused(scorer_of: Any, group: MakeGroup, given: str) -> None:
-    code = f"""
-def logging(completions, log_extra):
-    log_extra("odd", {given})
-    return [0.0] * len(completions)
-"""
-    scorer = scorer_of(code, logging={"use": ":logging"})
-    with pytest.raises(RewardError, match=r"log_extra\('odd'\) got .* for 2 completions"):
-        scorer.score([group(["a", "b"])])
 
 
 def test_the_trainer_state_reads_by_key_and_attribute(scorer_of: Any, group: MakeGroup) -> None:
@@ -248,16 +215,12 @@ def test_a_broken_function_is_named(scorer_of: Any, group: MakeGroup, body: str,
         scorer.score([group(["a", "b"])])
 
 
-def test_a_hung_function_stops_the_run(scorer_of: Any, group: MakeGroup) -> None:
-    code = "import time\ndef hang(completions):\n    time.sleep(60)\nasync def nap(completions):\n"
-    code += "    import asyncio\n    await asyncio.sleep(60)\n"
-    for name in ("hang", "nap"):
-        scorer = scorer_of(code, limit_s=0.5, **{name: {"use": f":{name}"}})
-        started = time.monotonic()
-        with pytest.raises(RewardError, match=f"reward '{name}' ran for more than 0.5 s on one group"):
-            scorer.score([group(["a"]), group(["b"])])
-        scorer.close()
-        assert time.monotonic() - started < 5
+def test_a_hang_in_the_trainer_stops_the_run(scorer_of: Any, group: MakeGroup) -> None:
+    code = "import time\ndef hang(completions):\n    time.sleep(60)\n"
+    scorer = scorer_of(code, limit_s=0.5, hang={"use": ":hang", "where": "trainer"})
+    with pytest.raises(RewardError, match=r"'hang' ran for more than 0.5 s .* in the trainer, .*hang.where: process"):
+        scorer.score([group(["a"]), group(["b"])])
+    scorer.close()
 
 
 def test_a_missing_column_is_named(scorer_of: Any, group: MakeGroup) -> None:

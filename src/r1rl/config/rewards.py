@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Literal
 
 from pydantic import Field, model_validator
 
@@ -18,6 +18,13 @@ class RewardConfig(Section):
     """Factor in the sum of rewards; 0 only logs it."""
     args: dict[str, Any] = Field(default_factory=dict)
     """Keyword arguments bound to the function, for example ``{target: en}``."""
+
+    where: Literal["process", "trainer"] | None = None
+    """``process``: in a worker process that may hang or die without the run. ``trainer``: in a thread of the trainer,
+    for what needs its memory or its GPU. None: r1rl's own rewards, ``torch.nn.Module``s and functions of the script
+    that was started in the trainer, all others in a process."""
+    processes: int | None = Field(None, ge=1)
+    """Processes of its own that run it side by side; None shares one with the other functions of its file."""
 
     @model_validator(mode="before")
     @classmethod
@@ -40,4 +47,11 @@ class ScoringConfig(Section):
     memory_mb: int = Field(1024, ge=64)
     """Address space growth one worker may reach before it is killed."""
     function_timeout_s: float = Field(300.0, gt=0)
-    """Time one call of a reward function on a group may take before the run stops with an error."""
+    """Time one call of a reward function on a group may take from when it starts to run. In a process it is then
+    killed and the group goes without its values; in the trainer, where it cannot be, the run stops with an error."""
+    function_memory_mb: int = Field(8192, ge=64)
+    """Memory that a reward function's process and what it started may hold; beyond it they are killed."""
+    concurrency: int = Field(16, ge=1)
+    """Groups that one async reward function scores at once."""
+    max_lost: int = Field(8, ge=1)
+    """Calls of one function that may be lost in a row (timed out, crashed) before the run stops with an error."""

@@ -11,7 +11,6 @@ from typing import Any
 import numpy as np
 import torch
 
-from r1rl.files import finite
 from r1rl.grpo.batch import Sample
 from r1rl.types import Completion, Group, Problem, ScoredGroup
 
@@ -80,7 +79,6 @@ def _plain(scored: ScoredGroup) -> dict[str, Any]:
             for c in scored.group.completions
         ],
         "rewards": torch.from_numpy(scored.rewards),
-        "extras": json.dumps(finite(scored.extras)),
         "by_reward": {name: torch.from_numpy(values) for name, values in scored.by_reward.items()},
     }
 
@@ -100,5 +98,4 @@ def _group(row: dict[str, Any]) -> ScoredGroup:
         for c in row["completions"]
     ]
     by_reward = {name: values.numpy() for name, values in row["by_reward"].items()}
-    extras = json.loads(row.get("extras", "{}"))
-    return ScoredGroup(Group(problem, completions), row["rewards"].numpy(), by_reward, extras)
+    return ScoredGroup(Group(problem, completions), row["rewards"].numpy(), by_reward)

@@ -1,4 +1,4 @@
-"""Calls that run while the trainer does something else: daemon threads for functions, one event loop for coroutines."""
+"""Reward functions in the trainer's own process: a daemon thread for each, one event loop for coroutines."""
 
 from __future__ import annotations
 
@@ -7,112 +7,138 @@ import contextvars
 import queue
 import threading
 import time
-from collections.abc import Callable, Coroutine
+from collections.abc import Mapping
 from concurrent.futures import Future
-from concurrent.futures import wait as wait_for
 from typing import Any
 
-_POLL_S = 0.2
+from r1rl.config.rewards import ScoringConfig
+from r1rl.errors import RewardError
+from r1rl.scoring.function import Lost, Outcome, RewardFunction
+from r1rl.types import Group
+from r1rl.verify import Checker
+
 _STOP_S = 2.0
+_CANCEL_S = 5.0
+"""How long a coroutine may take to notice that it is given up."""
 
 
-class Call:
+class Call(Future[Outcome | Lost]):
     """A call under way. ``started`` is None while it waits for its turn."""
 
-    def __init__(self, label: str, future: Future[Any]) -> None:
-        self.label = label
-        self.future = future
+    def __init__(self) -> None:
+        super().__init__()
         self.started: float | None = None
 
     def overdue(self, limit_s: float) -> bool:
         """Whether it has been running for longer than the limit."""
-        return not self.future.done() and self.started is not None and time.monotonic() - self.started > limit_s
+        return not self.done() and self.started is not None and time.monotonic() - self.started > limit_s
 
 
-class Overdue(Exception):
-    """A call has run past its limit; the argument is its label."""
+class _Lane:
+    """Calls of one synchronous function, one after another: no function expects to meet itself."""
+
+    def __init__(self, function: RewardFunction, checker: Checker) -> None:
+        self._function, self._checker = function, checker
+        self._queue: queue.SimpleQueue[tuple[Call, Group, Mapping[str, Any] | None] | None]
+        self._queue = queue.SimpleQueue()
+        threading.Thread(target=self._work, name=f"r1rl-reward-{function.name}", daemon=True).start()
+
+    def start(self, group: Group, state: Mapping[str, Any] | None) -> Call:
+        call = Call()
+        self._queue.put((call, group, state))
+        return call
+
+    def close(self) -> None:
+        self._queue.put(None)
+
+    def _work(self) -> None:
+        while (item := self._queue.get()) is not None:
+            call, group, state = item
+            if not call.set_running_or_notify_cancel():
+                continue
+            call.started = time.monotonic()
+            try:
+                request = self._function.signature.request(group, state)
+                result = contextvars.Context().run(self._function.run, request, self._checker)
+            except BaseException as error:  # handed to the caller, which decides
+                call.set_exception(error)
+            else:
+                call.set_result(result)
 
 
 class Background:
-    """Runs calls in daemon threads, so that a hung one can neither block the trainer nor keep it from exiting."""
+    """Runs the functions that stay in the trainer, so that a hung one can neither block it nor keep it from exiting.
 
-    def __init__(self, threads: int) -> None:
-        self._queue: queue.SimpleQueue[tuple[Call, Callable[[], Any]] | None] = queue.SimpleQueue()
+    Sync functions run in daemon threads, which cannot be killed; coroutines in one loop, so many at once as
+    ``scoring.concurrency`` says of each function, and are cancelled at their time limit.
+    """
+
+    def __init__(self, functions: Mapping[str, RewardFunction], scoring: ScoringConfig, checker: Checker) -> None:
+        self._functions, self._checker, self._limit_s = dict(functions), checker, scoring.function_timeout_s
+        coroutines = [name for name, function in functions.items() if function.signature.is_async]
+        self._lanes = {n: _Lane(function, checker) for n, function in functions.items() if n not in coroutines}
+        self._slots = {name: asyncio.Semaphore(scoring.concurrency) for name in coroutines}
         self._calls: set[Call] = set()
         self._lock = threading.Lock()
         self._loop: asyncio.AbstractEventLoop | None = None
         self._closed = False
-        self._threads = [
-            threading.Thread(target=self._work, name=f"r1rl-scoring-{index}", daemon=True) for index in range(threads)
-        ]
-        for thread in self._threads:
-            thread.start()
 
-    def run(self, label: str, function: Callable[[], Any]) -> Call:
-        """Call a function in one of the threads."""
-        call = self._register(label, Future())
-        self._queue.put((call, function))
+    def start(self, name: str, group: Group, state: Mapping[str, Any] | None) -> Call:
+        """Call a function on a group when its turn comes; returns at once, from any thread."""
+        if self._closed:
+            raise RuntimeError("this scorer is closed")
+        if name in self._lanes:
+            call = self._lanes[name].start(group, state)
+        else:
+            call = Call()
+            asyncio.run_coroutine_threadsafe(self._await(call, name, group, state), self._event_loop())
+        with self._lock:
+            self._calls.add(call)
+        call.add_done_callback(self._forget)
         return call
 
-    def run_async(self, label: str, coroutine: Callable[[], Coroutine[Any, Any, Any]]) -> Call:
-        """Run a coroutine in the event loop, next to the others."""
-        call = self._register(label, Future())
-        call.started = time.monotonic()
-        inner = asyncio.run_coroutine_threadsafe(coroutine(), self._event_loop())
-        inner.add_done_callback(lambda done: _copy_result(done, call.future))
-        call.future.add_done_callback(lambda done: inner.cancel() if done.cancelled() else None)
-        return call
-
-    def wait(self, call: Call, limit_s: float) -> Any:
-        """The call's result, or what it raised. Raises Overdue once any call has run for longer than the limit."""
-        while not call.future.done():
-            wait_for([call.future], timeout=min(_POLL_S, limit_s))
-            for running in self._running():
-                if running.overdue(limit_s):
-                    raise Overdue(running.label)
-        return call.future.result()
+    def check(self, name: str, call: Future[Outcome | Lost]) -> None:
+        """Raises RewardError where a call is past its limit and cannot be stopped."""
+        patience = self._limit_s + (_CANCEL_S if name in self._slots else 0.0)
+        if isinstance(call, Call) and call.overdue(patience):
+            raise RewardError(
+                f"reward {name!r} ran for more than {self._limit_s:g} s on one group, in the trainer, where it cannot "
+                f"be stopped; make it faster, raise scoring.function_timeout_s or set rewards.{name}.where: process"
+            )
 
     def close(self) -> None:
         """End the threads and the loop. A call that hangs is left to its daemon thread."""
         if self._closed:
             return
         self._closed = True
-        for _ in self._threads:
-            self._queue.put(None)
-        for call in self._running():
-            call.future.cancel()
+        for lane in self._lanes.values():
+            lane.close()
+        with self._lock:
+            calls = list(self._calls)
+        for call in calls:
+            call.cancel()
         if self._loop is not None:
             asyncio.run_coroutine_threadsafe(_stop_loop(), self._loop)
 
-    def _register(self, label: str, future: Future[Any]) -> Call:
-        if self._closed:
-            raise RuntimeError("this scorer is closed")
-        call = Call(label, future)
-        with self._lock:
-            self._calls.add(call)
-        future.add_done_callback(lambda _: self._forget(call))
-        return call
-
-    def _forget(self, call: Call) -> None:
-        with self._lock:
-            self._calls.discard(call)
-
-    def _running(self) -> list[Call]:
-        with self._lock:
-            return list(self._calls)
-
-    def _work(self) -> None:
-        while (item := self._queue.get()) is not None:
-            call, function = item
-            if not call.future.set_running_or_notify_cancel():
-                continue
+    async def _await(self, call: Call, name: str, group: Group, state: Mapping[str, Any] | None) -> None:
+        async with self._slots[name]:
+            if not call.set_running_or_notify_cancel():
+                return
             call.started = time.monotonic()
             try:
-                result = contextvars.Context().run(function)
+                request = self._functions[name].signature.request(group, state)
+                running = self._functions[name].run_async(request, self._checker)
+                result: Outcome | Lost = await asyncio.wait_for(running, self._limit_s)
+            except TimeoutError:  # the function's own ones come as RewardError
+                result = Lost("timeouts", time.monotonic() - call.started)
             except BaseException as error:  # handed to the caller, which decides
-                call.future.set_exception(error)
-            else:
-                call.future.set_result(result)
+                call.set_exception(error)
+                return
+            call.set_result(result)
+
+    def _forget(self, call: Future[Outcome | Lost]) -> None:
+        with self._lock:
+            self._calls.discard(call)  # type: ignore[arg-type]
 
     def _event_loop(self) -> asyncio.AbstractEventLoop:
         with self._lock:
@@ -130,12 +156,3 @@ async def _stop_loop() -> None:
     if others:
         await asyncio.wait(others, timeout=_STOP_S)
     asyncio.get_running_loop().stop()
-
-
-def _copy_result(done: Future[Any], target: Future[Any]) -> None:
-    if done.cancelled() or target.cancelled() or not target.set_running_or_notify_cancel():
-        target.cancel()
-    elif error := done.exception():
-        target.set_exception(error)
-    else:
-        target.set_result(done.result())

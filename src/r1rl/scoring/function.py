@@ -1,22 +1,32 @@
-"""One reward function of a run: which arguments it wants, and whether what it returned can be used."""
+"""One reward function of a run: which arguments it wants, one call of it, and whether what it returned can be used.
+
+Free of numpy and torch: worker processes run this too.
+"""
 
 from __future__ import annotations
 
 import functools
 import inspect
 import math
+import time
 import traceback
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
-from r1rl.config.rewards import RewardConfig
 from r1rl.errors import RewardError
-from r1rl.scoring.registry import bind, load
-from r1rl.types import Group
+from r1rl.scoring.registry import as_function, bind, load
+from r1rl.verify import Checker
+
+if TYPE_CHECKING:
+    from r1rl.types import Group
+
+
+_OFFERED = frozenset(("trainer_state", "log_extra", "log_metric"))
+"""Arguments that are made where the function runs."""
 
 
 class TrainerState(dict[str, Any]):
@@ -30,29 +40,24 @@ class TrainerState(dict[str, Any]):
 
 
 @dataclass(frozen=True)
-class RewardFunction:
-    """A function with its name in the run, its weight and what its signature asks for."""
+class Signature:
+    """What a function's signature asks for; ``name`` is the reward's in the run."""
 
     name: str
-    weight: float
-    call: Callable[..., Any]
-    wants: frozenset[str]
-    required: frozenset[str]
+    wants: tuple[str, ...]
+    required: tuple[str, ...]
     takes_columns: bool
     is_async: bool
 
     @classmethod
-    def from_config(cls, name: str, config: RewardConfig) -> RewardFunction:
-        """Load, bind and inspect a configured reward. Raises RewardError."""
-        call = bind(name, load(config.use or name), config.args)
+    def of(cls, name: str, call: Callable[..., Any], bound: Mapping[str, Any]) -> Signature:
+        """Inspect a function whose arguments ``bound`` are given already."""
         parameters = inspect.signature(call).parameters.values()
-        named = [p for p in parameters if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)]
+        named = [p for p in parameters if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY) and p.name not in bound]
         return cls(
             name=name,
-            weight=config.weight,
-            call=call,
-            wants=frozenset(p.name for p in named) - config.args.keys(),
-            required=frozenset(p.name for p in named if p.default is p.empty) - config.args.keys(),
+            wants=tuple(p.name for p in named),
+            required=tuple(p.name for p in named if p.default is p.empty),
             takes_columns=any(p.kind is p.VAR_KEYWORD for p in parameters),
             is_async=inspect.iscoroutinefunction(_unwrapped(call)),
         )
@@ -62,26 +67,110 @@ class RewardFunction:
         """Whether it can only run once the trainer's state is known."""
         return "trainer_state" in self.wants
 
-    def arguments(self, group: Group, extras: Mapping[str, Any]) -> dict[str, Any]:
-        """Keyword arguments for one call on a whole group, in TRL's protocol.
+    def request(self, group: Group, state: Mapping[str, Any] | None) -> Request:
+        """One call on a whole group, in TRL's protocol.
 
         The signature decides: what it names, it gets; a bare ``**kwargs`` gets the lists only (prompts, token ids and
         the dataset's columns, each repeated per completion), since published functions zip over all of them.
+
+        Raises: RewardError for a column that it needs and the group does not have.
         """
         lists = columns_of(group)
         given = {key: value for key, value in lists.items() if key in self.wants or self.takes_columns}
-        given |= {key: value for key, value in extras.items() if key in self.wants}
-        missing = sorted(self.required - given.keys())
+        missing = sorted(set(self.required) - given.keys() - _OFFERED)
         if missing:
             raise RewardError(
                 f"reward {self.name!r} needs {', '.join(missing)}, which source {group.problem.source!r} does not have "
                 f"(its columns: {', '.join(sorted(group.problem.columns)) or 'none'}). Rename the column, or list the "
                 "rewards that apply under the source's `rewards`"
             )
-        return given
+        return Request(self.name, given, len(group), dict(state or {}) if self.needs_state else None)
 
-    def values(self, returned: Any, count: int) -> np.ndarray:
-        """What a call returned as [count] float64, NaN for None. Raises RewardError for anything unusable."""
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """One call on one group; what is sent to a worker process."""
+
+    name: str
+    lists: dict[str, list[Any]]
+    """Keyword arguments, one item per completion."""
+    count: int
+    """Completions of the group."""
+    state: dict[str, Any] | None
+    """The trainer's, for the functions that ask for it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Lost:
+    """A call that came to nothing: it was given up, or the process that ran it is gone."""
+
+    reason: str
+    """``timeouts``, ``memory`` or ``crashes``."""
+    seconds: float
+
+    def told(self, limit_s: float, memory_mb: int) -> str:
+        """What is said of the function."""
+        return {
+            "timeouts": f"ran for more than {limit_s:g} s",
+            "memory": f"and what it started held more than {memory_mb} MB",
+        }.get(self.reason, "ended its process")
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What one call on a group gave."""
+
+    values: list[float | None]
+    """One finite number per completion, None where the function does not apply."""
+    seconds: float
+    extras: dict[str, Any] = field(default_factory=dict)
+    """What it gave to ``log_extra``."""
+    logged: list[tuple[str, float]] = field(default_factory=list)
+    """What it gave to ``log_metric``."""
+    tally: dict[str, int] = field(default_factory=dict)
+    """``timeouts`` and ``errors`` of the checks it asked for."""
+
+
+class RewardFunction:
+    """A loaded function: called where it was loaded."""
+
+    def __init__(self, name: str, call: Callable[..., Any], bound: Mapping[str, Any]) -> None:
+        self.name = name
+        self.call = call
+        self.signature = Signature.of(name, call, bound)
+
+    @classmethod
+    def load(cls, name: str, use: str, args: Mapping[str, Any]) -> RewardFunction:
+        """Find a function and bind its arguments in this process. Raises RewardError."""
+        found = load(use)
+        made = bind(name, found, args)
+        return cls(name, as_function(made, args if made is found else {}), args)
+
+    def run(self, request: Request, checker: Checker) -> Outcome:
+        """Call it. Raises RewardError when it raises or returns what cannot be used."""
+        with self._recorded(checker) as record:
+            record.returned = self.call(**request.lists, **record.offered(self.signature.wants, request.state))
+        return record.outcome(self._values(record.returned, request.count))
+
+    async def run_async(self, request: Request, checker: Checker) -> Outcome:
+        """Call and await it; as ``run``."""
+        with self._recorded(checker) as record:
+            record.returned = await self.call(**request.lists, **record.offered(self.signature.wants, request.state))
+        return record.outcome(self._values(record.returned, request.count))
+
+    @contextmanager
+    def _recorded(self, checker: Checker) -> Iterator[_Record]:
+        """One call: its checks use this process's workers, its time is taken, its errors are explained."""
+        record = _Record()
+        with checker.active(record.tally):
+            try:
+                yield record
+            except (Exception, SystemExit) as error:
+                raise self._failure(error) from error
+        record.seconds = time.perf_counter() - record.began
+
+    def _values(self, returned: Any, count: int) -> list[float | None]:
+        """What a call returned, as numbers. Raises RewardError for anything unusable."""
         if hasattr(returned, "tolist"):
             returned = returned.tolist()
         if isinstance(returned, str | bytes | Mapping) or not hasattr(returned, "__len__"):
@@ -94,11 +183,11 @@ class RewardFunction:
                 f"reward {self.name!r} returned {len(returned)} values for {count} completions; "
                 "return one per completion"
             )
-        return np.array([self._number(value, index) for index, value in enumerate(returned)], dtype=np.float64)
+        return [self._number(value, index) for index, value in enumerate(returned)]
 
-    def _number(self, value: Any, index: int) -> float:
+    def _number(self, value: Any, index: int) -> float | None:
         if value is None:
-            return math.nan
+            return None
         try:
             number = float(value)
         except (TypeError, ValueError):
@@ -113,7 +202,7 @@ class RewardFunction:
             )
         return number
 
-    def failure(self, error: BaseException) -> RewardError:
+    def _failure(self, error: BaseException) -> RewardError:
         """The error for the person at the terminal when the function raised."""
         if isinstance(error, RewardError):
             return error
@@ -126,6 +215,34 @@ class RewardFunction:
             f"reward {self.name!r} raised {type(error).__name__}{where}: {message}. "
             "Return None for a completion it cannot judge"
         )
+
+
+class _Record:
+    """What one call under way has given so far."""
+
+    def __init__(self) -> None:
+        self.began = time.perf_counter()
+        self.seconds = 0.0
+        self.returned: Any = None
+        self.tally: Counter[str] = Counter()
+        self._extras: dict[str, Any] = {}
+        self._logged: list[tuple[str, float]] = []
+
+    def offered(self, wants: tuple[str, ...], state: Mapping[str, Any] | None) -> dict[str, Any]:
+        """Those of ``trainer_state``, ``log_extra`` and ``log_metric`` that the function names."""
+        offered = {
+            "trainer_state": TrainerState(state or {}),
+            "log_extra": self._extras.__setitem__,
+            "log_metric": self._log_metric,
+        }
+        return {name: offered[name] for name in wants if name in _OFFERED}
+
+    def outcome(self, values: list[float | None]) -> Outcome:
+        """Everything the call gave."""
+        return Outcome(values, self.seconds, self._extras, self._logged, dict(self.tally))
+
+    def _log_metric(self, name: str, value: float) -> None:
+        self._logged.append((name, float(value)))
 
 
 def columns_of(group: Group) -> dict[str, list[Any]]:

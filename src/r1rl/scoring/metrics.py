@@ -20,7 +20,7 @@ class Measured:
     seconds: dict[str, list[float]] = field(default_factory=lambda: defaultdict(list))
     """Of each call, by reward function."""
     counts: dict[str, Counter[str]] = field(default_factory=lambda: defaultdict(Counter))
-    """Checks lost in the calls, by reward function and kind."""
+    """Lost calls and checks, by reward function and kind."""
     logged: dict[str, list[float]] = field(default_factory=lambda: defaultdict(list))
     """Values given to ``log_metric``, by name."""
     checks: Counter[str] = field(default_factory=Counter)
@@ -35,7 +35,7 @@ class ScoringMetrics:
         self._measured = Measured()
 
     def add_call(self, name: str, seconds: float, counts: Mapping[str, int]) -> None:
-        """One call of a function: how long it took, and what its checks lost."""
+        """One call of a function: how long it took, and what it or its checks lost."""
         with self._lock:
             self._measured.seconds[name].append(seconds)
             self._measured.counts[name].update(counts)
@@ -62,6 +62,7 @@ def call_metrics(measured: Sequence[Measured]) -> dict[str, float]:
         metrics |= {
             f"reward/{name}/timeouts": float(counts["timeouts"]),
             f"reward/{name}/errors": float(counts["errors"]),
+            f"reward/{name}/crashes": float(counts["crashes"]),
             f"reward/{name}/p50_ms": float(np.percentile(milliseconds, 50)),
             f"reward/{name}/p99_ms": float(np.percentile(milliseconds, 99)),
         }

@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping
 from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
 from types import ModuleType
-from typing import Any
+from typing import Any, cast
 
 from r1rl.errors import RewardError
 from r1rl.imports import import_file, import_module
@@ -39,21 +39,37 @@ def load(use: str) -> Any:
     return getattr(module, attribute)
 
 
-def bind(name: str, found: Any, args: Mapping[str, Any]) -> Callable[..., Any]:
-    """A reward function from what was loaded: the function with ``args`` bound, or what a class or factory makes.
+def place_of(use: str) -> tuple[str, bool]:
+    """The file or module that ``use`` is loaded from, and whether it is one of r1rl's own rewards."""
+    place, colon, _ = use.rpartition(":")
+    if not colon:
+        point = _registered().get(use)
+        place = point.module if point is not None else use
+    ours = not colon and place.partition(".")[0] == "r1rl_rewards"
+    return (str(Path(place).resolve()) if place.endswith(".py") else place), ours
+
+
+def bind(name: str, found: Any, args: Mapping[str, Any]) -> Any:
+    """A reward from what was loaded: the function with ``args`` bound, or what a class or factory makes.
 
     A class is instantiated with ``args``; a function that takes neither ``completions`` nor ``**kwargs`` is a factory
-    (open-r1 has several) and is called with them; a ``torch.nn.Module`` becomes a reward model.
+    (open-r1 has several) and is called with them. A ``torch.nn.Module`` stays one; see ``as_function``.
     """
-    if _is_torch_module(found):
-        return _reward_model(found, args)
+    if is_torch_module(found):
+        return found
     if not callable(found):
         raise RewardError(f"reward {name!r} is {type(found).__name__}, not a function; name a callable")
     _check_args(name, found, args)
     if inspect.isclass(found) or not _takes_completions(found):
-        made = _make(name, found, args)
-        return _reward_model(made, {}) if _is_torch_module(made) else made
+        return _make(name, found, args)
     return functools.partial(found, **args) if args else found
+
+
+def as_function(bound: Any, args: Mapping[str, Any]) -> Callable[..., Any]:
+    """What was bound, to be called; a ``torch.nn.Module`` becomes a reward model made with ``args``."""
+    if not is_torch_module(bound):
+        return cast(Callable[..., Any], bound)
+    return cast(Callable[..., Any], load("reward_model")(model=bound, **args))
 
 
 def _registered() -> dict[str, EntryPoint]:
@@ -122,10 +138,7 @@ def _make(name: str, factory: Callable[..., Any], args: Mapping[str, Any]) -> Ca
     return made
 
 
-def _is_torch_module(found: Any) -> bool:
+def is_torch_module(found: Any) -> bool:
+    """Whether it is an instance of ``torch.nn.Module``; does not import torch."""
     torch = sys.modules.get("torch")  # an instance of its Module cannot exist before it was imported
     return torch is not None and isinstance(found, torch.nn.Module)
-
-
-def _reward_model(module: Any, args: Mapping[str, Any]) -> Callable[..., Any]:
-    return load("reward_model")(model=module, **args)

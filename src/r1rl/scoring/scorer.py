@@ -3,23 +3,26 @@
 from __future__ import annotations
 
 import threading
-import time
 from collections import Counter, OrderedDict
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import AbstractContextManager, contextmanager
+from collections.abc import Mapping
+from concurrent.futures import Future
+from concurrent.futures import wait as wait_for
+from contextlib import AbstractContextManager
 from types import TracebackType
 from typing import Any, Self
 
 import numpy as np
 
 from r1rl.config.rewards import RewardConfig, ScoringConfig
-from r1rl.errors import RewardError
-from r1rl.scoring.background import Background, Call, Overdue
-from r1rl.scoring.function import RewardFunction, TrainerState
+from r1rl.errors import RewardError, tell
+from r1rl.scoring.background import Background
+from r1rl.scoring.function import Lost, Outcome, RewardFunction, Signature
 from r1rl.scoring.metrics import Measured, ScoringMetrics, call_metrics
+from r1rl.scoring.processes import Processes, in_trainer, limits_of
 from r1rl.types import Group, ScoredGroup
-from r1rl.verify import Checker, Limits
+from r1rl.verify import Checker
 
+_POLL_S = 0.2
 _MAX_WAITING = 10_000
 """Submitted groups that are remembered until they are asked for; the oldest is forgotten first."""
 
@@ -29,12 +32,11 @@ class _Pending:
 
     def __init__(self, group: Group) -> None:
         self.group = group
-        self.calls: dict[str, Call] = {}
-        self.extras: dict[str, list[Any]] = {}
+        self.calls: dict[str, Future[Outcome | Lost]] = {}
 
 
 class Scorer(AbstractContextManager["Scorer"]):
-    """The reward functions of a run, their threads and the worker processes that check answers.
+    """The reward functions of a run, the processes and threads they run in, and the workers that check answers.
 
     ``applies`` maps a problem's ``source`` to the names of the rewards for it; None or a missing source means all.
 
@@ -48,17 +50,25 @@ class Scorer(AbstractContextManager["Scorer"]):
         *,
         applies: Mapping[str, list[str] | None] | None = None,
     ) -> None:
-        self._functions = [RewardFunction.from_config(name, config) for name, config in rewards.items()]
+        self._scoring = scoring
+        self._weights = {name: config.weight for name, config in rewards.items()}
         self._applies = dict(applies or {})
         self._check_applies()
-        self._limit_s = scoring.function_timeout_s
         self._metrics = ScoringMetrics()
-        self._locks = {function.name: threading.Lock() for function in self._functions}
+        self._lost_in_a_row: Counter[str] = Counter()
         self._waiting: OrderedDict[int, _Pending] = OrderedDict()
         self._waiting_lock = threading.Lock()
-        self._background = Background(threads=max(1, min(8, len(self._functions))))
-        limits = Limits(scoring.cpu_seconds, scoring.wall_seconds, scoring.memory_mb)
-        self.checker = Checker(scoring.workers, limits)
+        self.checker = Checker(scoring.workers, limits_of(scoring))
+        self._processes = Processes({n: c for n, c in rewards.items() if not in_trainer(n, c)}, scoring)
+        try:
+            here = {n: c for n, c in rewards.items() if n not in self._processes.signatures}
+            loaded = {n: RewardFunction.load(n, c.use or n, c.args) for n, c in here.items()}
+        except BaseException:
+            self._processes.close()
+            raise
+        self._background = Background(loaded, scoring, self.checker)
+        known = {name: function.signature for name, function in loaded.items()} | self._processes.signatures
+        self._signatures = {name: known[name] for name in rewards}
 
     def submit(self, group: Group) -> None:
         """Start scoring a finished group in the background; returns at once, from any thread."""
@@ -71,9 +81,11 @@ class Scorer(AbstractContextManager["Scorer"]):
     def score(self, groups: list[Group], trainer_state: Mapping[str, Any] | None = None) -> list[ScoredGroup]:
         """The groups with their rewards, in order; whatever was not submitted is scored now.
 
-        Raises: RewardError when a function raises, breaks its contract or runs past its time limit.
+        A call that its process did not survive (too slow, too large, ended) gives NaN for its group and is counted.
+        Raises: RewardError when a function raises or breaks its contract, when ``scoring.max_lost`` of its calls are
+        lost in a row, or when one that cannot be stopped runs past its time limit.
         """
-        state = TrainerState(trainer_state or {})
+        state = trainer_state or {}
         started = [self._take(group) or self._start(group) for group in groups]
         for pending in started:
             self._start_stateful(pending, state)
@@ -89,9 +101,14 @@ class Scorer(AbstractContextManager["Scorer"]):
         """The same by metric name (see docs/rewards.md)."""
         return call_metrics([self.drain()])
 
+    def host_pid(self) -> int | None:
+        """Process id of the host of the reward functions' processes; None where they all run in the trainer."""
+        return self._processes.host_pid()
+
     def close(self) -> None:
         """End the threads and the worker processes."""
         self._background.close()
+        self._processes.close()
         self.checker.close()
 
     def __exit__(
@@ -103,7 +120,7 @@ class Scorer(AbstractContextManager["Scorer"]):
         return self
 
     def _check_applies(self) -> None:
-        known = {function.name for function in self._functions}
+        known = self._weights
         for source, chosen in self._applies.items():
             for name in chosen or ():
                 if name not in known:
@@ -112,9 +129,9 @@ class Scorer(AbstractContextManager["Scorer"]):
                         f"configured: {', '.join(sorted(known)) or 'none'}"
                     )
 
-    def _for(self, group: Group) -> list[RewardFunction]:
+    def _for(self, group: Group) -> list[Signature]:
         chosen = self._applies.get(group.problem.source)
-        return [function for function in self._functions if chosen is None or function.name in chosen]
+        return [one for name, one in self._signatures.items() if chosen is None or name in chosen]
 
     def _take(self, group: Group) -> _Pending | None:
         with self._waiting_lock:
@@ -122,65 +139,56 @@ class Scorer(AbstractContextManager["Scorer"]):
 
     def _start(self, group: Group) -> _Pending:
         pending = _Pending(group)
-        for function in self._for(group):
-            if not function.needs_state:
-                self._call(function, pending, {})
+        for signature in self._for(group):
+            if not signature.needs_state:
+                self._call(signature.name, pending, None)
         return pending
 
-    def _start_stateful(self, pending: _Pending, state: TrainerState) -> None:
-        for function in self._for(pending.group):
-            if function.needs_state:
-                self._call(function, pending, {"trainer_state": state})
+    def _start_stateful(self, pending: _Pending, state: Mapping[str, Any]) -> None:
+        for signature in self._for(pending.group):
+            if signature.needs_state:
+                self._call(signature.name, pending, state)
 
-    def _call(self, function: RewardFunction, pending: _Pending, extras: dict[str, Any]) -> None:
-        extras = {**extras, "log_extra": pending.extras.__setitem__, "log_metric": self._metrics.log}
-
-        def run() -> np.ndarray:
-            with self._locks[function.name], self._measured(function) as use:  # no function expects to meet itself
-                return use(function.call(**function.arguments(pending.group, extras)), pending.group)
-
-        async def run_async() -> np.ndarray:
-            with self._measured(function) as use:
-                return use(await function.call(**function.arguments(pending.group, extras)), pending.group)
-
-        pending.calls[function.name] = (
-            self._background.run_async(function.name, run_async)
-            if function.is_async
-            else self._background.run(function.name, run)
-        )
-
-    @contextmanager
-    def _measured(self, function: RewardFunction) -> Iterator[Callable[[Any, Group], np.ndarray]]:
-        """One call: its checks use this run's workers, its time and values are recorded, its errors are explained."""
-        tally: Counter[str] = Counter()
-        began = time.perf_counter()
-
-        def use(returned: Any, group: Group) -> np.ndarray:
-            values = function.values(returned, len(group))
-            self._metrics.add_call(function.name, time.perf_counter() - began, tally)
-            return values
-
-        with self.checker.active(tally):
-            try:
-                yield use
-            except Exception as error:
-                raise function.failure(error) from error
+    def _call(self, name: str, pending: _Pending, state: Mapping[str, Any] | None) -> None:
+        runner: Processes | Background = self._processes if name in self._processes.signatures else self._background
+        pending.calls[name] = runner.start(name, pending.group, state)
 
     def _finish(self, pending: _Pending) -> ScoredGroup:
-        functions = self._for(pending.group)
-        by_reward = {f.name: self._result(pending.calls[f.name]) for f in functions}
-        rewards = weighted_sum(by_reward, {f.name: f.weight for f in functions}, len(pending.group))
-        return ScoredGroup(pending.group, rewards, by_reward, checked_extras(pending.extras, len(pending.group)))
+        by_reward: dict[str, np.ndarray] = {}
+        extras: dict[str, list[Any]] = {}
+        for name in [signature.name for signature in self._for(pending.group)]:
+            outcome = self._wait(name, pending.calls[name])
+            by_reward[name] = self._values(name, outcome, len(pending.group))
+            extras |= outcome.extras if isinstance(outcome, Outcome) else {}
+        rewards = weighted_sum(by_reward, self._weights, len(pending.group))
+        return ScoredGroup(pending.group, rewards, by_reward, extras)
 
-    def _result(self, call: Call) -> np.ndarray:
-        try:
-            values: np.ndarray = self._background.wait(call, self._limit_s)
-        except Overdue as error:
+    def _wait(self, name: str, call: Future[Outcome | Lost]) -> Outcome | Lost:
+        """What became of a call: bounded by its own limit, which begins when it does."""
+        while not call.done():
+            wait_for([call], timeout=_POLL_S)
+            self._background.check(name, call)
+        return call.result()
+
+    def _values(self, name: str, outcome: Outcome | Lost, count: int) -> np.ndarray:
+        """[count] float64, NaN where the function did not apply or was lost. Raises RewardError for one too many."""
+        if isinstance(outcome, Outcome):
+            self._lost_in_a_row[name] = 0
+            self._metrics.add_call(name, outcome.seconds, outcome.tally)
+            for metric, value in outcome.logged:
+                self._metrics.log(metric, value)
+            return np.array([np.nan if value is None else value for value in outcome.values], dtype=np.float64)
+        self._metrics.add_call(name, outcome.seconds, {"timeouts" if outcome.reason == "timeouts" else "crashes": 1})
+        self._lost_in_a_row[name] += 1
+        lost, most = self._lost_in_a_row[name], self._scoring.max_lost
+        what = f"reward {name!r} {outcome.told(self._scoring.function_timeout_s, self._scoring.function_memory_mb)}"
+        if lost >= most:
             raise RewardError(
-                f"reward {str(error)!r} ran for more than {self._limit_s:g} s on one group; make it faster or raise "
-                "scoring.function_timeout_s"
-            ) from error
-        return values
+                f"{what} on one group, the last of {lost} calls in a row that came to nothing (scoring.max_lost); "
+                "make it faster or mend it, or raise scoring.function_timeout_s or scoring.function_memory_mb"
+            )
+        tell(f"{what}; this group goes without its values ({lost} of at most {most} calls in a row)")
+        return np.full(count, np.nan)
 
 
 def weighted_sum(by_reward: Mapping[str, np.ndarray], weights: Mapping[str, float], count: int) -> np.ndarray:
@@ -195,15 +203,3 @@ def weighted_sum(by_reward: Mapping[str, np.ndarray], weights: Mapping[str, floa
             total += weights[name] * np.nan_to_num(values, nan=0.0)
             applied |= ~np.isnan(values)
     return np.where(applied, total, np.nan)
-
-
-def checked_extras(extras: Mapping[str, Any], count: int) -> dict[str, list[Any]]:
-    """What functions gave to ``log_extra``, one item per completion. Raises RewardError for anything else."""
-    found: dict[str, list[Any]] = {}
-    for name, values in extras.items():
-        items = values.tolist() if hasattr(values, "tolist") else values
-        if isinstance(items, str | bytes | Mapping) or not hasattr(items, "__len__") or len(items) != count:
-            size = f"{len(items)} values" if hasattr(items, "__len__") else type(items).__name__
-            raise RewardError(f"log_extra({name!r}) got {size} for {count} completions; give a list, one for each")
-        found[name] = list(items)
-    return found

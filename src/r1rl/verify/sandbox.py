@@ -2,31 +2,24 @@
 
 from __future__ import annotations
 
-import json
 import os
 import queue
 import select
 import signal
 import socket
-import subprocess
-import sys
 import threading
 import time
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
-from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-import r1rl
 from r1rl.errors import R1Error
+from r1rl.verify.host import CONTROL_S, Host
 from r1rl.verify.sandbox_host import FORBIDDEN_EXIT, receive, send
 
-_LAUNCH = "import sys; sys.path.append(sys.argv[1]); from r1rl.verify.sandbox_host import main; main(sys.argv[2:])"
-_START_S = 120.0
-_CONTROL_S = 30.0
-"""Longest wait for the host to fork or bury a worker; milliseconds unless the machine is starved."""
+_WORK = "r1rl.verify.sandbox_host:answer_checks"
 _QUEUE_S = 600.0
 _MAX_CALLS = 2_000
 """Calls after which a worker is replaced, so that caches inside libraries cannot grow for ever."""
@@ -67,71 +60,6 @@ class _Worker:
         self.calls = 0
 
 
-class _Host:
-    """The process that forks the workers; one conversation at a time."""
-
-    def __init__(self, preload: Sequence[str]) -> None:
-        self._lock = threading.Lock()
-        self._ready = False
-        self._control, theirs = socket.socketpair()
-        root = str(Path(r1rl.__file__).parents[1])  # where it is found even if it was not installed
-        with theirs:
-            self._process = subprocess.Popen(
-                [sys.executable, "-P", "-c", _LAUNCH, root, str(theirs.fileno()), *preload],
-                pass_fds=[theirs.fileno()],
-                stdin=subprocess.DEVNULL,
-                stdout=subprocess.DEVNULL,
-                start_new_session=True,
-            )
-
-    @property
-    def pid(self) -> int:
-        """Process id."""
-        return self._process.pid
-
-    def fork(self, limits: Limits) -> _Worker:
-        """A new worker. Raises OSError or EOFError when the host is gone or does not answer in time."""
-        ours, theirs = socket.socketpair()
-        with theirs:
-            request = json.dumps({"do": "fork", "limits": asdict(limits)}).encode()
-            with self._lock:
-                self._await_ready()
-                socket.send_fds(self._control, [request], [theirs.fileno()])
-                ours.settimeout(limits.wall_s + _CONTROL_S)
-                return _Worker(receive(self._control), ours)
-
-    def end(self, worker: _Worker) -> int:
-        """Kill and reap a worker: how it had ended."""
-        worker.channel.close()
-        with self._lock:
-            self._await_ready()
-            self._control.sendall(json.dumps({"do": "end", "pid": worker.pid}).encode())
-            return int(receive(self._control))
-
-    def close(self) -> None:
-        """Let the host and its workers end; kill it if it does not."""
-        self._control.close()
-        try:
-            self._process.wait(timeout=_CONTROL_S)
-        except subprocess.TimeoutExpired:
-            self._process.kill()
-            self._process.wait(timeout=_CONTROL_S)
-
-    def kill(self) -> None:
-        """End the host at once; its workers follow it."""
-        self._control.close()
-        self._process.kill()
-        self._process.wait(timeout=_CONTROL_S)
-
-    def _await_ready(self) -> None:
-        if not self._ready:
-            self._control.settimeout(_START_S)
-            if self._control.recv(1) != b"r":
-                raise EOFError("the host did not start")
-            self._control.settimeout(_CONTROL_S)
-            self._ready = True
-
-
 class Sandbox:
     """A pool of killable workers; every method may be called from any thread.
 
@@ -144,7 +72,7 @@ class Sandbox:
         self._preload = tuple(preload)
         self._owner = os.getpid()
         self._lock = threading.Lock()
-        self._host: _Host | None = None
+        self._host: Host | None = None
         self._closed = False
         self._slots: queue.LifoQueue[_Worker | None] = queue.LifoQueue()
         for _ in range(workers):
@@ -220,15 +148,15 @@ class Sandbox:
     ) -> None:
         self.close()
 
-    def _current_host(self) -> _Host:
+    def _current_host(self) -> Host:
         with self._lock:
             if self._closed:
                 raise R1Error("this sandbox is closed")
             if self._host is None:
-                self._host = _Host(self._preload)
+                self._host = Host(_WORK, self._preload)
             return self._host
 
-    def _replace_host(self, broken: _Host) -> None:
+    def _replace_host(self, broken: Host) -> None:
         with self._lock:
             if self._host is broken:
                 self._host = None
@@ -238,7 +166,9 @@ class Sandbox:
         for _ in range(3):
             host = self._current_host()
             try:
-                return host.fork(self.limits)
+                pid, channel = host.fork(limits=asdict(self.limits))
+                channel.settimeout(self.limits.wall_s + CONTROL_S)
+                return _Worker(pid, channel)
             except (OSError, EOFError):
                 self._replace_host(host)
         raise R1Error(
@@ -274,7 +204,8 @@ class Sandbox:
         """Kill a worker and learn how it had ended; a host that cannot say is replaced."""
         host = self._current_host()
         try:
-            return host.end(worker)
+            worker.channel.close()
+            return host.end(worker.pid)
         except (OSError, EOFError):
             self._replace_host(host)
             return -signal.SIGKILL

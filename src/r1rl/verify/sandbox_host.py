@@ -1,8 +1,9 @@
 """The far side of a sandbox: a host process that imports once and forks the workers.
 
-``Sandbox`` starts it with the number of an open socket and the modules to preload. The host never touches a request,
-so nothing a model writes can hang it; a worker does nothing but answer requests within its limits. torch is never
-imported here, so a worker is forked in milliseconds from a small, single-threaded process.
+``Host`` starts it with the number of an open socket, what its workers do, and the modules to preload. The host never
+touches a request, so nothing a model writes can hang it; a worker does nothing but answer requests within its limits.
+torch is never imported here, so a worker is forked in milliseconds from a small, single-threaded process. The workers
+of ``Sandbox`` check answers (``answer_checks``); those of a run's own reward functions are in ``scoring.worker``.
 
 Ends of life: the host ends when its socket closes or its parent is gone (it asks every second, since a forked copy of
 the trainer may keep the socket open). It does not use PR_SET_PDEATHSIG itself: that fires when the *thread* that
@@ -24,7 +25,9 @@ import socket
 import struct
 import sys
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NoReturn
+
+from r1rl.verify.offspring import MEMORY_EXIT, Bound, Watch, bury, end_all
 
 HEADER = struct.Struct("!I")
 MAX_MESSAGE = 1 << 22
@@ -32,6 +35,9 @@ FORBIDDEN_EXIT = 77
 """Exit code of a worker that tried to do what no check needs: start a program, open a socket, write a file."""
 
 _PR_SET_PDEATHSIG = 1
+_PR_SET_CHILD_SUBREAPER = 36
+_PARENT_S, _WATCH_S = 1.0, 0.1
+"""Seconds between two looks at the parent, and at workers whose memory is bounded."""
 _FORBIDDEN_EVENTS = (
     "os.system", "os.exec", "os.posix_spawn", "os.spawn", "os.fork", "subprocess.Popen", "pty.spawn", "socket.",
     "os.remove", "os.rename", "os.mkdir", "os.rmdir", "os.chmod", "os.link", "os.symlink", "os.truncate", "shutil.",
@@ -47,13 +53,13 @@ def send(channel: socket.socket, message: Any) -> None:
 
 def receive(channel: socket.socket) -> Any:
     """The next message. Raises EOFError when the other side is gone."""
-    (length,) = HEADER.unpack(_exactly(channel, HEADER.size))
+    (length,) = HEADER.unpack(exactly(channel, HEADER.size))
     if length > MAX_MESSAGE:
         raise EOFError("oversized message")
-    return json.loads(_exactly(channel, length))
+    return json.loads(exactly(channel, length))
 
 
-def _exactly(channel: socket.socket, count: int) -> bytes:
+def exactly(channel: socket.socket, count: int) -> bytes:
     data = b""
     while len(data) < count:
         chunk = channel.recv(count - len(data))
@@ -65,29 +71,36 @@ def _exactly(channel: socket.socket, count: int) -> bytes:
 
 def main(arguments: list[str]) -> None:
     """Preload, report ready, then fork and bury workers on request."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # an interrupt at the terminal is the trainer's to handle
+    for asked in (signal.SIGINT, signal.SIGTERM):  # the trainer decides when its work ends, and with it the host's
+        signal.signal(asked, signal.SIG_IGN)
+    _adopt_orphans()
     control = socket.socket(fileno=int(arguments[0]))
     parent = os.getppid()
-    for name in arguments[1:]:
+    for name in arguments[2:]:
         module = importlib.import_module(name)
         if hasattr(module, "warm_up"):
             module.warm_up()
     gc.collect()
     gc.freeze()  # keeps the shared pages shared
+    work = _resolve(arguments[1])
     control.sendall(b"r")
-    children: set[int] = set()
+    workers: dict[int, Bound | None] = {}
+    watch = Watch()
     try:
         while os.getppid() == parent:
-            ready, _, _ = select.select([control], [], [], 1.0)
-            if ready and not _serve(control, children):
+            pause = _WATCH_S if any(workers.values()) else _PARENT_S
+            ready, _, _ = select.select([control], [], [], pause)
+            if ready and not _serve(control, workers, work):
                 break
+            watch.look(workers)
     finally:
-        for pid in children:
-            _bury(pid)
+        for pid in workers:
+            bury(pid)
+        end_all()
 
 
-def _serve(control: socket.socket, children: set[int]) -> bool:
-    """One request: ``fork`` with limits and a socket, or ``end`` with a pid. False at the end of the file."""
+def _serve(control: socket.socket, workers: dict[int, Bound | None], work: Callable[..., NoReturn]) -> bool:
+    """One request: ``fork`` with what the worker is given and a socket, or ``end`` with a pid. False at the end."""
     data, descriptors, _, _ = socket.recv_fds(control, 256, 1)
     if not data:
         return False
@@ -98,31 +111,22 @@ def _serve(control: socket.socket, children: set[int]) -> bool:
         pid = os.fork()
         if pid == 0:
             control.close()
-            _work(channel, host, request["limits"])
+            work(channel, host, request)
         channel.close()
-        children.add(pid)
+        workers[pid] = Bound(request["tree_mb"]) if "tree_mb" in request else None
         send(control, pid)
     else:
-        children.discard(request["pid"])
-        send(control, _bury(request["pid"]))
+        bound = workers.pop(request["pid"], None)
+        code = bury(request["pid"])
+        send(control, MEMORY_EXIT if bound is not None and bound.crossed else code)
     return True
 
 
-def _bury(pid: int) -> int:
-    """Kill and reap a child: its exit code, or minus the signal that ended it first."""
-    with contextlib.suppress(ProcessLookupError):
-        os.kill(pid, signal.SIGKILL)
+def answer_checks(channel: socket.socket, host: int, request: dict[str, Any]) -> NoReturn:
+    """A worker's whole life."""
+    code, limits = 0, request["limits"]
     try:
-        return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
-    except ChildProcessError:
-        return 0
-
-
-def _work(channel: socket.socket, host: int, limits: dict[str, float]) -> None:
-    """A worker's whole life; never returns."""
-    code = 0
-    try:
-        _die_with(host)
+        die_with(host)
         _limit_resources(int(limits["memory_mb"]))
         sys.addaudithook(_refuse)
         while True:
@@ -160,11 +164,17 @@ def _resolve(function: str) -> Callable[..., Any]:
     return found
 
 
-def _die_with(host: int) -> None:
+def die_with(host: int) -> None:
+    """End this process when the host's only thread ends."""
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
     if os.getppid() != host:
         os._exit(0)
+
+
+def _adopt_orphans() -> None:
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
 
 
 def _limit_resources(memory_mb: int) -> None:

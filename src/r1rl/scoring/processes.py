@@ -1,0 +1,352 @@
+"""Reward functions in worker processes: who runs what, for how long, and what happens when a process is lost.
+
+One event loop in a thread of its own speaks with all workers. The functions of one file share a process, hence its
+globals and caches, and run there one after another; the processes work side by side. A process that hangs, dies or
+grows beyond its bound is replaced: the call it was at is lost, those that only waited for it are made again.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import json
+import os
+import signal
+import sys
+import threading
+import time
+from collections import defaultdict
+from collections.abc import Coroutine, Iterator, Mapping
+from concurrent.futures import Future
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+from r1rl.config.rewards import RewardConfig, ScoringConfig
+from r1rl.errors import R1Error, RewardError
+from r1rl.scoring.function import Lost, Outcome, Request, Signature
+from r1rl.scoring.registry import place_of
+from r1rl.scoring.worker import HEADER, Cancel, Message, Setup, packed
+from r1rl.types import Group
+from r1rl.verify import Limits
+from r1rl.verify.host import Host
+from r1rl.verify.offspring import MEMORY_EXIT
+
+Result = TypeVar("Result")
+
+_WORK = "r1rl.scoring.worker:answer_calls"
+_STDERR = 2
+_LOAD_S = 900.0
+"""Longest that the functions of one file may take to load."""
+_CANCEL_S = 5.0
+"""How long a coroutine may take to notice that it is given up."""
+_STOP_S = 30.0
+_ATTEMPTS = 3
+_SUSPECTED = 2
+"""A call is given up once so many processes have died that ran it among others."""
+
+
+class _Gone(Exception):
+    """The process ended during a call. ``suspects`` counts the calls that may be why; 0 where this one is not."""
+
+    def __init__(self, reason: str, suspects: int) -> None:
+        super().__init__(reason)
+        self.reason = reason
+        self.suspects = suspects
+
+
+@dataclass
+class _Call:
+    reply: asyncio.Future[dict[str, Any]]
+    alone: bool
+    """Whether it has the main thread."""
+
+
+class _Process:
+    """One worker process: calls and replies by number."""
+
+    def __init__(self, host: Host, pid: int, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self._host, self._pid, self._reader, self._writer = host, pid, reader, writer
+        self._numbers = itertools.count()
+        self._calls: dict[int, _Call] = {}
+        self._ending: asyncio.Task[None] | None = None
+        self._listening = asyncio.create_task(self._listen())
+
+    @classmethod
+    async def start(cls, host: Host, memory_mb: int) -> _Process:
+        """Fork one. Raises OSError or EOFError when the host cannot."""
+        pid, channel = await asyncio.to_thread(host.fork, tree_mb=memory_mb)
+        reader, writer = await asyncio.open_connection(sock=channel)
+        return cls(host, pid, reader, writer)
+
+    @property
+    def alive(self) -> bool:
+        return self._ending is None and not self._listening.done()
+
+    async def ask(self, message: Message, limit_s: float, *, alone: bool) -> dict[str, Any]:
+        """Send and await the reply. Raises _Gone when the process is lost meanwhile, for this call or another."""
+        number = next(self._numbers)
+        try:
+            body = packed(number, message)
+        except Exception as error:  # whatever a column's own pickling raises
+            raise RewardError(f"a column cannot be sent to a reward's process ({error}); set where: trainer") from error
+        call = self._calls[number] = _Call(asyncio.get_running_loop().create_future(), alone)
+        self._writer.write(body)
+        done, _ = await asyncio.wait([call.reply], timeout=limit_s)
+        if not done and not alone:
+            self._writer.write(packed(number, Cancel(number)))
+            done, _ = await asyncio.wait([call.reply], timeout=_CANCEL_S)
+        if not done:
+            del self._calls[number]
+            await self.end()
+            raise _Gone("timeouts", 1)
+        return call.reply.result()
+
+    async def end(self) -> None:
+        """Kill the process and what it started; other calls that ran in it are told that it was not their fault."""
+        if self._ending is None:
+            self._ending = asyncio.create_task(self._bury(innocent=True))
+        await asyncio.shield(self._ending)
+
+    async def _listen(self) -> None:
+        try:
+            while True:
+                number, length = HEADER.unpack(await self._reader.readexactly(HEADER.size))
+                reply = json.loads(await self._reader.readexactly(length))
+                if (call := self._calls.pop(number, None)) and not call.reply.done():
+                    call.reply.set_result(reply)
+        except (OSError, EOFError, ValueError):  # ValueError: not a reply, so the process is not to be trusted on
+            pass
+        if self._ending is None:
+            self._ending = asyncio.create_task(self._bury(innocent=False))
+
+    async def _bury(self, innocent: bool) -> None:
+        self._writer.close()
+        try:
+            code = await asyncio.to_thread(self._host.end, self._pid)
+        except (OSError, EOFError):
+            code = -signal.SIGKILL
+        reason = "memory" if code == MEMORY_EXIT else "crashes"
+        innocent = innocent or code == -signal.SIGTERM  # a scheduler asked every process to end
+        calls = [call for call in self._calls.values() if not call.reply.done()]
+        culprits = [call for call in calls if call.alone] or calls
+        for call in calls:
+            suspected = not innocent and call in culprits
+            call.reply.set_exception(_Gone(reason, len(culprits) if suspected else 0))
+
+
+class _Slot:
+    """A process that is started when needed and replaced when lost."""
+
+    def __init__(self, pool: _Pool) -> None:
+        self._pool = pool
+        self._process: _Process | None = None
+        self._starting = asyncio.Lock()
+        self.turn = asyncio.Lock()
+        """Held while a synchronous function has the main thread."""
+
+    async def process(self) -> _Process:
+        """The process, loaded. Raises RewardError when it does not start or load."""
+        async with self._starting:
+            if self._process is None or not self._process.alive:
+                self._process = await self._pool.start()
+            return self._process
+
+
+class _Pool:
+    """The processes for the functions of one file."""
+
+    def __init__(self, parent: Processes, functions: Mapping[str, RewardConfig], processes: int) -> None:
+        self._parent, self.functions = parent, dict(functions)
+        self.signatures: dict[str, Signature] = {}
+        self._slots = [_Slot(self) for _ in range(processes)]
+        self._free: asyncio.Queue[_Slot] = asyncio.Queue()
+        for slot in self._slots:
+            self._free.put_nowait(slot)
+        self._beside = {name: asyncio.Semaphore(parent.scoring.concurrency) for name in functions}
+        self._rotation = itertools.cycle(self._slots)
+
+    async def load(self) -> None:
+        """Start all processes: the signatures are known then. Raises RewardError."""
+        await asyncio.gather(*(slot.process() for slot in self._slots))
+
+    async def call(self, name: str, group: Group, state: Mapping[str, Any] | None) -> Outcome | Lost:
+        """Call a function on a group, again where the process was lost through no fault of it."""
+        signature = self.signatures[name]
+        request = signature.request(group, state)
+        suspected, began = 0, time.monotonic()
+        while True:
+            try:
+                reply = await (self._async(request) if signature.is_async else self._sync(request))
+            except _Gone as gone:
+                suspected += gone.suspects > 0
+                if gone.suspects == 1 or suspected == _SUSPECTED:
+                    return Lost(gone.reason, time.monotonic() - began)
+                continue
+            if "lost" in reply:
+                return Lost(reply["lost"], time.monotonic() - began)
+            return Outcome(**_ok(reply))
+
+    async def start(self) -> _Process:
+        """A new process with the functions loaded. Raises RewardError."""
+        process = await self._parent.fork()
+        setup = Setup(
+            functions={name: (config.use or name, config.args) for name, config in self.functions.items()},
+            folder=os.getcwd(),
+            path=list(sys.path),
+            workers=self._parent.scoring.workers,
+            limits=limits_of(self._parent.scoring),
+        )
+        names = ", ".join(map(repr, self.functions))
+        try:
+            found = _ok(await process.ask(setup, _LOAD_S, alone=True))
+        except _Gone as gone:
+            raise RewardError(f"reward {names} does not load: its process {_ENDS[gone.reason]}") from gone
+        except RewardError:
+            await process.end()
+            raise
+        self.signatures = {name: _signature(one) for name, one in found.items() if one is not None}
+        return process
+
+    async def _sync(self, request: Request) -> dict[str, Any]:
+        slot = await self._free.get()
+        try:
+            process = await slot.process()
+            async with slot.turn:
+                reply = await self._ask(process, request, alone=True)
+            if reply.get("lost") == "memory":
+                await process.end()
+            return reply
+        finally:
+            self._free.put_nowait(slot)
+
+    async def _async(self, request: Request) -> dict[str, Any]:
+        async with self._beside[request.name]:
+            slot = next(self._rotation)
+            process = await slot.process()
+            async with slot.turn:  # the message would wait behind a synchronous call, and so would the clock
+                pass
+            return await self._ask(process, request, alone=False)
+
+    async def _ask(self, process: _Process, request: Request, *, alone: bool) -> dict[str, Any]:
+        return await process.ask(request, self._parent.scoring.function_timeout_s, alone=alone)
+
+
+_ENDS = {
+    "timeouts": f"was not done after {_LOAD_S:g} s",
+    "memory": "held more than scoring.function_memory_mb",
+    "crashes": "ended; what it wrote to stderr may say why",
+}
+
+
+class Processes:
+    """The worker processes of a run; every method may be called from any thread.
+
+    ``signatures`` holds what each function asks for. A ``torch.nn.Module`` is not among them: it belongs where the
+    trainer's device is.
+
+    Raises: RewardError for a function that cannot be loaded.
+    """
+
+    def __init__(self, rewards: Mapping[str, RewardConfig], scoring: ScoringConfig) -> None:
+        self.scoring = scoring
+        self._owner = os.getpid()
+        self._host: Host | None = None
+        self._hosting = asyncio.Lock()
+        self._pools = [_Pool(self, functions, count) for functions, count in _by_file(rewards)]
+        self._loop = asyncio.new_event_loop()
+        self._thread = threading.Thread(target=self._loop.run_forever, name="r1rl-rewards", daemon=True)
+        self._thread.start()
+        self._closed = False
+        try:
+            self._submit(self._load()).result()  # bounded by _LOAD_S
+        except BaseException:
+            self.close()
+            raise
+        self._pool_of = {name: pool for pool in self._pools for name in pool.signatures}
+        self.signatures = {name: pool.signatures[name] for name, pool in self._pool_of.items()}
+
+    def start(self, name: str, group: Group, state: Mapping[str, Any] | None) -> Future[Outcome | Lost]:
+        """Call a function on a group when its turn comes. The future raises RewardError where the function is wrong."""
+        if os.getpid() != self._owner:
+            raise R1Error("reward processes do not survive a fork; make a Scorer in the new process")
+        return self._submit(self._pool_of[name].call(name, group, state))
+
+    def host_pid(self) -> int | None:
+        """Process id of the host, whose children are the workers; None where no function needs one."""
+        return self._host.pid if self._host is not None else None
+
+    def close(self) -> None:
+        """End the processes and all that they have started."""
+        if self._closed or os.getpid() != self._owner:
+            return
+        self._closed = True
+        if self._host is not None:
+            self._host.close()
+        stopping = asyncio.run_coroutine_threadsafe(_stop(), self._loop)
+        stopping.add_done_callback(lambda _: self._loop.call_soon_threadsafe(self._loop.stop))
+        self._thread.join(_STOP_S)
+
+    async def fork(self) -> _Process:
+        """A new process, not loaded yet. Raises RewardError when the machine cannot start one."""
+        async with self._hosting:
+            for _ in range(_ATTEMPTS):
+                host = self._host = self._host or Host(_WORK, [_WORK.partition(":")[0]], output=_STDERR)
+                try:
+                    return await _Process.start(host, self.scoring.function_memory_mb)
+                except (OSError, EOFError):
+                    self._host = None
+                    await asyncio.to_thread(host.kill)
+        raise RewardError("no process for the reward functions starts; what its host wrote to stderr may say why")
+
+    async def _load(self) -> None:
+        await asyncio.gather(*(pool.load() for pool in self._pools))
+
+    def _submit(self, work: Coroutine[Any, Any, Result]) -> Future[Result]:
+        return asyncio.run_coroutine_threadsafe(work, self._loop)
+
+
+def in_trainer(name: str, config: RewardConfig) -> bool:
+    """Whether a reward runs in the trainer's own process: as configured, else r1rl's own, which keep what could hang
+    in workers themselves, and what only this process has."""
+    if config.where is not None:
+        return config.where == "trainer"
+    place, ours = place_of(config.use or name)
+    return ours or place == "__main__"
+
+
+def limits_of(scoring: ScoringConfig) -> Limits:
+    """The limits of one check."""
+    return Limits(scoring.cpu_seconds, scoring.wall_seconds, scoring.memory_mb)
+
+
+def _by_file(rewards: Mapping[str, RewardConfig]) -> Iterator[tuple[dict[str, RewardConfig], int]]:
+    """The functions that share a process, and how many such processes: those of one file, or one that asks for its
+    own."""
+    shared: defaultdict[str, dict[str, RewardConfig]] = defaultdict(dict)
+    for name, config in rewards.items():
+        if config.processes is not None:
+            yield {name: config}, config.processes
+        else:
+            shared[place_of(config.use or name)[0]][name] = config
+    for functions in shared.values():
+        yield functions, 1
+
+
+def _ok(reply: Mapping[str, Any]) -> Any:
+    if "error" in reply:
+        raise RewardError(reply["error"])
+    return reply["ok"]
+
+
+def _signature(given: Mapping[str, Any]) -> Signature:
+    lists = {key: tuple(given[key]) for key in ("wants", "required")}
+    return Signature(**{**given, **lists})
+
+
+async def _stop() -> None:
+    """Give up what is still under way."""
+    others = asyncio.all_tasks() - {asyncio.current_task()}
+    for task in others:
+        task.cancel()
+    if others:
+        await asyncio.wait(others, timeout=_STOP_S / 2)
