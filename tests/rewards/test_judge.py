@@ -18,6 +18,7 @@ from r1rl.scoring import Scorer
 from r1rl.scoring.metrics import reward_metrics
 from r1rl.types import Group, Problem
 from r1rl_rewards.judge import Judge
+from waits import HANG_S
 
 
 class Server(ThreadingHTTPServer):
@@ -30,6 +31,7 @@ class Server(ThreadingHTTPServer):
         self.keys: list[str | None] = []
         self.busy = self.most_busy = 0
         self.lock = threading.Lock()
+        self.closing = threading.Event()
 
     def handle_error(self, *_: Any) -> None:
         """A client that gave up is part of the tests."""
@@ -51,7 +53,7 @@ class Handler(BaseHTTPRequestHandler):
             self.server.busy += 1
             self.server.most_busy = max(self.server.most_busy, self.server.busy)
         if isinstance(reply, float):
-            time.sleep(reply)
+            self.server.closing.wait(reply)
             reply = '{"score": 5}'
         with self.server.lock:
             self.server.busy -= 1
@@ -72,12 +74,13 @@ def server() -> Iterator[Server]:
         thread = threading.Thread(target=running.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True)
         thread.start()
         yield running
+        running.closing.set()
         running.shutdown()
-        thread.join(5)
+        thread.join(HANG_S)
 
 
 def ask(server: Server, texts: list[str], **args: Any) -> list[float | None]:
-    judge = Judge(server.url, "m", **{"backoff_s": 0.01, "timeout_s": 5.0, **args})
+    judge = Judge(server.url, "m", **{"backoff_s": 0.01, "timeout_s": HANG_S, **args})
     return asyncio.run(judge(prompts=["What is 2 + 2?"] * len(texts), completions=texts, answer=["4"] * len(texts)))
 
 
@@ -122,10 +125,10 @@ def test_a_bad_reply_is_asked_for_again(server: Server, bad: Any) -> None:
 
 
 def test_a_late_reply_is_a_timeout(server: Server) -> None:
-    server.replies = [3.0]
+    server.replies = [HANG_S]
     started = time.monotonic()
     assert ask(server, ["a"], timeout_s=0.2, retries=1) == [None]
-    assert time.monotonic() - started < 2.0
+    assert time.monotonic() - started < HANG_S / 2
 
 
 def test_nobody_there(server: Server) -> None:

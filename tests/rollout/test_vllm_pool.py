@@ -125,7 +125,7 @@ def test_a_pool_of_dead_servers_ends_in_an_error_that_names_them(start: Start, d
     calls = {"sync": lambda: pool.sync(2), "sampling": lambda: pool.generate(REQUESTS, PARAMS)}
     with pytest.raises(EngineError) as caught:
         calls[moment]()
-    assert time.monotonic() - begin < 10
+    assert time.monotonic() - begin < HANG_S / 2  # the default of grpo.deadline_s would be 1,800
     assert all(server.url in str(caught.value) for server in servers)
     assert "ConnectError" in str(caught.value) or "it did not start within" in str(caught.value)
 
