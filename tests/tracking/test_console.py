@@ -128,7 +128,7 @@ def test_tables_and_samples_show_hostile_text_as_text() -> None:
     assert "0.1235" in text
     assert "[red]zero[/red]" in text
     assert "accuracy 1 · format 0 · length 9" in text
-    assert "(3800 more characters)" in text
+    assert "(3800 more characters)" in " ".join(text.split())  # wherever the width broke the line
     assert "[user] hi" in text
     assert not set(text) & {"\x1b", "\x07", "\r", "\u202e"}
     assert "\\x1b]0;title" in text

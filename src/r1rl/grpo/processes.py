@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import contextlib
 import functools
 import os
@@ -61,6 +62,7 @@ def start(device: Literal["auto", "cpu", "cuda"], deadline_s: float, say: Callab
         accelerator = Accelerator(cpu=on_cpu and not sharded, kwargs_handlers=[join])
         if ranks > 1:
             torch.distributed.distributed_c10d._set_pg_timeout(timedelta(seconds=deadline_s))
+            atexit.register(_leave)
     if sharded:
         unset_hf_deepspeed_config()  # or transformers would shard every model it opens, those of other stages too
     return accelerator
@@ -69,6 +71,17 @@ def start(device: Literal["auto", "cpu", "cuda"], deadline_s: float, say: Callab
 def placed(environment: Mapping[str, str]) -> tuple[int, int]:
     """This process's rank and the number of ranks, as its launcher says: (0, 1) without one."""
     return int(environment.get("RANK", "0")), int(environment.get("WORLD_SIZE", "1"))
+
+
+def _leave() -> None:
+    """End gloo's threads while there is an interpreter to end them in.
+
+    One that still drops a tensor when Python is finalized ends the process by SIGABRT ("terminate called without an
+    active exception"), now and then and after all work is done, and a launcher then reports a run that failed. NCCL is
+    left alone: its own end can wait for peers that are gone.
+    """
+    if torch.distributed.is_initialized() and torch.distributed.get_backend() == "gloo":
+        torch.distributed.destroy_process_group()
 
 
 def _bound_groups(deadline_s: float, rank: int) -> None:
