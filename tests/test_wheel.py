@@ -47,7 +47,8 @@ def test_the_wheel_holds_what_is_no_python(built: dict[str, Path]) -> None:
     names = set(zipfile.ZipFile(built["wheel"]).namelist())
     assets = {f"r1rl/report/assets/{path.name}" for path in (ROOT / "src/r1rl/report/assets").iterdir()}
     rewards = {f"r1rl_rewards/{path.name}" for path in (ROOT / "rewards").glob("*.py")}
-    assert assets | rewards <= names
+    launch = {f"r1rl/launch/{path.name}" for path in (ROOT / "launch/accelerate").glob("*.yaml")}
+    assert assets | rewards | launch <= names
     assert not any(name.startswith("tests/") for name in names)
 
 
@@ -75,5 +76,9 @@ def test_it_runs_elsewhere_with_a_reward_of_the_user(built: dict[str, Path], tmp
     assert where.startswith(str(site))
     run(python, "-m", "r1rl", "run", "zero.yaml", *SMALL, "rewards.short.use=mine.py:short", cwd=tmp_path)
     assert "reward/short/mean" in (tmp_path / "runs/tiny-zero/zero/metrics.jsonl").read_text()
+    code = "from r1rl.config.paths import launch_file, launch_names; print(*map(launch_file, launch_names()))"
+    found = run(python, "-c", code, cwd=tmp_path).split()
+    assert {Path(file).name for file in found} == {file.name for file in (ROOT / "launch/accelerate").iterdir()}
+    assert all(file.startswith(str(site)) for file in found)
     run(python, "-m", "r1rl", "report", "runs/tiny-zero", "--out", "page.html", cwd=tmp_path)
     assert "reward/short/mean" in (tmp_path / "page.html").read_text()

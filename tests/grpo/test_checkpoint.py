@@ -165,7 +165,9 @@ def test_a_rollout_comes_back_as_it_was(tmp_path):
     problem = Problem(
         "id", (5, 6), [{"role": "user", "content": "é"}], {"answer": "4", "n": [1, 2.5]}, "source", "<think>"
     )
-    scored = ScoredGroup(Group(problem, [completion]), np.array([0.5]), {"accuracy": np.array([np.nan])})
+    scored = ScoredGroup(
+        Group(problem, [completion]), np.array([0.5]), {"accuracy": np.array([np.nan])}, {"seen": ["a"]}
+    )
     torch.save(rollout_state([scored]), tmp_path / "rollout.pt")
     [back] = read_groups(tmp_path / "rollout.pt")
     assert back.group.problem == problem
@@ -174,6 +176,7 @@ def test_a_rollout_comes_back_as_it_was(tmp_path):
     assert got.versions.tolist() == [3, 4]
     np.testing.assert_array_equal(got.logps, completion.logps)
     np.testing.assert_array_equal(back.by_reward["accuracy"], [np.nan])
+    assert back.extras == {"seen": ["a"]}
 
 
 @pytest.mark.parametrize("name", ["step-000000", "step-000001-good", "step-mine", "step-000002/notes.txt"])

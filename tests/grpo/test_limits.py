@@ -80,3 +80,23 @@ def test_memory_that_does_not_suffice(budget, advice):
 def test_the_paths_named_in_messages_exist():
     launch = Path(__file__).parents[2] / "launch" / "accelerate"
     assert all((launch / f"zero{stage}.yaml").is_file() for stage in (1, 2, 3))
+
+
+def test_evaluation_while_training_counts_its_own_limit(tiny_folder, tmp_path):
+    source = {"path": "generated:arithmetic", "args": {"size": 4}}
+    config = RunConfig(
+        device="cpu",
+        model={"path": str(tiny_folder)},
+        data={
+            "train": {"sums": source | {"args": {"split": "train", "size": 4}}},
+            "eval": {"sums": source | {"args": {"split": "test", "size": 4}}},
+            "prompt": {"template": "r1_zero", "system": ""},
+        },
+        rewards={"accuracy": {}},
+        rollout={"max_new_tokens": 8},
+        evaluate={"max_new_tokens": 1020},
+        grpo={"eval_every": 5},
+        tracking={"console": False},
+    )
+    with pytest.raises(ConfigError, match=r"evaluate\.max_new_tokens 1020 .*1024 positions"):
+        GRPOTrainer(config, tmp_path, console=Console(quiet=True)).train()

@@ -12,9 +12,10 @@ import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from r1rl import GRPOTrainer
-from r1rl.config import RunConfig
+from r1rl.config import RewardConfig, RunConfig
 from r1rl.errors import ConfigError, DataError, ModelError, R1Error, RewardError, TrainingError
 from r1rl.grpo.guards import check
+from r1rl.scoring.trial import try_rewards
 from r1rl.tracking.console import Console
 
 REWARDS = """
@@ -32,6 +33,12 @@ def nothing(prompts, completions, **kwargs):
 
 def some(prompts, completions, **kwargs):
     return [None if i == 1 else float(i % 2) for i in range(len(completions))]
+
+def odd(completions, completion_ids, prefill, problem, completion, reward, step, log_extra):
+    log_extra("seen", [(p, c, r, s) for p, c, r, s in zip(problem, completion, reward, step)])
+    columns = [len(p) + len(c) + r + s for p, c, r, s in zip(problem, completion, reward, step)]
+    texts = [10 * len(i) + len(c) + len(f) for i, c, f in zip(completion_ids, completions, prefill)]
+    return [100 * column + text for column, text in zip(columns, texts)]
 
 def huge(prompts, completions, **kwargs):
     return [1e38 * (i + 1) for i in range(len(completions))]
@@ -139,6 +146,42 @@ def test_rewards_are_those_of_the_source_and_the_length_penalty(tiny_folder, rew
     )
     assert {"eval/sums/format", "eval/sums/soft_overlong"} <= metrics.keys()
     assert "eval/sums/digits" not in metrics
+
+
+def test_a_runs_samples_can_be_scored_again_whatever_the_columns_are_called(
+    tiny_folder, rewards_file, tmp_path
+) -> None:
+    rows = [
+        {"problem": f"What is {i}+1?", "completion": "x" * i, "reward": i, "step": 7 - i, "day": None} for i in range(6)
+    ]
+    (tmp_path / "data.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    cfg = config(
+        tiny_folder,
+        rewards_file,
+        data={
+            "train": {"mine": {"path": str(tmp_path / "data.jsonl"), "question": "problem", "answer": None}},
+            "prompt": {"system": "", "prefill": "<think>\n"},
+        },
+        rewards={"digits": {"use": f"{rewards_file}:odd"}},
+        grpo={"steps": 2},
+        tracking={"console": False, "samples_per_step": 4},
+    )
+    train(cfg, tmp_path / "run")
+    samples = tmp_path / "run" / "samples.jsonl"
+    found = [json.loads(line) for line in samples.read_text().splitlines()]
+    assert len(found) == 8
+    assert {row["step"] for row in found} == {1, 2}
+    for row in found:
+        columns = dict(row["columns"])
+        assert columns.pop("question") == columns["problem"]
+        assert columns in rows
+        assert row["extra_seen"] == [columns[name] for name in ("problem", "completion", "reward", "step")]
+    scored, metrics = try_rewards(
+        samples, {"again": RewardConfig(use=f"{rewards_file}:odd")}, "completion", "prompt", None
+    )
+    values = [value for group in scored for value in group.by_reward["again"]]
+    assert values == [row["reward_digits"] for row in found]
+    assert metrics["reward/again/mean"] == pytest.approx(np.mean(values))
 
 
 def test_dynamic_sampling_is_bounded_and_counts(tiny_folder, rewards_file, tmp_path) -> None:

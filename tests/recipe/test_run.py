@@ -6,6 +6,7 @@ import fcntl
 import json
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -188,3 +189,26 @@ def test_a_stage_does_not_move_into_a_folder_of_the_user(recipe: Path, tmp_path:
     with pytest.raises(ConfigError, match=r"drawn holds something else than what r1rl wrote \(data.jsonl\)"):
         run(recipe, until="drawn")
     assert (tmp_path / "mini" / "drawn" / "data.jsonl").read_text() == "mine"
+
+
+def test_a_run_is_the_same_from_any_folder(
+    tmp_path: Path,
+    tiny_folder: Path,
+    ran: list[str],
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    project, elsewhere = tmp_path / "project", tmp_path / "elsewhere"
+    shutil.copytree(tiny_folder, project / "tiny")
+    (project / "mine.yaml").write_text(
+        "stages: { out: { kind: export, model: ./tiny } }\ntracking: { console: false }\ndevice: cpu\n"
+    )
+    elsewhere.mkdir()
+    monkeypatch.chdir(elsewhere)
+    folder = run(Path("../project/mine.yaml")).absolute()
+    assert folder == elsewhere / "runs" / "run"
+    monkeypatch.chdir("/")
+    status(folder)
+    assert "done" in capsys.readouterr().out
+    run(folder / "config.yaml")
+    assert ran == ["out"]

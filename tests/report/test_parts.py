@@ -159,8 +159,10 @@ def test_is_it_cheating() -> None:
     rambles = lines(reward__mean=0.5, reward__accuracy__mean=0.5, rollout__length_mean=lambda t: 10 + 90 * t)
     assert "Length grew" in cheating(*judged(rambles)).why[0]
     run, one = judged(lines(**well))
-    one.samples = [{"step": 60, "problem": i, "completion": "<answer>1</answer>"} for i in range(10)]
-    assert "one text" in cheating(run, one).why[0]
+    for name in ("problem", "problem_id"):  # what runs before it was called
+        one.samples = [{"step": 60, name: i, "completion": "<answer>1</answer>"} for i in range(10)]
+        assert "one text" in cheating(run, one).why[0]
+        assert [row["problem"] for row in samples_of([run])] == [str(i) for i in range(10)]
     for row in one.metrics:
         row["eval/test/pass@1"] = 0.3
     assert "points above held-out" in cheating(run, one).why[0]

@@ -148,6 +148,18 @@ def logging(completions, log_extra, log_metric, **kwargs):
     assert scorer.drain_metrics()["longest"] == 2.5
 
 
+@pytest.mark.parametrize("given", ["[1]", "3", "'ab'"])
+def test_an_extra_that_is_not_one_value_per_completion_is_refused(scorer_of: Any, group: MakeGroup, given: str) -> None:
+    code = f"""
+def logging(completions, log_extra):
+    log_extra("odd", {given})
+    return [0.0] * len(completions)
+"""
+    scorer = scorer_of(code, logging={"use": ":logging"})
+    with pytest.raises(RewardError, match=r"log_extra\('odd'\) got .* for 2 completions"):
+        scorer.score([group(["a", "b"])])
+
+
 def test_the_trainer_state_reads_by_key_and_attribute(scorer_of: Any, group: MakeGroup) -> None:
     code = """
 def late(completions, trainer_state):

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification
 
 from r1rl.errors import DataError
 from r1rl.scoring.registry import bind, load
@@ -43,3 +45,36 @@ def test_pairs_without_a_text(stages: Any, tiny: Path) -> None:
     ctx = stages(PLAN.format(model=tiny), "prefer", "reward_model.rejected=worse")
     with pytest.raises(DataError, match=r"reward_model\.chosen and rejected"):
         reward_model.run(ctx)
+
+
+def test_the_first_update_learns(stages: Any, tiny: Path) -> None:
+    overrides = ("reward_model.warmup_ratio=0.5", "reward_model.epochs=1", "reward_model.batch=48")
+    ctx = stages(PLAN.format(model=tiny), "prefer", *overrides)
+    reward_model.run(ctx)
+    lines = (ctx.folder / "metrics.jsonl").read_text().splitlines()
+    rates = [row["reward_model/lr"] for row in map(json.loads, lines) if "reward_model/lr" in row]
+    assert rates[0] == pytest.approx(5e-3 / 2)
+
+
+def test_it_trains_adapters_and_leaves_a_whole_model(stages: Any, tiny: Path) -> None:
+    pytest.importorskip("peft", reason="pip install 'r1rl[lora]'")
+    overrides = ("model.lora.rank=2", "reward_model.epochs=1", "reward_model.checkpoint_every=0")
+    ctx = stages(PLAN.format(model=tiny), "prefer", *overrides)
+    seen: list[tuple[int, int]] = []
+    build = reward_model.WarmRewardTrainer.train
+
+    def train(self: Any, *args: Any, **kwargs: Any) -> Any:
+        sizes = [(p.numel(), p.requires_grad, name) for name, p in self.model.named_parameters()]
+        seen.append((sum(n for n, on, _ in sizes if on), sum(n for n, *_ in sizes)))
+        assert {name.rpartition(".")[0].rpartition(".")[2] for _, on, name in sizes if on} == {"default"}
+        return build(self, *args, **kwargs)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(reward_model.WarmRewardTrainer, "train", train)
+        reward_model.run(ctx)
+    assert seen[0][0] < seen[0][1] / 4
+    scorer = AutoModelForSequenceClassification.from_pretrained(ctx.folder / "model")
+    base = AutoModelForCausalLM.from_pretrained(tiny)
+    moved = scorer.model.layers[0].self_attn.q_proj.weight - base.model.layers[0].self_attn.q_proj.weight
+    assert 0 < torch.linalg.matrix_rank(moved.float(), rtol=1e-3) <= 2
+    assert not any("lora" in name for name, _ in scorer.named_parameters())

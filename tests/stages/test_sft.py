@@ -143,3 +143,15 @@ def test_adapters_are_merged_into_what_is_left(stages: Any, tiny: Path, rows: Pa
     assert set(before) == set(after)
     changed = {name for name in before if not torch.equal(before[name], after[name])}
     assert changed == {name for name in before if "_proj.weight" in name}
+
+
+@pytest.mark.parametrize("schedule", ["cosine", "linear", "constant"])
+def test_the_first_update_learns(stages: Any, tiny: Path, rows: Path, schedule: str) -> None:
+    overrides = (f"sft.lr_schedule={schedule}", "sft.warmup_ratio=0.5", "sft.packing=false", "sft.epochs=1")
+    ctx = stages(PLAN.format(model=tiny, data=rows), "tune", *overrides)
+    sft.run(ctx)
+    lines = (ctx.folder / "metrics.jsonl").read_text().splitlines()
+    rates = [row["sft/lr"] for row in map(json.loads, lines) if "sft/lr" in row]
+    assert rates[:3] == pytest.approx([1e-2 / 3, 2e-2 / 3, 1e-2])
+    assert len(rates) == 6
+    assert 0 < rates[-1] <= 1e-2

@@ -124,8 +124,8 @@ def test_no_service_failed(run_dir: Path) -> None:
 
 def test_the_same_held_out_problems_are_shown_at_every_evaluation(run_dir: Path) -> None:
     rows = list(read_jsonl(run_dir / "zero" / "samples.jsonl"))
-    watched = [row for row in rows if row["problem"].startswith("dev-")]
-    by_step = {step: {row["problem"] for row in watched if row["step"] == step} for step in (2, 4, 6)}
+    watched = [row for row in rows if row["problem_id"].startswith("dev-")]
+    by_step = {step: {row["problem_id"] for row in watched if row["step"] == step} for step in (2, 4, 6)}
     assert by_step[2]
     assert by_step[2] == by_step[4] == by_step[6]
 

@@ -20,6 +20,7 @@ from transformers import (
 from r1rl.config import ModelConfig, PromptConfig
 from r1rl.data.templates import encode, writer
 from r1rl.errors import ConfigError, ModelError
+from r1rl.grpo.limits import positions_of
 from r1rl.model.load import load_tokenizer
 from r1rl.types import Message
 
@@ -69,11 +70,17 @@ class Generator:
             set_seed(sampling.seed)
 
     def reply(self, messages: list[Message]) -> Iterator[str]:
-        """The response to the last message in pieces, what the template pre-fills first. Closing it stops the model."""
+        """The response to the last message in pieces, what the template pre-fills first. Closing it stops the model.
+
+        It ends where the model's positions do, whatever ``max_new_tokens`` is.
+
+        Raises: ConfigError for a conversation that leaves no position for a response.
+        """
         written = self._write(messages if self.remembers else messages[-1]["content"])
+        ids = torch.tensor(encode([written], self.tokenizer), device=self.model.device)
+        limit = self._limit(ids.shape[1])
         if written.prefill:
             yield written.prefill
-        ids = torch.tensor(encode([written], self.tokenizer), device=self.model.device)
         streamer = TextIteratorStreamer(self.tokenizer, skip_prompt=True, timeout=_PATIENCE_S, skip_special_tokens=True)
         stop, failures = threading.Event(), list[BaseException]()
 
@@ -85,7 +92,7 @@ class Generator:
                     streamer=streamer,
                     stopping_criteria=StoppingCriteriaList([_Stopped(stop)]),
                     pad_token_id=self.tokenizer.eos_token_id,
-                    **self._options(),
+                    **self._options(limit),
                 )
             except BaseException as error:  # carried to the caller, who sees it in its own thread
                 failures.append(error)
@@ -101,8 +108,19 @@ class Generator:
         if failures:
             raise failures[0]
 
-    def _options(self) -> dict[str, Any]:
-        options: dict[str, Any] = {"max_new_tokens": self.sampling.max_new_tokens}
+    def _limit(self, prompt: int) -> int:
+        """Most tokens of a response behind so many of the conversation."""
+        positions = positions_of(self.model)
+        if positions is None:
+            return self.sampling.max_new_tokens
+        if prompt >= positions:
+            raise ConfigError(
+                f"the conversation has {prompt} tokens and the model {positions} positions: /new begins another one"
+            )
+        return min(self.sampling.max_new_tokens, positions - prompt)
+
+    def _options(self, limit: int) -> dict[str, Any]:
+        options: dict[str, Any] = {"max_new_tokens": limit}
         if self.sampling.temperature == 0:
             return options | {"do_sample": False, "temperature": None, "top_p": None, "top_k": None}
         return options | {

@@ -11,6 +11,7 @@ from rich.markup import escape
 from rich.text import Text
 
 from r1rl.chat.thought import Splitter
+from r1rl.errors import ConfigError
 from r1rl.tracking.console import visible
 from r1rl.types import Message
 
@@ -73,6 +74,10 @@ class Session:
                     thought, answer = self._show(piece.text, piece.thought, thought, answer)
         except KeyboardInterrupt:
             self.console.print(Text(" [stopped]", style="dim"))
+        except ConfigError as error:  # too long a conversation; what was said before stays
+            self.console.print(Text(str(error), style="dim"))
+            self.messages.pop()
+            return ""
         finally:
             with contextlib.suppress(AttributeError):
                 reply.close()  # type: ignore[attr-defined]

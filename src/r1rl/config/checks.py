@@ -226,6 +226,20 @@ def check_idle_rewards(run: RunConfig, views: Mapping[str, RunConfig]) -> Iterat
             )
 
 
+def _difficulty(run: RunConfig) -> Iterator[Problem]:
+    reward = run.evaluate.reward
+    if run.data.difficulty is None:
+        return
+    if reward not in run.rewards:
+        yield (
+            ("evaluate", "reward"),
+            f"data.difficulty measures how often a completion is right by {reward}, which is none of the rewards "
+            f"({', '.join(run.rewards) or 'none'})",
+        )
+    elif run.data.train and all(reward not in (s.rewards or [reward]) for s in run.data.train.values()):
+        yield ("data", "difficulty"), f"nothing to filter: no training source lists {reward} under its rewards"
+
+
 def _kept_rewards(run: RunConfig) -> Iterator[Problem]:
     for name in run.sample.keep:
         if name not in run.rewards:
@@ -276,6 +290,7 @@ CHECKS: dict[str, tuple[Check, ...]] = {
         _guards,
         _training_data,
         _rewards,
+        _difficulty,
         _dynamic_sampling,
         _periodic_evaluation,
     ),

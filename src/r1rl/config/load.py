@@ -15,6 +15,7 @@ from r1rl.config.checks import Problem, check_idle_rewards, check_names, check_s
 from r1rl.config.explain import Locate, explain
 from r1rl.config.merge import expand, only_source, overlay, read_layers, without_removed
 from r1rl.config.overrides import read_overrides
+from r1rl.config.paths import absolute
 from r1rl.config.references import references_in
 from r1rl.config.run import RunConfig, StageConfig, stages_of
 from r1rl.errors import ConfigError
@@ -28,9 +29,10 @@ _ANY_KIND = ("model", "data", "rollout", "rewards")
 def load_config(path: str | os.PathLike[str], overrides: Sequence[str] = ()) -> RunConfig:
     """Reads a YAML file, lays ``key.sub=value`` overrides over it, and checks every stage of the result.
 
-    A file may name another to build on with ``extends: other.yaml``. A null removes a reward or a data source that
-    came from there. An algorithm preset fills only keys that nobody gave. The value of an override is YAML, or the text
-    itself where the key takes text (:mod:`r1rl.config.overrides`).
+    A file may name another to build on with ``extends: other.yaml``. Relative paths are looked for from the folder of
+    the file that names them, then from the current one (:mod:`r1rl.config.paths`). A null removes a reward or a data
+    source that came from there. An algorithm preset fills only keys that nobody gave. The value of an override is YAML,
+    or the text itself where the key takes text (:mod:`r1rl.config.overrides`).
 
     Raises:
         ConfigError: one line with everything found wrong: the key, its file and line (or override), what to write.
@@ -38,7 +40,7 @@ def load_config(path: str | os.PathLike[str], overrides: Sequence[str] = ()) -> 
     raw, origins = read_layers(Path(path))
     given, given_origins = read_overrides(overrides)
     origins.update(given_origins)
-    raw = without_removed(overlay(raw, given))
+    raw = absolute(without_removed(overlay(raw, given)), origins)
 
     def locate(key: tuple[str, ...]) -> tuple[str, str]:
         return ".".join(key), origins.find(key)

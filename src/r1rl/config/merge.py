@@ -79,7 +79,7 @@ def without_removed(raw: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def read_layers(path: Path, seen: tuple[Path, ...] = ()) -> tuple[dict[str, Any], Origins]:
-    """A YAML file laid over the one its ``extends`` names (relative to it), and so on down.
+    """A YAML file laid over the one its ``extends`` names (from its folder, then the current one), and so on.
 
     Raises:
         ConfigError: a file cannot be read, or extends itself.
@@ -92,7 +92,8 @@ def read_layers(path: Path, seen: tuple[Path, ...] = ()) -> tuple[dict[str, Any]
     where = origins[("extends",)]
     if not isinstance(base_name, str):
         raise ConfigError(f"{where}: extends takes one file name, got {base_name!r}")
-    base_path = path.parent / base_name
+    beside = path.parent / base_name
+    base_path = beside if beside.is_file() or not Path(base_name).is_file() else Path(base_name)
     if base_path.resolve() in (path.resolve(), *(other.resolve() for other in seen)):
         raise ConfigError(f"{where}: {path} extends itself through {base_name}")
     if not base_path.is_file():

@@ -22,8 +22,8 @@ class LoraConfig(Section):
     target_modules: str | list[str] = "all-linear"
     """Names of the layers that get adapters, or all-linear."""
     quantize: bool = False
-    """QLoRA: the frozen weights in 4 bits (bitsandbytes). Tried on the CPU, not yet on a GPU. Stages of kind sft ignore
-    it."""
+    """QLoRA: the frozen weights in 4 bits (bitsandbytes). Tried on the CPU, not yet on a GPU. Stages of kind sft and
+    reward_model ignore it."""
 
 
 class ModelConfig(Section):

@@ -50,8 +50,9 @@ class StageConfig(Section):
     """What the stage does: train a base model, imitate, learn by RL, draw and filter samples, learn a preference,
     measure, or hand a model to others."""
     launch: str | None = None
-    """An ``accelerate`` configuration file: the stage runs under ``accelerate launch`` with it, in processes of its
-    own. None runs it in the process of ``r1rl run``."""
+    """An ``accelerate`` configuration file, or the name of one that comes with r1rl (``cpu``, ``ddp``, ``zero1``,
+    ``zero2``, ``zero3``, ``zero3-offload``, ``multinode``): the stage runs under ``accelerate launch`` with it, in
+    processes of its own. None runs it in the process of ``r1rl run``."""
     model: str | dict[str, Any] | None = None
     """Name of an earlier stage, a path, or a model section."""
     data: str | dict[str, Any] | None = None

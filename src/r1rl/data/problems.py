@@ -32,7 +32,7 @@ class ProblemSets:
     """Problems by the name of their source, and the rows left out, by source and reason.
 
     The reasons: ``corrupt`` (unreadable line), ``bad_row`` (no question or no gold answer), ``too_long``, ``overlap``
-    (also an evaluation question).
+    (also an evaluation question), ``difficulty`` (outside the bounds of ``data.difficulty``).
     """
 
     by_source: dict[str, list[Problem]] = field(default_factory=dict)
@@ -331,9 +331,11 @@ def ensure_disjoint(train: ProblemSets, held_out: ProblemSets, on_overlap: Liter
 
 
 def filter_by_pass_rate(
-    problems: Sequence[Problem], pass_rates: Mapping[str, float], config: DifficultyConfig
+    problems: Sequence[Problem], pass_rates: Mapping[str, float | None], config: DifficultyConfig
 ) -> list[Problem]:
     """The problems whose pass rate (by id, share of correct samples in 0..1) lies within the bounds, both included.
+
+    One whose pass rate is None, because no sample of it could be judged, stays.
 
     Raises DataError for a problem without a pass rate, and where nothing is left.
     """
@@ -343,7 +345,7 @@ def filter_by_pass_rate(
             f"{len(unmeasured)} problems have no pass rate, for example {unmeasured[0]}; measure them first"
         )
     low, high = config.min_pass_rate, config.max_pass_rate
-    kept = [problem for problem in problems if low <= pass_rates[problem.id] <= high]
+    kept = [problem for problem in problems if (rate := pass_rates[problem.id]) is None or low <= rate <= high]
     if problems and not kept:
         raise DataError(
             f"none of {len(problems)} problems has a pass rate between {low} and {high}; widen data.difficulty"

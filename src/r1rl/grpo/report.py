@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from r1rl.scoring.metrics import reward_metrics
+from r1rl.scoring.samples import sample_row
 from r1rl.types import ScoredGroup
 
 
@@ -43,21 +44,5 @@ def over_ranks(figures: Sequence[Mapping[str, float]]) -> dict[str, float]:
 
 
 def sample_rows(groups: Sequence[ScoredGroup], count: int) -> list[dict[str, Any]]:
-    """The first completion of the first ``count`` groups, with each reward."""
-    return [
-        {
-            "problem": g.group.problem.id,
-            "prompt": g.group.problem.prompt,
-            "completion": g.group.problem.prefill + g.group.completions[0].text,
-            "answer": g.group.problem.columns.get("answer"),
-            "reward": _number(g.rewards[0]),
-            "length": len(g.group.completions[0]),
-            "finish": g.group.completions[0].finish,
-            **{f"reward_{name}": _number(values[0]) for name, values in g.by_reward.items()},
-        }
-        for g in groups[:count]
-    ]
-
-
-def _number(value: float) -> float | None:
-    return None if np.isnan(value) else float(value)
+    """The first completion of the first ``count`` groups, for samples.jsonl and the trackers' tables."""
+    return [sample_row(g, 0) for g in groups[:count]]

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from r1rl.files import finite
 from r1rl.grpo.batch import Sample
 from r1rl.types import Completion, Group, Problem, ScoredGroup
 
@@ -79,6 +80,7 @@ def _plain(scored: ScoredGroup) -> dict[str, Any]:
             for c in scored.group.completions
         ],
         "rewards": torch.from_numpy(scored.rewards),
+        "extras": json.dumps(finite(scored.extras)),
         "by_reward": {name: torch.from_numpy(values) for name, values in scored.by_reward.items()},
     }
 
@@ -98,4 +100,5 @@ def _group(row: dict[str, Any]) -> ScoredGroup:
         for c in row["completions"]
     ]
     by_reward = {name: values.numpy() for name, values in row["by_reward"].items()}
-    return ScoredGroup(Group(problem, completions), row["rewards"].numpy(), by_reward)
+    extras = json.loads(row.get("extras", "{}"))
+    return ScoredGroup(Group(problem, completions), row["rewards"].numpy(), by_reward, extras)

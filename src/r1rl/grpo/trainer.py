@@ -8,33 +8,34 @@ from typing import Any
 
 import torch
 from accelerate import Accelerator
-from accelerate.utils import broadcast_object_list
+from accelerate.utils import broadcast_object_list, gather_object
 
 from r1rl.config import RunConfig
 from r1rl.config.applied import held_out, idle, training_applies, training_rewards
 from r1rl.config.derived import derive
-from r1rl.data.problems import ProblemSets, ensure_disjoint, filter_by_pass_rate, load_problems
+from r1rl.data.problems import ProblemSets, ensure_disjoint, load_problems
 from r1rl.data.stream import PromptStream
 from r1rl.errors import StorageError
 from r1rl.files import claim
 from r1rl.grpo.ahead import AheadExperience
 from r1rl.grpo.batch import make_batch
 from r1rl.grpo.checkpoint import Checkpoints, RunState
+from r1rl.grpo.difficulty import Difficulty
 from r1rl.grpo.experience import DynamicExperience, Experience, PlainExperience
 from r1rl.grpo.interrupt import PREEMPTED, Interrupt, Interrupted, Preempted
 from r1rl.grpo.learner import Learner
-from r1rl.grpo.limits import check_length, naming_memory
+from r1rl.grpo.limits import check_prompts, naming_memory
 from r1rl.grpo.loop import Loop, Metrics, Rollout
 from r1rl.grpo.processes import naming_lost_peers
 from r1rl.grpo.report import sample_rows
 from r1rl.grpo.snapshot import RNG, ROLLOUT, read_groups, restore_logps, restore_rng, rng_state, rollout_state
 from r1rl.model.load import load_policy
 from r1rl.rollout.build import build_engine
-from r1rl.rollout.collect import Rollouts, completion_seeds
+from r1rl.rollout.collect import Rollouts
 from r1rl.rollout.cores import cores, learner_threads
-from r1rl.rollout.engine import Engine, Request
+from r1rl.rollout.engine import Engine
 from r1rl.scoring import Scorer
-from r1rl.stages.evaluate import evaluate
+from r1rl.stages.evaluate import check_lengths, evaluate
 from r1rl.tracking import Tracker, build_tracker
 from r1rl.tracking.console import Console, Progress
 from r1rl.types import Group, SamplingParams
@@ -97,6 +98,7 @@ class GRPOTrainer:
             claim(self.folder)
         train, evaluated = self._problems()
         state, checkpoint = self._find_checkpoint()
+        difficulty = self._difficulty()  # looks at the policy before a checkpoint is loaded into it
         learner = self._learner(checkpoint)
         rollout = self._resume(state, checkpoint, learner)
         last: Metrics = {}
@@ -107,8 +109,8 @@ class GRPOTrainer:
             owned.callback(engine.close)
             engine.sync(state.version)
             scorer = owned.enter_context(self._scorer())
-            if cfg.data.difficulty is not None and state.step == 0:
-                train.by_source = self._filter(train, engine, scorer)
+            if difficulty is not None:
+                self._filter(difficulty, train, engine, scorer, checkpoint)
             progress = owned.enter_context(self.console.progress("training", total=cfg.grpo.steps, done=state.step))
             tracker = self._tracker(state)
             owned.callback(tracker.close)
@@ -162,6 +164,31 @@ class GRPOTrainer:
         )
         return learner
 
+    def _difficulty(self) -> Difficulty | None:
+        if self.config.data.difficulty is None:
+            return None
+        ranks = self.accelerator.num_processes
+        return Difficulty(
+            self.config,
+            self.folder,
+            self.policy,
+            self.accelerator,
+            self.console,
+            lambda: self.interrupt.anywhere(gather_object if ranks > 1 else list),
+        )
+
+    def _filter(
+        self, difficulty: Difficulty, train: ProblemSets, engine: Engine, scorer: Scorer, checkpoint: Path | None
+    ) -> None:
+        try:
+            difficulty.filter(train, engine, scorer, begun=checkpoint is not None)
+        except Interrupted:
+            self._mark_preempted()
+            raise Preempted(
+                f"stopped while measuring difficulty; what was measured is in {difficulty.path}, and the same command "
+                "goes on from there"
+            ) from None
+
     def _scorer(self) -> Scorer:
         rewards, applies = training_rewards(self.config), training_applies(self.config)
         for name in idle(rewards, applies):
@@ -183,9 +210,9 @@ class GRPOTrainer:
         data = self.config.data
         train = load_problems(data.train, data.prompt, self.policy.tokenizer)
         evaluated = load_problems(data.eval, data.prompt, self.policy.tokenizer).renamed(held_out)
-        longest = max((len(p.prompt_ids) for p in [*train.problems, *evaluated.problems]), default=0)
-        positions = getattr(self.policy.model.config, "max_position_embeddings", None)
-        check_length(longest, self.config.rollout.max_new_tokens, positions)
+        check_prompts(train.problems, self.config.rollout.max_new_tokens, self.policy.model)
+        if self.config.grpo.eval_every:
+            check_lengths(evaluated.problems, self.config, self.policy.model)
         return ensure_disjoint(train, evaluated, data.on_overlap), evaluated
 
     def _experience(self, train: ProblemSets, engine: Engine, scorer: Scorer) -> Experience:
@@ -212,26 +239,6 @@ class GRPOTrainer:
             return plain
         dynamic = cfg.rollout.dynamic_sampling
         return DynamicExperience(plain, dynamic, dynamic.reward or cfg.evaluate.reward)
-
-    def _filter(self, train: ProblemSets, engine: Engine, scorer: Scorer) -> dict[str, list]:
-        """Measure the starting policy's pass rate on every training problem and keep those within the bounds."""
-        difficulty = self.config.data.difficulty
-        assert difficulty is not None
-        kept = {}
-        for name, problems in train.by_source.items():
-            requests = [
-                Request(p, completion_seeds(self.config.seed, _FILTER_STEP, 0, i, difficulty.samples))
-                for i, p in enumerate(problems)
-            ]
-            with self.console.progress(f"measuring difficulty: {name}", total=len(requests), unit="problem") as bar:
-                sampled = engine.generate(requests, self.params, lambda *_: bar.update(done=bar.done + 1))
-            scored = scorer.score([Group(r.problem, c) for r, c in zip(requests, sampled, strict=True)])
-            reward = self.config.evaluate.reward
-            rates = {g.group.problem.id: float((g.by_reward[reward] > 0.5).mean()) for g in scored}
-            kept[name] = filter_by_pass_rate(problems, rates, difficulty)
-            self.console.say(f"{name}: {len(kept[name])} of {len(problems)} problems are within the difficulty bounds")
-        scorer.drain()
-        return kept
 
     def _evaluate(self, engine: Engine, scorer: Scorer, evaluated: ProblemSets) -> tuple[Metrics, list[dict[str, Any]]]:
         metrics: Metrics = {}
@@ -291,13 +298,16 @@ class GRPOTrainer:
         """Checkpoint where the run stands and end it."""
         self._save(loop.step, loop.version, learner, {}, loop.rollout)
         what = "with its rollout, " if loop.rollout is not None else ""
-        if self.accelerator.is_main_process:
-            (self.folder / PREEMPTED).touch()
-        self.accelerator.wait_for_everyone()  # a launcher ends the others as soon as one has left
+        self._mark_preempted()
         raise Preempted(
             f"asked to end: step {loop.step} is saved {what}in {self.checkpoints.folder}; "
             "the same command goes on from there"
         )
+
+    def _mark_preempted(self) -> None:
+        if self.accelerator.is_main_process:
+            (self.folder / PREEMPTED).touch()
+        self.accelerator.wait_for_everyone()  # a launcher ends the others as soon as one has left
 
     def _show(self, progress: Progress, step: int, metrics: Metrics) -> None:
         progress.update(done=step, **{label: metrics[name] for name, label in HEADLINES.items() if name in metrics})
@@ -307,7 +317,3 @@ def _score(metrics: Metrics) -> float | None:
     """Mean held-out pass@1 of a step that evaluated."""
     values = [value for name, value in metrics.items() if name.startswith("eval/") and name.endswith("/pass@1")]
     return sum(values) / len(values) if values else None
-
-
-_FILTER_STEP = 2**31 - 2
-"""Place of the difficulty measurement in the random streams, which no training step reaches."""

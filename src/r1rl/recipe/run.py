@@ -18,6 +18,7 @@ from accelerate.utils import broadcast_object_list
 from transformers.utils import logging as transformers_logging
 
 from r1rl.config import RunConfig, dump_config
+from r1rl.config.paths import launch_file, launch_names
 from r1rl.errors import ConfigError, ForeignError, R1Error, tell
 from r1rl.files import claim, write_json, write_text
 from r1rl.grpo.processes import start as start_processes
@@ -64,9 +65,10 @@ class Selection:
             if name is not None and name not in nodes:
                 raise ConfigError(f"no stage is called {name}; the run has {', '.join(nodes)}")
         for node in nodes.values():
-            if node.launch is not None and not Path(node.launch).is_file():
+            if node.launch is not None and launch_file(node.launch) is None:
                 raise ConfigError(
-                    f"stage {node.name}: there is no launch file {node.launch} (looked from {Path.cwd()})"
+                    f"stage {node.name}: there is no launch file {node.launch} (looked from the configuration's folder "
+                    f"and from {Path.cwd()}); r1rl brings {', '.join(launch_names())}"
                 )
 
     def again(self, nodes: dict[str, Node]) -> set[str]:
@@ -113,7 +115,7 @@ def run_recipe(
     owner = accelerator.is_main_process and not launched
     with _alone_in(folder) if owner else contextlib.nullcontext():
         if owner:
-            dump_config(config, folder / "config.yaml")
+            dump_config(_anywhere(config), folder / "config.yaml")
             preflight(nodes[name] for name in selection.wanted(nodes))
         accelerator.wait_for_everyone()
         done = _Recipe(nodes, folder, accelerator, console, launched).run(selection)
@@ -199,12 +201,18 @@ class _Recipe:
                 f"stage {node.name} has its own launch configuration, so start the run with plain `r1rl run`, "
                 "not under accelerate launch"
             )
-        assert node.launch is not None
-        launch_stage(node.launch, self.folder / "config.yaml", node.name)
+        launch = launch_file(node.launch) if node.launch else None
+        assert launch is not None  # checked before the first stage
+        launch_stage(str(launch), self.folder / "config.yaml", node.name)
         finished = record.finished(self.folder, node.name, node.fingerprint)
         if finished is None:
             raise R1Error(f"stage {node.name} ended without its outputs; see the messages of its processes above")
         return finished
+
+
+def _anywhere(config: RunConfig) -> RunConfig:
+    """The configuration that means the same run in every current folder."""
+    return config.model_copy(update={"output_dir": str(Path(config.output_dir).absolute())})
 
 
 def _claim_run(folder: Path) -> None:

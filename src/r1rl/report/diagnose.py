@@ -126,7 +126,7 @@ def _length_without_accuracy(run: Run, stage: Stage) -> list[str]:
 def _one_text_for_all(run: Run, stage: Stage) -> list[str]:
     late = [row for row in stage.samples if row["step"] > 0.8 * stage.step]
     texts = Counter(str(row.get("completion")) for row in late)
-    problems = {row.get("problem") for row in late}
+    problems = {row.get("problem_id", row.get("problem")) for row in late}
     if len(late) < LEAST or len(problems) < 5:
         return []
     share = texts.most_common(1)[0][1] / len(late)

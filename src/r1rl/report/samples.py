@@ -38,7 +38,7 @@ def _trained(stage: Stage, row: Mapping[str, Any]) -> dict[str, Any]:
     return {
         "stage": stage.name,
         "step": row["step"],
-        "problem": clipped(row.get("problem", "")),
+        "problem": clipped(row.get("problem_id", row.get("problem", ""))),
         "prompt": clipped(conversation(row.get("prompt", ""))),
         "completion": clipped(row.get("completion", "")),
         "answer": None if row.get("answer") is None else clipped(row["answer"]),

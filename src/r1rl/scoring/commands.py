@@ -9,6 +9,7 @@ import typer
 
 from r1rl.config.source import parse_value
 from r1rl.errors import RewardError
+from r1rl.files import finite
 
 File = Annotated[Path, typer.Argument(metavar="FILE.jsonl", help="One JSON object a line.", show_default=False)]
 Gold = Annotated[str, typer.Option(help="Field with the gold answer, or a list of accepted forms.")]
@@ -84,7 +85,7 @@ def reward(
     rewards = {_short(name): RewardConfig(use=name, args=args) for name in use}
     scored, metrics = try_rewards(file, rewards, completion, prompt, limit)
     samples = [
-        {**{name: float(group.by_reward[name][index]) for name in rewards}, "completion": text.text}
+        {**{name: finite(group.by_reward[name][index]) for name in rewards}, "completion": text.text}
         for group in scored
         for index, text in enumerate(group.group.completions)
     ]

@@ -161,7 +161,7 @@ class Scorer(AbstractContextManager["Scorer"]):
             by_reward[name] = self._values(name, outcome, len(pending.group))
             extras |= outcome.extras if isinstance(outcome, Outcome) else {}
         rewards = weighted_sum(by_reward, self._weights, len(pending.group))
-        return ScoredGroup(pending.group, rewards, by_reward, extras)
+        return ScoredGroup(pending.group, rewards, by_reward, checked_extras(extras, len(pending.group)))
 
     def _wait(self, name: str, call: Future[Outcome | Lost]) -> Outcome | Lost:
         """What became of a call: bounded by its own limit, which begins when it does."""
@@ -203,3 +203,15 @@ def weighted_sum(by_reward: Mapping[str, np.ndarray], weights: Mapping[str, floa
             total += weights[name] * np.nan_to_num(values, nan=0.0)
             applied |= ~np.isnan(values)
     return np.where(applied, total, np.nan)
+
+
+def checked_extras(extras: Mapping[str, Any], count: int) -> dict[str, list[Any]]:
+    """What functions gave to ``log_extra``, one item per completion. Raises RewardError for anything else."""
+    found: dict[str, list[Any]] = {}
+    for name, values in extras.items():
+        items = values.tolist() if hasattr(values, "tolist") else values
+        if isinstance(items, str | bytes | Mapping) or not hasattr(items, "__len__") or len(items) != count:
+            size = f"{len(items)} values" if hasattr(items, "__len__") else type(items).__name__
+            raise RewardError(f"log_extra({name!r}) got {size} for {count} completions; give a list, one for each")
+        found[name] = list(items)
+    return found

@@ -15,6 +15,7 @@ from r1rl.config.applied import applying
 from r1rl.data.problems import load_problems
 from r1rl.errors import ConfigError
 from r1rl.files import write_json
+from r1rl.grpo.limits import check_prompts
 from r1rl.model.load import load_policy
 from r1rl.rollout.build import build_engine
 from r1rl.rollout.collect import completion_seeds
@@ -51,12 +52,13 @@ def run(ctx: StageContext) -> StageResult:
             f"evaluate.reward: {cfg.evaluate.reward!r} is none of the rewards of stage {ctx.name} ({known})"
         )
     policy = load_policy(cfg.model, ctx.accelerator.device, adapters_seed=None)
+    sets = load_problems(cfg.data.eval, cfg.data.prompt, policy.tokenizer)
+    check_lengths(sets.problems, cfg, policy.model)
     engine = build_engine(cfg, policy)
     metrics: dict[str, float] = {}
     saved: dict[str, Any] = {}
     try:
         with Scorer(cfg.rewards, cfg.scoring, applies=applying(cfg.rewards, cfg.data.eval)) as scorer:
-            sets = load_problems(cfg.data.eval, cfg.data.prompt, policy.tokenizer)
             for name, problems in sets.by_source.items():
                 result = evaluate(engine, scorer, problems, cfg, ctx.accelerator, ctx.console, f"{ctx.name}: {name}")
                 metrics |= {f"{name}/{key}": value for key, value in result.metrics.items()}
@@ -71,6 +73,16 @@ def run(ctx: StageContext) -> StageResult:
     if ctx.accelerator.is_main_process:
         write_json(ctx.folder / "evaluation.json", saved, indent=None)
     return StageResult(metrics=metrics, reports={"evaluation": ctx.folder / "evaluation.json"})
+
+
+def check_lengths(problems: Sequence[Problem], cfg: RunConfig, model: Any) -> None:
+    """Refuse an evaluation whose samples would be longer than the model's positions.
+
+    Raises: ConfigError, see :func:`r1rl.grpo.limits.check_length`.
+    """
+    own = cfg.evaluate.max_new_tokens
+    key = "evaluate.max_new_tokens" if own else "rollout.max_new_tokens"
+    check_prompts(problems, own or cfg.rollout.max_new_tokens, model, key)
 
 
 def evaluate(

@@ -78,14 +78,23 @@ def build_model(cfg: TinyModelConfig, tokenizer: Qwen2Tokenizer) -> Qwen2ForCaus
     return Qwen2ForCausalLM(config).float()
 
 
-def packs(corpus: Iterator[Document], tokenizer: Qwen2Tokenizer, budget: int) -> Iterator[list[list[int]]]:
-    """Documents by the batch: whole documents, at most ``budget`` tokens together."""
+def packs(
+    corpus: Iterator[Document], tokenizer: Qwen2Tokenizer, budget: int, positions: int
+) -> Iterator[list[list[int]]]:
+    """Documents by the batch: whole documents, at most ``budget`` tokens together.
+
+    Raises: ConfigError for a document of more than ``positions`` tokens, all that the model has.
+    """
     batch: list[list[int]] = []
     total = 0
     while True:
         texts = ["".join(next(corpus)) for _ in range(64)]
         for ids in tokenizer(texts)["input_ids"]:
             ids.append(tokenizer.eos_token_id)
+            if len(ids) > positions:
+                raise ConfigError(
+                    f"pretrain.model.max_positions {positions}: the corpus has a text of {len(ids)} tokens"
+                )
             if batch and total + len(ids) > budget:
                 yield batch
                 batch, total = [], 0
@@ -109,9 +118,8 @@ def train(
         ctx.config.tracking, ctx.folder, f"{ctx.config.name}/{ctx.name}", ctx.config.model_dump(mode="json")
     )
     with ctx.console.progress(f"{ctx.name}: pre-training", total=steps) as progress:
-        for step, batch in zip(
-            range(steps), packs(documents(cfg.corpus, seed), tokenizer, cfg.batch_tokens), strict=False
-        ):
+        corpus = packs(documents(cfg.corpus, seed), tokenizer, cfg.batch_tokens, cfg.model.max_positions)
+        for step, batch in zip(range(steps), corpus, strict=False):
             share = min((step + 1) / warmup, 0.55 + 0.45 * math.cos(math.pi * step / steps))
             for group in optimizer.param_groups:
                 group["lr"] = cfg.lr * share

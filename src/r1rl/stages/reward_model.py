@@ -15,9 +15,10 @@ from transformers import (
 
 from r1rl.data.problems import load_problems, response_text
 from r1rl.errors import ConfigError, DataError
+from r1rl.grpo.limits import check_examples
 from r1rl.model.load import check_saving, load_tokenizer
 from r1rl.stages.base import StageContext, StageResult
-from r1rl.stages.trainer import common_arguments, fit
+from r1rl.stages.trainer import WarmFirstUpdate, adapters, common_arguments, fit
 from r1rl.types import Problem
 from r1rl_rewards.texts import summary_of
 
@@ -57,13 +58,17 @@ def run(ctx: StageContext) -> StageResult:
     held = datasets.Dataset.from_list(pairs[:held_out]) if held_out else None
 
     def build(callbacks: list[TrainerCallback]) -> RewardTrainer:
-        return RewardTrainer(
-            model=_scorer(ctx, tokenizer),
+        model = _scorer(ctx, tokenizer)
+        longest = max(len(ids) for pair in pairs for ids in pair.values())
+        check_examples(longest, "reward_model.max_tokens", model)
+        return WarmRewardTrainer(
+            model=model,
             args=TRLConfig(**arguments),
             train_dataset=datasets.Dataset.from_list(pairs[held_out:]),
             eval_dataset=held,
             processing_class=tokenizer,
             callbacks=callbacks,
+            **adapters(ctx, "SEQ_CLS"),
         )
 
     metrics: dict[str, Any] = {**fit(ctx, "learning the preference", NAMES, tokenizer, build)}
@@ -72,6 +77,10 @@ def run(ctx: StageContext) -> StageResult:
     return StageResult(
         model=ctx.folder / "model", metrics=metrics | {f"skipped_{why}": count for why, count in skipped.items()}
     )
+
+
+class WarmRewardTrainer(WarmFirstUpdate, RewardTrainer):
+    """TRL's trainer."""
 
 
 def read_pairs(ctx: StageContext, tokenizer: PreTrainedTokenizerBase) -> tuple[list[Pair], Counter[str]]:

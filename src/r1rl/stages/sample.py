@@ -19,6 +19,7 @@ from r1rl.data.problems import ensure_disjoint, load_problems, normalized_questi
 from r1rl.data.sieve import Row, Sieve, mixed_rows
 from r1rl.errors import DataError
 from r1rl.files import finite, replacing, write_json
+from r1rl.grpo.limits import check_prompts
 from r1rl.model.load import Policy, load_policy
 from r1rl.recipe.fingerprint import content
 from r1rl.rollout.build import build_engine
@@ -45,6 +46,9 @@ def run(ctx: StageContext) -> StageResult:
     held_out = load_problems(cfg.data.eval, cfg.data.prompt, policy.tokenizer)
     train = load_problems(cfg.data.train, cfg.data.prompt, policy.tokenizer)
     problems = ensure_disjoint(train, held_out, cfg.data.on_overlap).problems
+    own = cfg.sample.max_new_tokens
+    key = "sample.max_new_tokens" if own else "rollout.max_new_tokens"
+    check_prompts(problems, own or cfg.rollout.max_new_tokens, policy.model, key)
     log = SampleLog(ctx.folder, ctx.accelerator.process_index)
     draw(ctx, policy, problems, log)
     ctx.accelerator.wait_for_everyone()

@@ -10,10 +10,11 @@ from transformers import PreTrainedTokenizerBase, TrainerCallback
 from r1rl.data.problems import load_problems, response_text
 from r1rl.data.templates import turn_end
 from r1rl.errors import ConfigError, DataError
+from r1rl.grpo.limits import check_examples
 from r1rl.model.attention import Packed
 from r1rl.model.load import load_policy
 from r1rl.stages.base import StageContext, StageResult
-from r1rl.stages.trainer import common_arguments, fit
+from r1rl.stages.trainer import WarmFirstUpdate, adapters, common_arguments, fit
 from r1rl.types import Problem
 
 try:
@@ -40,6 +41,7 @@ def run(ctx: StageContext) -> StageResult:
     policy = load_policy(plain, ctx.accelerator.device)
     policy.check_saving()
     examples, skipped = read_examples(ctx, policy.tokenizer)
+    check_examples(max(len(example["input_ids"]) for example in examples), "sft.max_tokens", policy.model)
     arguments = common_arguments(ctx, settings) | {
         "lr_scheduler_type": SCHEDULES[settings.lr_schedule],
         "packing": settings.packing,
@@ -56,7 +58,7 @@ def run(ctx: StageContext) -> StageResult:
             train_dataset=datasets.Dataset.from_list(examples),
             processing_class=policy.tokenizer,
             callbacks=callbacks,
-            **_adapters(ctx),
+            **adapters(ctx, "CAUSAL_LM"),
         )
 
     figures = fit(ctx, "fine-tuning", NAMES, policy.tokenizer, build)
@@ -121,7 +123,7 @@ def encode(problem: Problem, response: str, tokenizer: PreTrainedTokenizerBase, 
     }
 
 
-class PackedTrainer(SFTTrainer):
+class PackedTrainer(WarmFirstUpdate, SFTTrainer):
     """TRL's trainer; r1rl's attention keeps the examples of a packed row apart on every device."""
 
     def compute_loss(self, model: Any, inputs: dict[str, Any], *args: Any, **kwargs: Any) -> Any:
@@ -130,24 +132,6 @@ class PackedTrainer(SFTTrainer):
         ends = [*starts[1:], inputs["position_ids"].shape[1]]
         lengths = tuple(end - start for start, end in zip(starts, ends, strict=True))
         return super().compute_loss(model, {**inputs, "layout": Packed(lengths)}, *args, **kwargs)
-
-
-def _adapters(ctx: StageContext) -> dict[str, Any]:
-    lora = ctx.config.model.lora
-    if lora is None:
-        return {}
-    try:
-        from peft import LoraConfig
-    except ImportError as error:
-        raise ConfigError(f"model.lora needs peft ({error}); run: pip install 'r1rl[lora]'") from error
-    config = LoraConfig(
-        r=lora.rank,
-        lora_alpha=lora.alpha,
-        lora_dropout=lora.dropout,
-        target_modules=lora.target_modules,
-        task_type="CAUSAL_LM",
-    )
-    return {"peft_config": config}
 
 
 def _bad_row(problem: Problem, column: str, on_bad_row: str, skipped: Counter[str]) -> None:

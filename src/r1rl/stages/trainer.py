@@ -6,9 +6,11 @@ import contextlib
 import json
 import re
 from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
+import torch
 from transformers import (
     PreTrainedTokenizerBase,
     PrinterCallback,
@@ -71,6 +73,46 @@ def common_arguments(ctx: StageContext, settings: SFTConfig | RewardModelConfig)
         "dataloader_pin_memory": ctx.accelerator.device.type == "cuda",
         "dataset_num_proc": None,
     }
+
+
+def adapters(ctx: StageContext, task: Literal["CAUSAL_LM", "SEQ_CLS"]) -> dict[str, Any]:
+    """Keyword arguments by which a TRL trainer adds the adapters of ``model.lora``; a fresh head is trained whole."""
+    lora = ctx.config.model.lora
+    if lora is None:
+        return {}
+    try:
+        from peft import LoraConfig
+    except ImportError as error:
+        raise ConfigError(f"model.lora needs peft ({error}); run: pip install 'r1rl[lora]'") from error
+    config = LoraConfig(
+        r=lora.rank,
+        lora_alpha=lora.alpha,
+        lora_dropout=lora.dropout,
+        target_modules=lora.target_modules,
+        task_type=task,
+    )
+    return {"peft_config": config}
+
+
+class WarmFirstUpdate(Trainer):
+    """Warm-up from 1/n of the peak on, as in grpo stages: several of transformers' schedules begin at 0, so that the
+    first update would learn nothing."""
+
+    def create_scheduler(
+        self, num_training_steps: int, optimizer: torch.optim.Optimizer | None = None
+    ) -> torch.optim.lr_scheduler.LRScheduler:
+        if self.lr_scheduler is None:
+            theirs: Any = super().create_scheduler(num_training_steps, optimizer)
+            warmup = self.args.get_warmup_steps(num_training_steps)
+            share = partial(_share, theirs.lr_lambdas[0], warmup)
+            scheduled: Any = self.optimizer if optimizer is None else optimizer
+            self.lr_scheduler = torch.optim.lr_scheduler.LambdaLR(scheduled, share)
+        return self.lr_scheduler
+
+
+def _share(after: Callable[[int], float], warmup: int, update: int) -> float:
+    """Of the peak, for the update with this number (from 0)."""
+    return (update + 1) / warmup if update < warmup else after(update)
 
 
 def newest_whole(folder: Path) -> Path | None:

@@ -131,10 +131,10 @@ def variables(cfg: RunConfig, kind: str) -> dict[str, str]:
 
 
 def longest_sequence(cfg: RunConfig, policy: Policy) -> int:
-    """Longest prompt plus longest completion of training and evaluation, within the model's positions."""
+    """Longest prompt plus longest completion of training, sampling and evaluation, within the model's positions."""
     sources = [*cfg.data.train.values(), *cfg.data.eval.values()]
     prompt = max((((s.prompt or cfg.data.prompt).max_tokens) for s in sources), default=cfg.data.prompt.max_tokens)
-    wanted = prompt + max(cfg.rollout.max_new_tokens, cfg.evaluate.max_new_tokens or 0)
+    wanted = prompt + max(cfg.rollout.max_new_tokens, cfg.evaluate.max_new_tokens or 0, cfg.sample.max_new_tokens or 0)
     return int(min(wanted, getattr(policy.model.config, "max_position_embeddings", wanted)))
 
 

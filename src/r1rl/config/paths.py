@@ -1,0 +1,114 @@
+"""Relative paths in a configuration: from the folder of the file that names them, then from the current folder.
+
+What is typed on the command line is looked for from the current folder alone. A path that leads to something becomes
+absolute when the configuration is read, so that the resolved one works from anywhere; anything else stays as it was
+written: a name on the Hugging Face hub, a stage, a module. Outputs (``output_dir``, ``export.folder``) are relative to
+the current folder. ``launch`` also takes the name of a file that comes with r1rl.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from r1rl.config.base import Origins
+from r1rl.config.references import references_in
+
+SHIPPED = Path(__file__).parents[1] / "launch"
+"""The launch configurations that come with r1rl; in the repository, a link to launch/accelerate."""
+
+Key = tuple[str, ...]
+
+
+def absolute(raw: Mapping[str, Any], origins: Origins) -> dict[str, Any]:
+    """The merged keys of a run with every path to something local made absolute."""
+    stages = raw.get("stages")
+    names = frozenset(stages) if isinstance(stages, Mapping) else frozenset[str]()
+    return {name: _walk(value, (name,), origins, names) for name, value in raw.items()}
+
+
+def launch_file(name: str) -> Path | None:
+    """The file that ``launch`` means: a path, or the name of one that comes with r1rl (``zero2``, ``zero2.yaml``)."""
+    if Path(name).is_file():
+        return Path(name).absolute()
+    shipped = SHIPPED / f"{Path(name).name.removesuffix('.yaml')}.yaml"
+    ours = Path(name).parent in (Path(), Path("launch/accelerate"))
+    return shipped if ours and shipped.is_file() else None
+
+
+def launch_names() -> list[str]:
+    """Names of the launch configurations that come with r1rl."""
+    return sorted(path.stem for path in SHIPPED.glob("*.yaml"))
+
+
+def _walk(value: Any, key: Key, origins: Origins, stages: frozenset[str]) -> Any:
+    if isinstance(value, Mapping):
+        return {name: _walk(inner, (*key, str(name)), origins, stages) for name, inner in value.items()}
+    if isinstance(value, list):
+        return [_walk(inner, (*key, str(index)), origins, stages) for index, inner in enumerate(value)]
+    find = _kind(key) if isinstance(value, str) else None
+    if find is None or references_in(value) or (find is _from_model and value in stages):
+        return value
+    return find(value, list(_folders(origins.find(key))))
+
+
+def _folders(written: str) -> Iterator[Path]:
+    """Where to look for a path that was ``written`` there (see :class:`Origins`)."""
+    file, _, line = written.rpartition(":")
+    if line.isdigit():
+        yield Path(file).parent
+    yield Path()
+
+
+def _inside(key: Key) -> Key:
+    """The key without the stage that sets it."""
+    return key[2:] if key[0] == "stages" and len(key) > 2 else key
+
+
+def _kind(key: Key) -> Callable[[str, list[Path]], str] | None:
+    """How to look for what a key names; None where it names no place."""
+    match _inside(key):
+        case ("model", "path"):
+            return _from_model
+        case ("model",) if key[0] == "stages":
+            return _from_model
+        case ("data", "train" | "eval", _, "path") | ("sample", "mix", _, "path"):
+            return _from_path
+        case ("data",) | ("launch",) if key[0] == "stages":
+            return _from_path
+        case ("rewards", _, "use"):
+            return _from_code
+        case ("export", "folder"):
+            return _output
+        case ("rewards", _, "args", *_) | ("data", "train" | "eval", _, "args", *_):
+            return _from_argument
+    return None
+
+
+def _from_path(text: str, folders: list[Path]) -> str:
+    if not text.strip() or text.startswith("generated:"):
+        return text
+    places = (os.path.abspath(folder / text) for folder in folders)
+    return next((place for place in places if os.path.exists(place)), text)
+
+
+def _from_model(text: str, folders: list[Path]) -> str:
+    """A name on the hub and a folder look alike: a folder without a model is not meant."""
+    place = _from_path(text, folders)
+    return place if os.path.isfile(os.path.join(place, "config.json")) or text.startswith(".") else text
+
+
+def _from_code(text: str, folders: list[Path]) -> str:
+    file, colon, function = text.rpartition(":")
+    return _from_path(file, folders) + colon + function if file.endswith(".py") else text
+
+
+def _output(text: str, folders: list[Path]) -> str:
+    return os.path.abspath(os.path.expanduser(text))
+
+
+def _from_argument(text: str, folders: list[Path]) -> str:
+    """An argument may be anything: a path is what looks like one and leads to something."""
+    return _from_path(text, folders) if "/" in text or Path(text).suffix else text
