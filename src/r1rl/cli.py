@@ -11,7 +11,7 @@ import typer
 
 import r1rl
 from r1rl.config.run import stages_of
-from r1rl.errors import R1Error, tell
+from r1rl.errors import ConfigError, R1Error, tell
 
 app = typer.Typer(
     name="r1rl",
@@ -69,15 +69,22 @@ def _root(
 
 @app.command()
 def check(config: ConfigPath, overrides: Overrides = None) -> None:
-    """Validate a configuration and print the sizes that follow from it; starts nothing."""
+    """Validate a configuration and what it names on this machine, and print the sizes that follow; starts nothing."""
     from r1rl.config.derived import derive, notes
+    from r1rl.recipe.inspection import inspect
     from r1rl.tracking.console import Console
 
     loaded, console = r1rl.load_config(config, overrides or ()), Console()
+    found = inspect(loaded)
+    wrong = [f"stage {_few(of)}: {each.what}: {each.text}" for each, of in found.items() if each.ok is False]
     stages = {name: r1rl.stage_config(loaded, name) for name in stages_of(loaded)}
     kinds = {name: view.stages[name].kind for name, view in stages.items()}
     rows = [(name, kinds[name], "" if kinds[name] == "pretrain" else view.model.path) for name, view in stages.items()]
-    console.table(f"{config} is valid; stages", ["stage", "kind", "starts from"], rows)
+    title = f"{config}: stages" if wrong else f"{config} is valid; stages"
+    console.table(title, ["stage", "kind", "starts from"], rows)
+    for ok, title in ((True, "looked at on this machine"), (None, "not looked at")):
+        if there := [(each.what, each.text, _few(of)) for each, of in found.items() if each.ok is ok]:
+            console.table(title, ["key", "what", "stages"], there)
     training = {name: view for name, view in stages.items() if kinds[name] == "grpo"}
     if training:
         sizes = [list(derive(view).rows()) for view in training.values()]
@@ -86,6 +93,12 @@ def check(config: ConfigPath, overrides: Overrides = None) -> None:
     for name, view in training.items():
         for note in notes(view):
             console.say(f"note: stage {name}: {note}")
+    if wrong:
+        raise ConfigError("; ".join(wrong))
+
+
+def _few(stages: list[str]) -> str:
+    return ", ".join(stages if len(stages) <= 3 else [*stages[:2], f"{len(stages) - 2} more"])
 
 
 @app.command()

@@ -12,6 +12,7 @@ FILE_ENDINGS = frozenset(
     .yml .gz .bz2 .xz .zst .zip .tar .7z .safetensors .gguf .bin .pt .pth""".split()  # noqa: SIM905
 )
 """What ends like this is a file, never a name on the hub."""
+TOKENIZER_FILES = ("tokenizer.json", "tokenizer.model", "vocab.json", "vocab.txt", "spiece.model", "tekken.json")
 
 
 def is_local(name: str) -> bool:
@@ -25,7 +26,7 @@ def nearest(path: Path) -> str:
     """``; did you mean PLACE?``, or what the folder around it holds; empty where that is not there either."""
     around = path.parent
     if not around.is_dir():
-        return f" ({around} does not exist either)" if around.parent != around else ""
+        return f"; there is no folder {around} either" if around.parent != around else ""
     names = sorted(entry.name for entry in around.iterdir() if not entry.name.startswith("."))
     close = difflib.get_close_matches(path.name, names, n=1, cutoff=0.5)
     return f"; did you mean {around / close[0]}?" if close else ""
@@ -44,4 +45,14 @@ def require_model(path: str) -> None:
     elif is_local(path):
         raise ModelError(
             f"model.path: no such folder: {path} does not exist (looked from {Path.cwd()}){nearest(folder)}"
+        )
+
+
+def require_tokenizer(path: str) -> None:
+    """Raises ModelError for a folder without tokenizer, of which transformers would make an empty one."""
+    folder = Path(path).expanduser()
+    if folder.is_dir() and not any((folder / name).is_file() for name in TOKENIZER_FILES):
+        raise ModelError(
+            f"{path} has no tokenizer: copy tokenizer.json and tokenizer_config.json of its base model there, "
+            "or set model.path to a checkpoint that has them"
         )

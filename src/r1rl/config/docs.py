@@ -19,8 +19,9 @@ INTRO = """\
 
 Made from the schema by `python -m r1rl.config.docs > docs/config.md`; do not edit.
 
-A run is one YAML file. Keys left out take the defaults below; `r1rl check CONFIG` validates a file and prints the
-sizes that follow from it, and `RUN/config.yaml` is the file with every default filled in.
+A run is one YAML file. Keys left out take the defaults below; `r1rl check CONFIG` validates a file,
+looks for the files, columns, reward functions and models that it names on this machine, and prints the sizes that
+follow; `RUN/config.yaml` is the file with every default filled in.
 
 - On the command line, `key.sub=value` after the file changes a key: `grpo.lr=1e-4`, `data.train.gsm8k.limit=100`.
   Where the key takes text, the value is that text as it stands (`data.train.gsm8k.answer_pattern=#### (.+)`, in quotes

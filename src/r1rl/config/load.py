@@ -26,6 +26,14 @@ SECTIONS = tuple(name for name in StageConfig.model_fields if name not in ("kind
 _ANY_KIND = ("model", "data", "rollout", "rewards")
 
 
+class StageError(ConfigError):
+    """What is wrong with a configuration, item by item."""
+
+    def __init__(self, found: list[str]) -> None:
+        super().__init__("; ".join(found))
+        self.found = found
+
+
 def load_config(path: str | os.PathLike[str], overrides: Sequence[str] = ()) -> RunConfig:
     """Reads a YAML file, lays ``key.sub=value`` overrides over it, and checks every stage of the result.
 
@@ -47,7 +55,7 @@ def load_config(path: str | os.PathLike[str], overrides: Sequence[str] = ()) -> 
 
     run = _validate(raw, origins, locate)
     _raise_found(check_names(run), locate)
-    views = {name: stage_config(run, name) for name in stages_of(run)}
+    views = _every_stage(run)
     _raise_found(check_idle_rewards(run, views), locate)
     _reject_idle(run, given_origins)
     return run
@@ -87,6 +95,20 @@ def stage_config(run: RunConfig, stage: str) -> RunConfig:
     return resolved
 
 
+def _every_stage(run: RunConfig) -> dict[str, RunConfig]:
+    """Each stage's view. Raises ConfigError with what is wrong in any of them, once."""
+    views: dict[str, RunConfig] = {}
+    wrong: dict[str, None] = {}
+    for name in stages_of(run):
+        try:
+            views[name] = stage_config(run, name)
+        except StageError as error:
+            wrong |= dict.fromkeys(error.found)
+    if wrong:
+        raise ConfigError("; ".join(wrong))
+    return views
+
+
 def _prompts_behind(run: RunConfig, stage: str, path: str) -> dict[str, Any]:
     """The prompt settings of each source that an earlier stage of kind sample drew the rows of ``path`` from."""
     plan = stages_of(run)
@@ -117,7 +139,7 @@ def _validate(raw: Mapping[str, Any], origins: Origins, locate: Locate) -> RunCo
     try:
         run = RunConfig.model_validate(raw)
     except ValidationError as error:
-        raise ConfigError(explain(error, raw, locate)) from error
+        raise StageError([explain(error, raw, locate)]) from error
     run._origins = origins
     return run
 
@@ -128,7 +150,7 @@ def _raise_found(problems: Iterable[Problem], locate: Locate) -> None:
         name, where = locate(key)
         lines.append(f"{where}: {name}: {message}" if where else f"{name}: {message}")
     if lines:
-        raise ConfigError("; ".join(lines))
+        raise StageError(lines)
 
 
 def _stage_sections(stage: StageConfig) -> dict[str, Any]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import hashlib
 import json
 import logging
@@ -16,6 +15,7 @@ from decimal import Decimal
 from typing import TYPE_CHECKING, Any, Literal
 
 from r1rl.config.data import DatasetConfig, DifficultyConfig, PromptConfig
+from r1rl.data.columns import PLACE, missing_columns
 from r1rl.data.sources import Row, Rows, read_rows
 from r1rl.data.templates import Question, Rendered, render_all
 from r1rl.errors import DataError
@@ -89,10 +89,6 @@ def load_problems(
         sets.by_source[name] = problems
         sets.skipped[name] = rows.skipped
     return sets
-
-
-_PLACE = re.compile(r"\{\{([^{}]+)\}\}|\{([^{}]+)\}")
-_NAME_LIKE = re.compile(r"[^\W\d]\w*")
 
 
 class BadRow(ValueError):
@@ -187,7 +183,7 @@ class Source:
             value = str(self._present(values, column))
             return f"{{{value}}}" if place[1] else value
 
-        written = _PLACE.sub(filled, text)
+        written = PLACE.sub(filled, text)
         if not written.strip():
             raise BadRow("question_from writes nothing but blanks")
         return written
@@ -244,34 +240,6 @@ def _is_missing(value: Any) -> bool:
 
 def _is_empty(value: Any) -> bool:
     return _is_missing(value) or (isinstance(value, str) and not value.strip()) or value == [] or value == {}
-
-
-def missing_columns(config: DatasetConfig, there: Sequence[str]) -> str:
-    """Which columns that a source names are not ``there``, and the nearest that are; empty where all are."""
-    named = [config.question]
-    if config.question_from:
-        places = [place[1] or place[2] for place in _PLACE.finditer(config.question_from) if not place[1]]
-        named = [column for column in places if column in there or _NAME_LIKE.fullmatch(column) or _near(column, there)]
-    if config.answer is not None:
-        named.append(config.answer)
-    missing = [column for column in dict.fromkeys(named) if column not in there]
-    if not missing:
-        return ""
-    near = ", ".join(repr(_near(column, there)) for column in missing if _near(column, there))
-    return (
-        f"has no column {' and no column '.join(map(repr, missing))}; it has {', '.join(there) or 'none'}; "
-        f"set question, question_from or answer to one of them{f'; did you mean {near}?' if near else ''}"
-    )
-
-
-def _near(column: str, there: Sequence[str]) -> str:
-    by_key = {_folded(other): other for other in reversed(there)}
-    close = difflib.get_close_matches(_folded(column), by_key, n=1, cutoff=0.75)
-    return by_key[close[0]] if close else ""
-
-
-def _folded(column: str) -> str:
-    return unicodedata.normalize("NFC", column).casefold().strip()
 
 
 def _is_message(value: Any) -> bool:

@@ -20,7 +20,7 @@ from r1rl.model.check import check_architecture
 from r1rl.model.generation import tidy_generation
 from r1rl.model.lora import adapted, add_adapters, keep_layout, merged, quantization
 from r1rl.model.state import named_state
-from r1rl.places import require_model
+from r1rl.places import require_model, require_tokenizer
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 
@@ -106,7 +106,7 @@ def load_tokenizer(cfg: ModelConfig) -> PreTrainedTokenizerBase:
         ModelError: nothing to open, or no end-of-sequence token.
     """
     require_model(cfg.path)
-    _check_tokenizer_files(cfg.path)
+    require_tokenizer(cfg.path)
     try:
         tokenizer = AutoTokenizer.from_pretrained(
             cfg.path, revision=cfg.revision, trust_remote_code=cfg.trust_remote_code
@@ -169,19 +169,6 @@ def train_mode(model: nn.Module) -> None:
     for name, module in model.named_modules():
         if isinstance(module, nn.Dropout) and ".lora_dropout." not in name:
             module.p = 0.0
-
-
-TOKENIZER_FILES = ("tokenizer.json", "tokenizer.model", "vocab.json", "vocab.txt", "spiece.model", "tekken.json")
-
-
-def _check_tokenizer_files(path: str) -> None:
-    """transformers makes an empty tokenizer where a folder has none, so look before it does."""
-    folder = Path(path)
-    if folder.is_dir() and not any((folder / name).is_file() for name in TOKENIZER_FILES):
-        raise ModelError(
-            f"{path} has no tokenizer: copy tokenizer.json and tokenizer_config.json of its base model there, "
-            "or set model.path to a checkpoint that has them"
-        )
 
 
 def _first_line(error: Exception) -> str:

@@ -21,7 +21,7 @@ GROUP = "r1rl.rewards"
 
 def origins() -> list[tuple[str, str]]:
     """(name, ``module:attribute``) of every registered reward."""
-    return sorted((name, point.value) for name, point in _registered().items())
+    return sorted((name, point.value) for name, point in registered().items())
 
 
 def load(use: str) -> Any:
@@ -34,7 +34,7 @@ def load(use: str) -> Any:
         return _from_entry_point(use)
     module = _from_file(Path(place)) if place.endswith(".py") else _from_module(place, use)
     if not hasattr(module, attribute):
-        near = _nearest(attribute, [name for name, value in vars(module).items() if callable(value)])
+        near = nearest(attribute, [name for name, value in vars(module).items() if callable(value)])
         raise RewardError(f"reward {use!r}: {place} has no {attribute!r}{near}")
     return getattr(module, attribute)
 
@@ -43,7 +43,7 @@ def place_of(use: str) -> tuple[str, bool]:
     """The file or module that ``use`` is loaded from, and whether it is one of r1rl's own rewards."""
     place, colon, _ = use.rpartition(":")
     if not colon:
-        point = _registered().get(use)
+        point = registered().get(use)
         place = point.module if point is not None else use
     ours = not colon and place.partition(".")[0] == "r1rl_rewards"
     return (str(Path(place).resolve()) if place.endswith(".py") else place), ours
@@ -72,21 +72,28 @@ def as_function(bound: Any, args: Mapping[str, Any]) -> Callable[..., Any]:
     return cast(Callable[..., Any], load("reward_model")(model=bound, **args))
 
 
-def _registered() -> dict[str, EntryPoint]:
+def registered() -> dict[str, EntryPoint]:
+    """The registered rewards by name; nothing of theirs is imported."""
     return {point.name: point for point in entry_points(group=GROUP)}
 
 
 def _from_entry_point(name: str) -> Any:
-    registered = _registered()
-    if name not in registered:
-        raise RewardError(
-            f"no reward is called {name!r}{_nearest(name, registered)}; registered: {', '.join(sorted(registered))}. "
-            "Your own function is named by path/to/file.py:function or package.module:function"
-        )
+    points = registered()
+    if name not in points:
+        raise RewardError(unknown_name(name))
     try:
-        return registered[name].load()
+        return points[name].load()
     except (ImportError, AttributeError) as error:
-        raise RewardError(f"reward {name!r} ({registered[name].value}) does not load: {error}") from error
+        raise RewardError(f"reward {name!r} ({points[name].value}) does not load: {error}") from error
+
+
+def unknown_name(name: str) -> str:
+    """What to say of a name that is not registered."""
+    points = registered()
+    return (
+        f"no reward is called {name!r}{nearest(name, points)}; registered: {', '.join(sorted(points))}. "
+        "Your own function is named by path/to/file.py:function or package.module:function"
+    )
 
 
 def _from_file(path: Path) -> ModuleType:
@@ -105,7 +112,8 @@ def _from_module(place: str, use: str) -> ModuleType:
         raise RewardError(f"reward {use!r}: module {place!r} does not import: {error}") from error
 
 
-def _nearest(name: str, candidates: Any) -> str:
+def nearest(name: str, candidates: Any) -> str:
+    """``; did you mean NAME?``, empty where none is near."""
     close = difflib.get_close_matches(name, list(candidates), n=1, cutoff=0.4)
     return f"; did you mean {close[0]!r}?" if close else ""
 
@@ -120,7 +128,7 @@ def _check_args(name: str, found: Any, args: Mapping[str, Any]) -> None:
         return  # a class or factory may hand any argument on; a function's ``**kwargs`` are the dataset's columns
     for argument in args:
         if argument not in parameters:
-            raise RewardError(f"reward {name!r} takes no argument {argument!r}{_nearest(argument, parameters)}")
+            raise RewardError(f"reward {name!r} takes no argument {argument!r}{nearest(argument, parameters)}")
 
 
 def _takes_completions(found: Any) -> bool:

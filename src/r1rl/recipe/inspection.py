@@ -1,0 +1,197 @@
+"""What a configuration names on this machine, looked at without torch, without the network and without running any
+code of the user's: files and their columns, reward functions and their arguments, model folders, launch files."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from r1rl.config import DatasetConfig, RewardConfig, RunConfig, stage_config, stages_of
+from r1rl.config.paths import launch_file
+from r1rl.config.references import USES, references_in, strings
+from r1rl.data.columns import missing_columns
+from r1rl.data.files import Row
+from r1rl.data.sources import first_rows
+from r1rl.errors import ModelError, R1Error
+from r1rl.places import FILE_ENDINGS, is_local, nearest, require_model, require_tokenizer
+from r1rl.scoring.locate import check_args, locate
+
+_ROWS = 20
+"""Rows of each source that are looked at."""
+_MEASURES = frozenset({"grpo", "sample", "evaluate"})
+_WEIGHTS = ("*.safetensors", "*.bin", "*.safetensors.index.json")
+_ON_HUB = "on the Hugging Face hub"
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One thing that a stage names."""
+
+    what: str
+    """Its key."""
+    ok: bool | None
+    """None where it cannot be told here."""
+    text: str
+    """What was found, what is wrong, or why it cannot be told."""
+
+
+def inspect(config: RunConfig) -> dict[Finding, list[str]]:
+    """Everything that the stages name, each with the stages that do."""
+    found: dict[Finding, list[str]] = {}
+    for name, stage in stages_of(config).items():
+        view = stage_config(config, name)
+        for finding in _stage(stage.kind, stage.launch, view, list(stages_of(config))):
+            found.setdefault(finding, []).append(name)
+    return found
+
+
+def _stage(kind: str, launch: str | None, view: RunConfig, stages: list[str]) -> Iterator[Finding]:
+    uses = USES[kind]
+    if "model" in uses and view.model.path not in stages:
+        yield _model("model.path", view.model.path)
+    if "data" in uses:
+        for name, source in view.data.train.items():
+            yield _source(f"data.train.{name}", _for(kind, source), _responses(kind, view))
+    if kind in _MEASURES:
+        for name, source in view.data.eval.items():
+            yield _source(f"data.eval.{name}", source, [])
+    if kind == "sample":
+        for name, source in view.sample.mix.items():
+            yield _source(f"sample.mix.{name}", _for("sft", source), [view.sample.response])
+    if "rewards" in uses:
+        for name, reward in view.rewards.items():
+            yield from _reward(name, reward)
+    if launch is not None:
+        there = launch_file(launch) is not None
+        yield Finding(
+            "launch", there, f"{launch} " + ("is there" if there else f"does not exist{nearest(Path(launch))}")
+        )
+
+
+# ------------------------------------------------------------------------------------------------------------ data
+
+
+def _for(kind: str, source: DatasetConfig) -> DatasetConfig:
+    """Supervised stages read no gold answer."""
+    return source.model_copy(update={"answer": None}) if kind in ("sft", "reward_model") else source
+
+
+def _responses(kind: str, view: RunConfig) -> list[str]:
+    return {"sft": [view.sft.response], "reward_model": [view.reward_model.chosen, view.reward_model.rejected]}.get(
+        kind, []
+    )
+
+
+def _source(what: str, source: DatasetConfig, responses: list[str]) -> Finding:
+    if references_in(source.path):
+        return Finding(what, None, f"{source.path} is made by the run")
+    if source.path.startswith("generated:") and ":" in source.path.removeprefix("generated:"):
+        return _generator(what, source.path.removeprefix("generated:"))
+    if source.path.startswith("generated:") and isinstance(source.args.get("size"), int):
+        source = source.model_copy(update={"args": source.args | {"size": min(source.args["size"], _ROWS)}, "skip": 0})
+    try:
+        rows = first_rows(source, _ROWS)
+    except R1Error as error:
+        return Finding(what, False, str(error))
+    if not rows and Path(source.path).expanduser().is_dir():
+        return Finding(what, None, f"{source.path} is a folder, whose files are read when the run starts")
+    if not rows and not is_local(source.path):
+        return Finding(what, None, f"{source.path} is {_ON_HUB}")
+    wrong = _rows_wrong(source, rows, responses)
+    place = f"{source.path} "
+    columns = ", ".join(dict.fromkeys(name for row in rows for name in row.values))
+    return Finding(what, not wrong, place + (wrong or f"has the columns {columns}"))
+
+
+def _rows_wrong(source: DatasetConfig, rows: list[Row], responses: list[str]) -> str:
+    """What is wrong with the first rows of a source; empty where nothing is."""
+    if not rows:
+        return f"has no row that can be read{f' after skip: {source.skip}' if source.skip else ''}"
+    there = list(dict.fromkeys(name for row in rows for name in row.values))
+    wrong = [missing_columns(source, there)]
+    absent = [name for name in responses if name not in there and not _ends_with_a_response(source, rows)]
+    if absent:
+        wrong.append(f"has no column {' and no column '.join(map(repr, absent))}; it has {', '.join(there)}")
+    if source.answer_pattern and source.answer in there:
+        golds = [str(row.values.get(source.answer)) for row in rows]
+        if not any(re.search(source.answer_pattern, gold) for gold in golds):
+            wrong.append(
+                f"has no {source.answer!r} in which answer_pattern {source.answer_pattern!r} finds anything, among the "
+                f"first {len(rows)} rows; the first is {golds[0][:60]!r}"
+            )
+    return "; ".join(filter(None, wrong))
+
+
+def _ends_with_a_response(source: DatasetConfig, rows: list[Row]) -> bool:
+    asked = [row.values.get(source.question) for row in rows]
+    ends = [each[-1] for each in asked if isinstance(each, list) and each]
+    return any(isinstance(message, dict) and message.get("role") == "assistant" for message in ends)
+
+
+def _generator(what: str, use: str) -> Finding:
+    try:
+        found = locate(use)
+    except R1Error as error:
+        return Finding(what, False, str(error))
+    return Finding(what, None, f"{use} is in {found.place}; what it makes shows when the run starts" if found else use)
+
+
+# ------------------------------------------------------------------------------------------------ models and rewards
+
+
+def _model(what: str, path: str) -> Finding:
+    if references_in(path):
+        return Finding(what, None, f"{path} is made by the run")
+    try:
+        require_model(path)
+        folder = Path(path).expanduser()
+        if not folder.is_dir():
+            return Finding(what, None, f"{path} is {_ON_HUB}")
+        require_tokenizer(path)
+    except ModelError as error:
+        return Finding(what, False, str(error).removeprefix(f"{what}: "))
+    if not any(any(folder.glob(pattern)) for pattern in _WEIGHTS):
+        return Finding(what, False, f"{path} has no weights (*.safetensors or *.bin)")
+    return Finding(what, True, f"{path} is a model folder")
+
+
+def _reward(name: str, reward: RewardConfig) -> Iterator[Finding]:
+    what, use = f"rewards.{name}", reward.use or name
+    if references_in(use):
+        yield Finding(what, None, f"{use} is made by the run")
+        return
+    try:
+        found = locate(use)
+        if found is not None:
+            check_args(name, found, reward.args)
+    except R1Error as error:
+        yield Finding(what, False, str(error))
+        return
+    if found is None:
+        yield Finding(what, None, f"{use} shows when it is imported")
+    else:
+        yield Finding(what, True, f"{use} is in {found.place}" if ":" in use else f"{use} is registered")
+    for path, value in strings(reward.args):
+        if _names_a_file(path[-1], value):
+            yield from _argument(f"{what}.args.{'.'.join(path)}", value)
+
+
+def _names_a_file(key: str, value: str) -> bool:
+    """Whether an argument can only be meant as a place to read: by the file's ending, or what it is called."""
+    if (
+        references_in(value)
+        or any(character.isspace() for character in value)
+        or key.startswith(("out", "save", "log"))
+    ):
+        return False
+    return Path(value).suffix.lower() in FILE_ENDINGS or (
+        key.endswith(("path", "file", "folder", "model", "tokenizer")) and is_local(value)
+    )
+
+
+def _argument(what: str, value: str) -> Iterator[Finding]:
+    path = Path(value).expanduser()
+    there = path.exists()
+    yield Finding(what, there, f"{value} is there" if there else f"{value} does not exist{nearest(path)}")
