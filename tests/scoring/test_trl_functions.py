@@ -37,6 +37,7 @@ def scores(group: Group, use: str, state: dict[str, Any] | None = None, **args: 
         ("think_format_reward", {}),
         ("get_soft_overlong_punishment", {"max_completion_len": 8, "soft_punish_cache": 5}),
         ("get_cosine_scaled_reward", {"max_len": 10}),
+        ("get_repetition_penalty_reward", {"ngram_size": 2, "max_penalty": -0.5}),
     ],
 )
 def test_trl_functions(group: MakeGroup, name: str, args: dict[str, int]) -> None:
@@ -119,3 +120,107 @@ def test_a_torch_module_is_a_reward_model(group: MakeGroup, tmp_path: Path, tiny
     values = scores(group(TEXTS), f"{path}:model")
     assert len(set(values)) == 4
     assert np.isfinite(values).all()
+
+
+MATH_VERIFY = """
+import asyncio
+import math
+import re
+from latex2sympy2_extended import NormalizationConfig
+from math_verify import LatexExtractionConfig, parse, verify
+
+parsed = {}
+
+def right(text, gold):
+    if gold not in parsed:
+        print("parsing", gold)
+        parsed[gold] = parse(gold, extraction_mode="first_match", extraction_config=[LatexExtractionConfig()])
+    boxed = NormalizationConfig(basic_latex=True, units=True, malformed_operators=False, boxed="all", equations=True)
+    config = LatexExtractionConfig(
+        normalization_config=boxed, boxed_match_priority=0, try_extract_without_anchor=False
+    )
+    return verify(parse(text, extraction_mode="first_match", extraction_config=[config]), parsed[gold])
+
+def is_right(completions, solution, **kwargs):
+    return [float(right(c[0]["content"], s)) for c, s in zip(completions, solution)]
+
+def short_and_right(completions, solution, **kwargs):
+    texts = [c[0]["content"] for c in completions]
+    longest, shortest = max(map(len, texts)), min(map(len, texts))
+    scaled = [0.5 - (len(t) - shortest) / (longest - shortest) for t in texts]
+    return [v if right(t, s) else min(0, v) for v, t, s in zip(scaled, texts, solution)]
+
+def get_scaled(max_len=1000):
+    def scaled(completions, solution, **kwargs):
+        waves = [math.cos(math.pi * len(c[0]["content"]) / max_len) for c in completions]
+        return [w if right(c[0]["content"], s) else -w for w, c, s in zip(waves, completions, solution)]
+    return scaled
+
+def get_code_format(language="python"):
+    pattern = re.compile(rf"^<think>.*?</think>.*?```{language}.*?```$", re.DOTALL)
+    def code_format(completions, **kwargs):
+        return [1.0 if pattern.match(c[0]["content"]) else 0.0 for c in completions]
+    return code_format
+
+def run_from_sync(completions, **kwargs):
+    async def run(text):
+        await asyncio.sleep(0)
+        return float(len(text))
+    async def run_all():
+        return await asyncio.gather(*(run(c[0]["content"]) for c in completions))
+    try:
+        loop = asyncio.get_event_loop()
+    except RuntimeError:
+        loop = asyncio.new_event_loop()
+        asyncio.set_event_loop(loop)
+    return loop.run_until_complete(run_all())
+
+def compute_score(data_source, solution_str, ground_truth, extra_info=None):
+    return {"score": float(right(solution_str, ground_truth)), "source": data_source}
+
+def from_verl(completions, data_source, solution, **kwargs):
+    rows = zip(data_source, completions, solution)
+    return [compute_score(source, c[0]["content"], gold)["score"] for source, c, gold in rows]
+"""
+
+
+@pytest.mark.parametrize(
+    ("name", "args"),
+    [
+        ("is_right", {}), ("short_and_right", {}), ("get_scaled", {"max_len": 100}),
+        ("get_code_format", {"language": "python"}), ("run_from_sync", {}), ("from_verl", {}),
+    ],
+)  # fmt: skip
+def test_functions_that_need_the_main_thread(group: MakeGroup, tmp_path: Path, name: str, args: dict[str, Any]) -> None:
+    """Idioms of open-r1 and verl: math-verify with its default time-outs, loops made by hand. As called directly."""
+    path = tmp_path / "idioms.py"
+    path.write_text(MATH_VERIFY)
+    texts = [*TEXTS, "<think>1</think>\n```python\nprint(1)\n```"]
+    columns = {"solution": r"$\frac{1}{6}$", "data_source": "math"}
+    space: dict[str, Any] = {}
+    exec(compile(MATH_VERIFY, str(path), "exec"), space)
+    direct = space[name](**args) if args else space[name]
+    completions = [[{"role": "assistant", "content": text}] for text in texts]
+    expected = direct(completions=completions, **{key: [value] * len(texts) for key, value in columns.items()})
+    assert len(set(expected)) > 1
+    assert scores(group(texts, prompt=PROMPT, **columns), f"{path}:{name}", **args) == expected
+
+
+def test_the_best_known_rewards_side_by_side(group: MakeGroup) -> None:
+    """One process for a module, whatever it is asked; TRL's own values are the oracle."""
+    rewards = pytest.importorskip("trl.rewards")
+    configs = {
+        "accuracy": RewardConfig(use="trl.rewards:accuracy_reward"),
+        "reasoning": RewardConfig(use="trl.rewards:reasoning_accuracy_reward"),
+        "format": RewardConfig(use="trl.rewards:think_format_reward"),
+    }
+    completions = [[{"role": "assistant", "content": text}] for text in TEXTS]
+    golds = [r"$\frac{1}{6}$", r"$\frac{5}{6}$", r"$x$"]
+    with Scorer(configs, ScoringConfig()) as scorer:
+        scored = scorer.score([group(TEXTS, prompt=PROMPT, solution=gold) for gold in golds])
+    for gold, one in zip(golds, scored, strict=True):
+        given = {"completions": completions, "solution": [gold] * len(TEXTS)}
+        assert one.by_reward["accuracy"].tolist() == rewards.accuracy_reward(**given)
+        assert one.by_reward["reasoning"].tolist() == rewards.reasoning_accuracy_reward(**given)
+        assert one.by_reward["format"].tolist() == rewards.think_format_reward(completions)
+        assert one.extras  # what TRL's functions log for the table of completions
