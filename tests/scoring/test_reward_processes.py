@@ -15,7 +15,9 @@ import numpy as np
 import psutil
 import pytest
 
+from r1rl.config.rewards import RewardConfig
 from r1rl.errors import RewardError
+from r1rl.scoring.processes import look_for
 from r1rl.types import Group
 from waits import HANG_S, until
 
@@ -350,3 +352,20 @@ def test_closing_ends_what_functions_started(scorer_of: Any, group: MakeGroup, t
     pids = [scorer.host_pid(), *map(int, (tmp_path / "child").read_text().split())]
     scorer.close()
     wait_for_the_end_of(pids)
+
+
+def test_looking_for_functions_imports_nothing_here(tmp_path: Path) -> None:
+    marker, path = tmp_path / "pid", tmp_path / "heavy.py"
+    path.write_text(
+        f"import os\nopen({str(marker)!r}, 'w').write(str(os.getpid()))\n"
+        "class Model:\n    def __init__(self, path):\n        raise OSError(path)\n"
+    )
+    look_for({"model": RewardConfig(use=f"{path}:Model", args={"path": "made later"}), "accuracy": RewardConfig()})
+    assert int(marker.read_text()) != os.getpid()
+    with pytest.raises(RewardError, match="has no 'Modle'; did you mean 'Model'"):
+        look_for({"model": RewardConfig(use=f"{path}:Modle")})
+
+
+def test_processes_of_what_stays_in_the_trainer() -> None:
+    with pytest.raises(ValueError, match="processes says how many processes run it, and where: trainer that none does"):
+        RewardConfig(use="a:b", where="trainer", processes=2)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
 from pydantic import Field, model_validator
 
@@ -25,6 +25,12 @@ class RewardConfig(Section):
     that was started in the trainer, all others in a process."""
     processes: int | None = Field(None, ge=1)
     """Processes of its own that run it side by side; None shares one with the other functions of its file."""
+
+    @model_validator(mode="after")
+    def _one_place(self) -> Self:
+        if self.where == "trainer" and self.processes is not None:
+            raise ValueError("processes says how many processes run it, and where: trainer that none does")
+        return self
 
     @model_validator(mode="before")
     @classmethod

@@ -8,7 +8,7 @@ from r1rl.config.references import USES, references_in
 from r1rl.data.sources import look
 from r1rl.errors import DataError, RewardError
 from r1rl.recipe.graph import Node
-from r1rl.scoring.registry import load
+from r1rl.scoring.processes import look_for
 
 EVALUATION = frozenset({"grpo", "sample", "evaluate"})
 """Kinds that read the evaluation sources: to measure, or to keep their questions out of the training data."""
@@ -43,7 +43,4 @@ def _data(node: Node) -> None:
 def _rewards(node: Node) -> None:
     if "rewards" not in USES[node.kind]:
         return
-    for name, reward in node.view.rewards.items():
-        use = reward.use or name
-        if not references_in(use):
-            load(use)
+    look_for({name: r for name, r in node.view.rewards.items() if not references_in(r.use or name)})

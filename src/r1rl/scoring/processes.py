@@ -24,7 +24,7 @@ from typing import Any, TypeVar
 from r1rl.config.rewards import RewardConfig, ScoringConfig
 from r1rl.errors import R1Error, RewardError
 from r1rl.scoring.function import Lost, Outcome, Request, Signature
-from r1rl.scoring.registry import place_of
+from r1rl.scoring.registry import load, place_of
 from r1rl.scoring.worker import HEADER, Cancel, Message, Setup, packed
 from r1rl.types import Group
 from r1rl.verify import Limits
@@ -195,6 +195,7 @@ class _Pool:
             path=list(sys.path),
             workers=self._parent.scoring.workers,
             limits=limits_of(self._parent.scoring),
+            only_look=self._parent.only_look,
         )
         names = ", ".join(map(repr, self.functions))
         try:
@@ -247,8 +248,8 @@ class Processes:
     Raises: RewardError for a function that cannot be loaded.
     """
 
-    def __init__(self, rewards: Mapping[str, RewardConfig], scoring: ScoringConfig) -> None:
-        self.scoring = scoring
+    def __init__(self, rewards: Mapping[str, RewardConfig], scoring: ScoringConfig, *, only_look: bool = False) -> None:
+        self.scoring, self.only_look = scoring, only_look
         self._owner = os.getpid()
         self._host: Host | None = None
         self._hosting = asyncio.Lock()
@@ -312,6 +313,14 @@ def in_trainer(name: str, config: RewardConfig) -> bool:
         return config.where == "trainer"
     place, ours = place_of(config.use or name)
     return ours or place == "__main__"
+
+
+def look_for(rewards: Mapping[str, RewardConfig]) -> None:
+    """Find the functions, each where it would run, without making or calling anything. Raises RewardError."""
+    apart = {name: config for name, config in rewards.items() if not in_trainer(name, config)}
+    Processes(apart, ScoringConfig(), only_look=True).close()
+    for name in rewards.keys() - apart.keys():
+        load(rewards[name].use or name)
 
 
 def limits_of(scoring: ScoringConfig) -> Limits:

@@ -45,6 +45,8 @@ class Setup:
     workers: int
     limits: Limits
     """For the checks that the functions ask for."""
+    only_look: bool
+    """Import the functions and do no more."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,7 +128,10 @@ class _Worker:
         self._checker = Checker(setup.workers, setup.limits)
         found: dict[str, Any] = {}
         for name, (use, args) in setup.functions.items():
-            made = bind(name, load(use), args)
+            imported = load(use)
+            if setup.only_look:
+                continue
+            made = bind(name, imported, args)
             if is_torch_module(made):
                 found[name] = None
                 continue
