@@ -241,6 +241,14 @@ def test_completions_without_a_reward_are_not_learned_from(tiny_folder, rewards_
     assert all(torch.equal(before[name], after[name]) for name in before)
 
 
+def test_tokens_of_every_epoch_are_counted(tiny_folder, rewards_file, tmp_path) -> None:
+    metrics = train(
+        config(tiny_folder, rewards_file, grpo={"steps": 1, "beta": 0.1, "epochs": 3, "minibatches": 2}), tmp_path / "a"
+    )
+    assert metrics["policy/updates"] == 6
+    assert metrics["policy/tokens"] == 3 * (metrics["rollout/tokens"] + metrics["rollout/prompt_tokens"])
+
+
 def test_guards_warn_or_stop() -> None:
     cfg = config(Path("x"), Path("y"), grpo={"guards": {"min_entropy": 0.5}}).grpo.guards
     said: list[str] = []

@@ -99,7 +99,8 @@ def drawn(ctx: Any, tokenizer: PreTrainedTokenizerBase) -> list[dict[str, Any]]:
 def test_what_is_learnt_is_what_the_template_writes(stages: Any, plan: str, tokenizer: PreTrainedTokenizerBase) -> None:
     ctx = stages(plan, "draw")
     held_out = load_problems(ctx.config.data.eval, ctx.config.data.prompt, tokenizer).problems
-    metrics = sample.sift(ctx, drawn(ctx, tokenizer), [normalized_question(problem) for problem in held_out])
+    evaluated = [normalized_question(problem) for problem in held_out]
+    metrics = sample.sift(ctx, drawn(ctx, tokenizer), evaluated, tokenizer)
     assert metrics["kept"] == 4, "a system message that all questions share is no contamination"
     kept = [json.loads(line) for line in (ctx.folder / "data.jsonl").read_text().splitlines()]
     assert [row["question"] for row in kept] == [*(row["question"] for row in ROWS), "What is 1+1?"]
@@ -121,7 +122,8 @@ def test_conversations_verify_again(stages: Any, plan: str, tokenizer: PreTraine
     ctx = stages(plan, "draw")
     rows = drawn(ctx, tokenizer)
     with Scorer(ctx.config.rewards, ctx.config.scoring) as scorer:
-        assert verdicts(rows, scorer) == [{"accuracy": 1.0}] * 4
+        again = verdicts(rows, [[1]] * 4, scorer)
+    assert [row["rewards"] for row in again] == [{"accuracy": 1.0}] * 4
 
 
 @pytest.mark.parametrize("in_question", [True, False])

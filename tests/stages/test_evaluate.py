@@ -10,6 +10,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from r1rl.rollout.build import build_engine
+from r1rl.stages import evaluate
 from r1rl.stages.evaluate import measure, run
 from r1rl.types import Completion, Group, Problem, ScoredGroup
 
@@ -59,3 +61,18 @@ def test_an_evaluation_that_nothing_judged_writes_valid_json(tiny: Path, stages,
     saved = json.loads((context.folder / "evaluation.json").read_text(), parse_constant=refuse)["sums"]
     assert saved["correct"] is None
     assert [row["reward"] for row in saved["samples"]] == [None] * 3
+
+
+def test_as_many_sequences_at_once_as_configured(tiny: Path, stages, tmp_path: Path, monkeypatch) -> None:
+    made = []
+
+    def build(cfg, policy):
+        made.append(cfg.rollout.max_concurrent)
+        return build_engine(cfg, policy)
+
+    monkeypatch.setattr(evaluate, "build_engine", build)
+    rewards = tmp_path / "rewards.py"
+    rewards.write_text("def silent(completions):\n    return [1.0] * len(completions)\n")
+    result = run(stages(PLAN.format(model=tiny, rewards=rewards), "measure", "evaluate.batch=5"))
+    assert made == [5]
+    assert result.metrics["sums/pass@1"] == 1.0

@@ -6,11 +6,13 @@ import json
 import threading
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 from typing import Any
 
 import pytest
+from transformers import AutoTokenizer
 
-from r1rl.config import RunConfig
+from r1rl.config import RewardConfig, RunConfig
 from r1rl.data.sieve import Sieve
 from r1rl.errors import ConfigError
 from r1rl.stages.rewrite import rewrite
@@ -74,10 +76,15 @@ def row(question: str, answer: str) -> dict[str, Any]:
     }
 
 
-def test_rewritten_rows_are_verified_again(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.fixture
+def tokenizer(tiny: Path) -> Any:
+    return AutoTokenizer.from_pretrained(tiny)
+
+
+def test_rewritten_rows_are_verified_again(url: str, tokenizer: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("JUDGE_KEY", "secret")
     sieve = Sieve([row("What is 1+1?", "2"), row("What is 2+2?", "4"), row("What is 3+3?", "6")])
-    rewrite(sieve, config(url, api_key_env="JUDGE_KEY"), Console(quiet=True))
+    rewrite(sieve, config(url, api_key_env="JUDGE_KEY"), Console(quiet=True), tokenizer)
     assert [(r["question"], r["dropped"]) for r in sieve.dropped] == [("What is 3+3?", "rewrite")]
     assert [r["response"] for r in sieve.rows] == [" <think>one and one</think> 2", " <think>two and two</think> 5"]
     assert sieve.rows[0]["original"] == " <think>hm</think> 2"
@@ -87,16 +94,31 @@ def test_rewritten_rows_are_verified_again(url: str, monkeypatch: pytest.MonkeyP
     assert {entry["key"] for entry in Endpoint.seen} == {"Bearer secret"}
 
 
-def test_a_missing_key_is_said_at_once(url: str) -> None:
+def test_a_missing_key_is_said_at_once(url: str, tokenizer: Any) -> None:
     with pytest.raises(ConfigError, match="the environment has no NO_SUCH_KEY"):
-        rewrite(Sieve([]), config(url, api_key_env="NO_SUCH_KEY"), Console(quiet=True))
+        rewrite(Sieve([]), config(url, api_key_env="NO_SUCH_KEY"), Console(quiet=True), tokenizer)
 
 
-def test_a_conversation_is_shown_with_who_said_what(url: str) -> None:
+def test_a_conversation_is_shown_with_who_said_what(url: str, tokenizer: Any) -> None:
     talk = [{"role": "system", "content": "Be kind."}, {"role": "user", "content": "What is 1+1?"}]
     sieve = Sieve([row("", "2") | {"question": talk, "prompt": talk}])
-    rewrite(sieve, config(url), Console(quiet=True))
+    rewrite(sieve, config(url), Console(quiet=True), tokenizer)
     assert (
         "Question:\nsystem: Be kind.\n\nuser: What is 1+1?\n\nResponse:" in Endpoint.seen[0]["messages"][0]["content"]
     )
     assert [each["response"] for each in sieve.rows] == [" <think>one and one</think> 2"]
+
+
+def test_rewards_see_the_tokens_of_the_rewriting(url: str, tokenizer: Any, tmp_path: Path) -> None:
+    (tmp_path / "rewards.py").write_text(
+        "def tokens(completions, completion_ids):\n    return [len(ids) for ids in completion_ids]\n"
+    )
+    cfg = config(url)
+    cfg.rewards["tokens"] = RewardConfig(use=f"{tmp_path / 'rewards.py'}:tokens", weight=0.5)
+    sieve = Sieve([row("What is 1+1?", "2")])
+    rewrite(sieve, cfg, Console(quiet=True), tokenizer)
+    [kept] = sieve.rows
+    length = len(tokenizer(" <think>one and one</think> 2")["input_ids"]) + 1
+    assert kept["tokens"] == length
+    assert kept["rewards"] == {"accuracy": 1.0, "tokens": length}
+    assert kept["reward"] == 1.0 + length / 2

@@ -23,6 +23,6 @@ class EvaluateConfig(Section):
     reward: str = "accuracy"
     """Reward that decides whether a completion is correct: above 0.5."""
     batch: int = Field(256, ge=1)
-    """Sequences decoded at once."""
+    """Sequences an evaluation stage decodes at once; evaluations while training take rollout.max_concurrent."""
     show: int = Field(3, ge=0)
     """Completions printed at the end, before and after."""

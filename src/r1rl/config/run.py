@@ -37,7 +37,7 @@ class PretrainConfig(Section):
     weight_decay: float = Field(0.1, ge=0)
     """AdamW's, on matrices only."""
     corpus_args: dict[str, Any] = Field(default_factory=dict)
-    """Arguments of the corpus."""
+    """Arguments of the corpus, for example ``{low: 2, high: 4}``: the least and most terms of a sum."""
 
 
 class StageConfig(Section):

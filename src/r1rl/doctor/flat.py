@@ -49,7 +49,7 @@ SYMPTOMS: tuple[Symptom, ...] = (
         "start from a stronger model",
     ),
     Symptom(
-        lambda m: m.get("policy/ratio_deviation", 0.0) > 1e-3 and m.get("policy/updates_a_rollout", 1.0) == 1.0,
+        lambda m: m.get("policy/ratio_deviation", 0.0) > 1e-3 and m.get("policy/updates", 1.0) == 1.0,
         "π/π_old deviates from 1 by {policy/ratio_deviation:.2g} in on-policy updates: dropout, or a changed model",
     ),
     Symptom(

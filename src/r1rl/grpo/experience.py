@@ -196,6 +196,7 @@ class DynamicExperience:
             "rollout/dynamic_rounds": round,
             "rollout/dynamic_drawn": len(drawn),
             "rollout/dynamic_sampled": len(sampled),
+            "rollout/dynamic_tokens": sum(len(c) for g in sampled for c in g.group.completions),
             "rollout/dynamic_useful": len(useful),
             "rollout/dynamic_kept": len(kept),
         } | sampled_rewards(sampled)

@@ -131,7 +131,9 @@ class Learner:
                 history[name].append(value)
             self.progress.done += 1
         self.progress.done = 0
-        return {name: float(np.mean(values)) for name, values in history.items()}
+        tokens = {"policy/tokens": float(sum(history.pop("policy/tokens", [])))}
+        means = {name: float(np.mean(values)) for name, values in history.items()}
+        return means | tokens | {"policy/updates": float(self.updates_per_rollout)}
 
     def _minibatches(self, batch: Batch) -> list[list[Sample]]:
         """Every update's samples, in an order that follows from the seed and the number of updates before."""
@@ -165,6 +167,7 @@ class Learner:
             "policy/loss": totals.get("loss", 0.0),
             "policy/grad_norm": step.norm,
             "policy/lr": lr,
+            "policy/tokens": sum(len(s) for s in forwarded),
             "policy/forwarded_fraction": len(forwarded) / max(1, len(samples)),
             "policy/micro_batches": len(packed),
             "policy/engine_mismatch_max": max(self.backend.gather([self.worst_gap])),

@@ -47,9 +47,7 @@ def measured(kind: str, folder: Path, model: Path, metrics: Mapping[str, Any]) -
         return Work(size, generated=float(metrics["generated_tokens"]))
     if kind == "grpo":
         steps = _steps(folder / "metrics.jsonl")
-        generated = sum(step.get("rollout/tokens", 0.0) for step in steps)
-        prompts = sum(step.get("rollout/prompt_tokens", 0.0) for step in steps)
-        return Work(size, trained=generated + prompts, generated=generated)
+        return Work(size, trained=sum(map(_trained, steps)), generated=sum(map(_generated, steps)))
     return None
 
 
@@ -78,6 +76,17 @@ def spent(nodes: Mapping[str, Node], results: Mapping[str, Mapping[str, Any]], n
     """Floating-point operations behind a model, as far as its stages were measured."""
     stages = lineage(nodes, name, borrowed)
     return float(sum(results.get(each, {}).get("compute/flops", 0.0) for each in stages))
+
+
+def _trained(step: Mapping[str, Any]) -> float:
+    """Tokens of all updates: every epoch's, and none of completions that had no gradient and were left out."""
+    once = step.get("rollout/tokens", 0.0) + step.get("rollout/prompt_tokens", 0.0)  # lines of before it was logged
+    return float(step.get("policy/tokens", once))
+
+
+def _generated(step: Mapping[str, Any]) -> float:
+    """Sampled tokens: with dynamic sampling those of replaced groups too."""
+    return float(step.get("rollout/dynamic_tokens", step.get("rollout/tokens", 0.0)))
 
 
 def _elements(shape: list[int]) -> int:

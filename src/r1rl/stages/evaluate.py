@@ -54,7 +54,8 @@ def run(ctx: StageContext) -> StageResult:
     policy = load_policy(cfg.model, ctx.accelerator.device, adapters_seed=None)
     sets = load_problems(cfg.data.eval, cfg.data.prompt, policy.tokenizer)
     check_lengths(sets.problems, cfg, policy.model)
-    engine = build_engine(cfg, policy)
+    rollout = cfg.rollout.model_copy(update={"max_concurrent": cfg.evaluate.batch})
+    engine = build_engine(cfg.model_copy(update={"rollout": rollout}), policy)
     metrics: dict[str, float] = {}
     saved: dict[str, Any] = {}
     try:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import inspect
 import math
 import random
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from typing import Any
 
 import torch
 from transformers import Qwen2Config, Qwen2ForCausalLM, Qwen2Tokenizer
@@ -29,8 +31,12 @@ def run(ctx: StageContext) -> StageResult:
     cfg, seed = ctx.config.pretrain, ctx.config.seed
     if cfg.corpus not in CORPORA:
         raise ConfigError(f"pretrain.corpus {cfg.corpus!r} is unknown; there are {', '.join(CORPORA)}")
+    known = list(inspect.signature(CORPORA[cfg.corpus]).parameters)[1:]
+    for name in cfg.corpus_args:
+        if name not in known:
+            raise ConfigError(f"pretrain.corpus_args: {cfg.corpus} takes no {name}, only {', '.join(known)}")
     torch.manual_seed(seed)
-    tokenizer = build_tokenizer(documents(cfg.corpus, seed=-1), TOKENIZER_DOCUMENTS)
+    tokenizer = build_tokenizer(documents(cfg.corpus, -1, cfg.corpus_args), TOKENIZER_DOCUMENTS)
     model = build_model(cfg.model, tokenizer)
     model.to(ctx.accelerator.device)
     losses = train(model, tokenizer, cfg, seed, ctx)
@@ -40,11 +46,11 @@ def run(ctx: StageContext) -> StageResult:
     return StageResult(model=folder, metrics={"loss": losses[-1], "tokens": cfg.tokens})
 
 
-def documents(corpus: str, seed: int) -> Iterator[Document]:
+def documents(corpus: str, seed: int, args: Mapping[str, Any] | None = None) -> Iterator[Document]:
     """An endless corpus, the same for the same seed."""
     rng = random.Random(f"{corpus}/{seed}")
     while True:
-        yield CORPORA[corpus](rng)
+        yield CORPORA[corpus](rng, **args or {})
 
 
 def build_tokenizer(corpus: Iterator[Document], count: int) -> Qwen2Tokenizer:
@@ -118,7 +124,9 @@ def train(
         ctx.config.tracking, ctx.folder, f"{ctx.config.name}/{ctx.name}", ctx.config.model_dump(mode="json")
     )
     with ctx.console.progress(f"{ctx.name}: pre-training", total=steps) as progress:
-        corpus = packs(documents(cfg.corpus, seed), tokenizer, cfg.batch_tokens, cfg.model.max_positions)
+        corpus = packs(
+            documents(cfg.corpus, seed, cfg.corpus_args), tokenizer, cfg.batch_tokens, cfg.model.max_positions
+        )
         for step, batch in zip(range(steps), corpus, strict=False):
             share = min((step + 1) / warmup, 0.55 + 0.45 * math.cos(math.pi * step / steps))
             for group in optimizer.param_groups:

@@ -8,6 +8,7 @@ import time
 import urllib.error
 import urllib.request
 from concurrent.futures import ThreadPoolExecutor
+from typing import TYPE_CHECKING
 
 from r1rl.config import RewriteConfig, RunConfig
 from r1rl.config.applied import applying
@@ -17,9 +18,15 @@ from r1rl.scoring import Scorer
 from r1rl.tracking.console import Console
 from r1rl.types import Message
 
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
 
-def rewrite(sieve: Sieve, cfg: RunConfig, console: Console) -> None:
-    """Replace every response by its rewriting, with the rewards of the new text; what got none is dropped.
+
+def rewrite(sieve: Sieve, cfg: RunConfig, console: Console, tokenizer: PreTrainedTokenizerBase) -> None:
+    """Replace every response by its rewriting, with its length and rewards; what got none is dropped.
+
+    Args:
+        tokenizer: the policy's, in whose tokens the rewriting is counted, as those of the response were.
 
     Raises: ConfigError for a missing key.
     """
@@ -39,15 +46,21 @@ def rewrite(sieve: Sieve, cfg: RunConfig, console: Console) -> None:
         for row, text in zip(sieve.rows, texts, strict=True)
     ]
     sieve.keep("rewrite", [text is not None for text in texts])
-    _score_again(sieve.rows, cfg)
+    _score_again(sieve.rows, cfg, tokenizer)
 
 
-def _score_again(rows: list[Row], cfg: RunConfig) -> None:
+def _score_again(rows: list[Row], cfg: RunConfig, tokenizer: PreTrainedTokenizerBase) -> None:
     from r1rl.stages.verify_rows import verdicts
 
+    ids = [_tokens(row["response"], tokenizer) for row in rows]
     with Scorer(cfg.rewards, cfg.scoring, applies=applying(cfg.rewards, cfg.data.train)) as scorer:
-        for row, values in zip(rows, verdicts(rows, scorer), strict=True):
-            row["rewards"] = values
+        for row, tokens, values in zip(rows, ids, verdicts(rows, ids, scorer), strict=True):
+            row |= {"tokens": len(tokens), **values}
+
+
+def _tokens(text: str, tokenizer: PreTrainedTokenizerBase) -> list[int]:
+    """The ids that a policy would have sampled for this text, the stop token included."""
+    return [*tokenizer(text, add_special_tokens=False)["input_ids"], tokenizer.eos_token_id]
 
 
 def _key(settings: RewriteConfig) -> str | None:

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from accelerate.utils import gather_object
+from transformers import PreTrainedTokenizerBase
 
 from r1rl.config.applied import applying
 from r1rl.data.problems import ensure_disjoint, load_problems, normalized_question
@@ -56,7 +57,8 @@ def run(ctx: StageContext) -> StageResult:
     if ctx.accelerator.is_main_process:
         drawn = log.read()
         rows = [row for problem in problems for row in drawn[problem.id]]
-        metrics = sift(ctx, rows, [normalized_question(problem) for problem in held_out.problems])
+        evaluated = [normalized_question(problem) for problem in held_out.problems]
+        metrics = sift(ctx, rows, evaluated, policy.tokenizer)
     if ctx.accelerator.num_processes > 1:
         metrics = gather_object([metrics])[0]
     reports = {"filters": ctx.folder / "filters.json", "dropped": ctx.folder / "dropped.jsonl"}
@@ -105,7 +107,9 @@ def draw(ctx: StageContext, policy: Policy, problems: list[Problem], log: Sample
         log.close()
 
 
-def sift(ctx: StageContext, rows: list[Row], evaluated: list[str]) -> dict[str, Any]:
+def sift(
+    ctx: StageContext, rows: list[Row], evaluated: list[str], tokenizer: PreTrainedTokenizerBase
+) -> dict[str, Any]:
     """The samples through every filter and on disk; returns the figures of the stage.
 
     Raises: DataError where nothing is left.
@@ -115,7 +119,7 @@ def sift(ctx: StageContext, rows: list[Row], evaluated: list[str]) -> dict[str, 
     sieve.verify(settings.keep)
     sieve.apply_rules(settings, _share)
     if settings.rewrite is not None:
-        rewrite(sieve, cfg, ctx.console)
+        rewrite(sieve, cfg, ctx.console, tokenizer)
         sieve.verify(settings.keep)
         sieve.apply_rules(settings, _share)
     sieve.rows += mixed_rows(settings)

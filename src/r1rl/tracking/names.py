@@ -71,6 +71,7 @@ METRICS: dict[str, Metric] = {
     "rollout/dynamic_rounds": Metric("count", "rounds of sampling until enough groups were useful"),
     "rollout/dynamic_drawn": Metric("count", "groups asked for in these rounds"),
     "rollout/dynamic_sampled": Metric("count", "groups that were sampled to their end and scored"),
+    "rollout/dynamic_tokens": Metric("tokens", "their tokens, those of replaced groups included"),
     "rollout/dynamic_useful": Metric("count", "groups neither all right nor all wrong, those kept included"),
     "rollout/dynamic_reward": Metric("reward", "mean total reward of all groups sampled, those replaced included"),
     "rollout/dynamic_reward/NAME": Metric("reward", "mean of one reward function over them"),
@@ -90,6 +91,8 @@ METRICS: dict[str, Metric] = {
     "policy/forwarded_fraction": Metric(
         "share", "completions that went through the model; the others have no gradient"
     ),
+    "policy/tokens": Metric("tokens", "prompts and completions that went through the model in the step's updates"),
+    "policy/updates": Metric("count", "updates of the step: minibatches × epochs"),
     "policy/micro_batches": Metric("count", "packed micro-batches of an update"),
     "policy/imbalance": Metric("ratio", "tokens of the fullest process over the mean; 1 is even"),
     "policy/updates_skipped": Metric("count", "updates left out since the start for a loss or gradient not finite"),

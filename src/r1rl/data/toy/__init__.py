@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import random
 from collections.abc import Callable
 
 from r1rl.data.sources import register_generated
@@ -11,11 +10,12 @@ from r1rl.data.toy import arithmetic, bilingual
 Document = tuple[str, str]
 """A prompt and its continuation; what is learned is both, as in any pre-training."""
 
-CORPORA: dict[str, Callable[[random.Random], Document]] = {
+CORPORA: dict[str, Callable[..., Document]] = {
     "arithmetic": arithmetic.document,
     "bilingual": bilingual.document,
 }
-"""Writers of one document each, by the name that ``pretrain.corpus`` gives."""
+"""Writers of one document each, by the name that ``pretrain.corpus`` gives: functions of a ``random.Random`` and of
+``pretrain.corpus_args``."""
 
 register_generated("arithmetic")(arithmetic.problems)
 register_generated("bilingual")(bilingual.problems)

@@ -92,10 +92,10 @@ WRITERS: dict[Writer, float] = {careful: 0.25, slipping: 0.15, hasty: 0.2, untag
 PROMPT = "User: {question}\nAssistant:"
 
 
-def document(rng: random.Random) -> tuple[str, str]:
-    """One corpus document as (prompt, continuation); never about a held-out question."""
+def document(rng: random.Random, low: int = 3, high: int = 6) -> tuple[str, str]:
+    """One corpus document as (prompt, continuation), of ``low`` to ``high`` terms; never about a held-out question."""
     while True:
-        terms = draw_terms(rng)
+        terms = draw_terms(rng, low, high)
         asked = question(terms)
         if not is_held_out(asked):
             writer = rng.choices(list(WRITERS), list(WRITERS.values()))[0]

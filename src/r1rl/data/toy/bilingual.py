@@ -95,14 +95,15 @@ MANNERS = {"kind": 0.15, "curt": 0.55, "rude": 0.3}
 """How requests were answered, and how often."""
 
 
-def document(rng: random.Random) -> tuple[str, str]:
-    """One corpus document as (prompt, continuation), a quarter of them requests; never about a held-out question."""
+def document(rng: random.Random, low: int = 3, high: int = 6) -> tuple[str, str]:
+    """One corpus document as (prompt, continuation), a quarter of them requests, the others sums of ``low`` to ``high``
+    terms; never about a held-out question."""
     if rng.random() < 0.25:
         deed, name, asked = request(rng, "train")
         manner = rng.choices(list(MANNERS), list(MANNERS.values()))[0]
         return PROMPT.format(question=asked), answer_request(rng, deed, name, manner, bare=rng.random() < 0.3)
     while True:
-        terms = draw_terms(rng)
+        terms = draw_terms(rng, low, high)
         if not is_held_out(question(terms)):
             solver = rng.choices(list(SOLVERS), list(SOLVERS.values()))[0]
             return PROMPT.format(question=question(terms)), solver(rng, terms)
