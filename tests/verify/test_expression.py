@@ -10,7 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from r1rl.verify import algebra
-from r1rl.verify.expression import Undecided, Unparsable, read
+from r1rl.verify.bounded import Undecided, Unparsable
+from r1rl.verify.expression import read
 from r1rl.verify.notation import normalise
 from r1rl.verify.symbolic import compare
 

@@ -69,6 +69,10 @@ def reach(what):
     elif what == "fork":
         os.fork()
 
+def late():
+    import imported_late
+    return imported_late.VALUE
+
 def modules():
     import sys
     return [name for name in ("torch", "transformers", "numpy") if name in sys.modules]
@@ -81,6 +85,7 @@ LIMITS = Limits(cpu_s=0.5, wall_s=HANG_S, memory_mb=256)
 def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     folder = tmp_path_factory.mktemp("functions")
     (folder / "sandboxed.py").write_text(FUNCTIONS)
+    (folder / "imported_late.py").write_text("VALUE = 7")
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("PYTHONPATH", str(folder))
         yield "sandboxed:"
@@ -173,6 +178,10 @@ def test_an_exception_is_no_loss(sandbox: Sandbox) -> None:
 def test_reaching_outside_ends_the_worker(sandbox: Sandbox, what: str) -> None:
     assert lost(sandbox, "reach", what) == "forbidden"
     assert not Path("/tmp/r1rl-sandbox").exists()
+
+
+def test_an_import_is_no_attempt_to_write(sandbox: Sandbox) -> None:
+    assert sandbox.call("sandboxed:late") == 7
 
 
 def test_workers_are_light(sandbox: Sandbox, checker: Checker) -> None:

@@ -22,19 +22,29 @@ import mpmath
 import sympy
 from latex2sympy2_extended.latex2sympy2 import _Latex2Sympy
 
-from r1rl.verify.expression import MAX_LOG10, Undecided, Unparsable, log10, read, symbol
+from r1rl.verify.bounded import MAX_LOG10, Undecided, Unparsable, is_series, log10, magnitude
+from r1rl.verify.expression import read, symbol
 from r1rl.verify.notation import with_products
 
 MAX_NODES = 600
 _DROPPED = re.compile(r"'|[0-9]\s*_")
 """Primes, and indices of numbers."""
+_PROSE = re.compile(r"(?:(?<![\\a-zA-Z])[a-zA-Z]{3,}[\s,.;:]+){3}")
 MAX_PRECISION = 40_000
 """Most digits a difference is evaluated to."""
 MIN_PRECISION = 300
 _FIRST_LOOK = 30
+MAX_TERMS = 500
+"""Most terms of a series that are added up."""
 
 # Every other one is negative.
 _POINTS = (("10007", "3001"), ("-20011", "7013"), ("30013", "40009"), ("-1009", "5003"), ("50021", "90001"))
+_SMALL_POINTS = (("13", "7"), ("-11", "5"), ("17", "3"))
+"""Where a variable is an exponent: sympy raises bases to its numerator."""
+
+_SMALL_TERMS = 8
+"""Terms in a row that add nothing, after which no other is expected to; alternate ones often vanish."""
+_UNEVALUATED = (sympy.Integral, sympy.Sum, sympy.Product, sympy.Limit, sympy.Derivative)
 
 
 class _Grammar(_Latex2Sympy):
@@ -52,6 +62,8 @@ class _Grammar(_Latex2Sympy):
 @lru_cache(maxsize=512)
 def parse_expression(text: str) -> Any:
     """The expression (or matrix) in a normalised LaTeX text, computed. Raises Unparsable, Undecided."""
+    if _PROSE.search(text):  # which the readers below would take for products of letters, in any order
+        raise Unparsable("prose")
     try:
         return read(text)
     except Unparsable:
@@ -75,7 +87,8 @@ def _parse_with_grammar(text: str) -> Any:
     imaginary = symbol("i")
     if imaginary in tree.free_symbols:
         tree = tree.xreplace({imaginary: sympy.I})
-    return tree.doit()
+    series = {node: sympy.Dummy(real=True) for node in tree.atoms(sympy.Sum) if is_series(node)}
+    return tree.xreplace(series).doit().xreplace({stand_in: node for node, stand_in in series.items()})
 
 
 def equal(gold: Any, answer: Any) -> bool:
@@ -103,7 +116,7 @@ def is_zero(gold: sympy.Expr, answer: sympy.Expr) -> bool:
     for side in (gold, answer):
         if side.has(sympy.nan, sympy.zoo):
             raise Undecided("undefined")
-    if gold.has(sympy.oo, -sympy.oo) or answer.has(sympy.oo, -sympy.oo):
+    if any(_without_sums(side).has(sympy.oo, -sympy.oo) for side in (gold, answer)):
         return bool(gold == answer)
     difference = gold - answer
     if difference == 0:
@@ -111,15 +124,42 @@ def is_zero(gold: sympy.Expr, answer: sympy.Expr) -> bool:
     symbols = sorted(gold.free_symbols | answer.free_symbols, key=str)
     if not symbols:
         return _constants_equal(gold, answer)
-    if difference.has(sympy.Integral, sympy.Sum, sympy.Product, sympy.Limit, sympy.Derivative):
+    if any(not is_series(node) for node in difference.atoms(*_UNEVALUATED)):
         return bool(sympy.simplify(difference) == 0)
     functions = difference.atoms(sympy.core.function.AppliedUndef)
     if functions:
         stand_ins = {call: sympy.Dummy(real=True) for call in functions}
         gold, answer = gold.xreplace(stand_ins), answer.xreplace(stand_ins)
         symbols = sorted(gold.free_symbols | answer.free_symbols, key=str)
-    points = _POINTS[::2] if _has_odd_root(difference) else _POINTS
-    return all(_equal_at(gold, answer, symbols, point) for point in points)
+    points: tuple[tuple[str, str], ...] = _POINTS[::2] if _has_odd_root(difference) else _POINTS
+    powers = [node for node in sympy.preorder_traversal(difference) if _is_exponential(node)]
+    if powers:
+        points = _SMALL_POINTS
+    if difference.has(sympy.Sum):
+        if gold.free_symbols != answer.free_symbols:
+            raise Undecided("series")
+        # Most converge near 0 only.
+        points = tuple((top, bottom + "001") for top, bottom in points)
+    for point in points:
+        _check_powers(powers, _values(symbols, point))
+        if not _equal_at(gold, answer, symbols, point):
+            return False
+    return True
+
+
+def _is_exponential(node: sympy.Basic) -> bool:
+    return isinstance(node, sympy.Pow) and bool(node.exp.free_symbols) and node.base is not sympy.E
+
+
+def _check_powers(powers: list[sympy.Pow], values: dict[sympy.Symbol, sympy.Rational]) -> None:
+    """Refuse powers, of which the outermost come first, that sympy would take a huge integer to simplify.
+
+    Raises Undecided("size").
+    """
+    for node in reversed(powers):
+        base, exponent = node.base.subs(values), node.exp.subs(values)
+        if base.is_Rational and exponent.is_Rational and magnitude(base) * abs(int(exponent.p)) > MAX_LOG10:
+            raise Undecided("size")
 
 
 def _has_odd_root(value: sympy.Expr) -> bool:
@@ -166,7 +206,13 @@ def _constants_equal(gold: sympy.Expr, answer: sympy.Expr) -> bool:
 
 
 def _undefined(value: sympy.Expr) -> bool:
-    return bool(value.has(sympy.nan, sympy.zoo, sympy.oo))
+    return bool(_without_sums(value).has(sympy.nan, sympy.zoo, sympy.oo))
+
+
+def _without_sums(value: sympy.Expr) -> sympy.Expr:
+    """The same without its sums, of which an infinite one is no infinite value."""
+    sums = value.atoms(sympy.Sum)
+    return value.xreplace(dict.fromkeys(sums, sympy.Integer(1))) if sums else value
 
 
 def _agree(gold: sympy.Expr, answer: sympy.Expr, digits: int) -> bool:
@@ -179,6 +225,8 @@ def _agree(gold: sympy.Expr, answer: sympy.Expr, digits: int) -> bool:
 
 def _number(value: sympy.Expr, digits: int) -> Any:
     """A constant as an mpmath number of so many digits. Raises Undecided where it has no value."""
+    if sums := value.atoms(sympy.Sum, sympy.Product):
+        value = value.xreplace({node: _added_up(node, digits + 10) for node in sums})
     evaluated = value.evalf(digits, maxn=max(100, 2 * digits))
     if evaluated.free_symbols or _undefined(evaluated):
         raise Undecided("undefined")
@@ -188,6 +236,31 @@ def _number(value: sympy.Expr, digits: int) -> Any:
             return mpmath.mpc(real._to_mpmath(_bits(digits)), imaginary._to_mpmath(_bits(digits)))
     except (AttributeError, TypeError, ValueError) as error:
         raise Undecided("no value") from error
+
+
+def _added_up(series: sympy.Sum | sympy.Product, digits: int) -> sympy.Float:
+    """A series whose terms vanish as fast as a geometric one's, term by term. Raises Undecided for any other.
+
+    sympy's own evaluation would compile code, which the sandbox forbids.
+    """
+    index, start, _ = series.limits[0]
+    if isinstance(series, sympy.Product) or len(series.limits) > 1 or not start.is_Integer:
+        raise Undecided("series")
+    with mpmath.workdps(digits):
+        total, small = mpmath.mpf(0), 0
+        for at in range(int(start), int(start) + MAX_TERMS):
+            term = _number(series.function.subs(index, at), digits)
+            total += term
+            small = small + 1 if abs(term) <= abs(total) * mpmath.mpf(10) ** -digits else 0
+            if small == _SMALL_TERMS and total:
+                return sympy.Float(total.real, digits) + sympy.I * sympy.Float(total.imag, digits)
+    raise Undecided("series")
+
+
+def real_number(value: sympy.Expr) -> Any:
+    """A constant to 30 digits, as an mpmath number; None where it is not real. Raises Undecided (no value)."""
+    number = _number(value, _FIRST_LOOK)
+    return number.real if number.imag == 0 else None
 
 
 def _bits(digits: int) -> int:

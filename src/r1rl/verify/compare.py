@@ -14,12 +14,12 @@ from fractions import Fraction
 
 import sympy
 
-from r1rl.verify import algebra
+from r1rl.verify import algebra, sets
 from r1rl.verify.exact import compare_exactly, parse_number, parse_words
+from r1rl.verify.sets import FLIPPED, canonical, expression, interval_of
 from r1rl.verify.structure import Items, Leaf, Matrix, Node, Relation, Sets, is_name
 from r1rl.verify.units import factor, split_unit
 
-_FLIPPED = {"<": ">", ">": "<", "<=": ">=", ">=": "<=", "=": "=", "!=": "!="}
 _TIME = re.compile(
     r"0?([0-9]{1,2}:[0-5][0-9](?::[0-5][0-9])?)\s*(?:\\text\{)?\s*(?:([ap])\.?\s?m\.?)?\}?", re.IGNORECASE
 )
@@ -28,8 +28,6 @@ _BASED = re.compile(r"\(?([0-9A-Za-z]{1,200})\)?_\{?\s*([0-9]{1,2})\s*\}?")
 _LETTER = re.compile(r"(?<!\\)(?<![a-zA-Z])[a-zA-Z]")
 _DIGIT = re.compile(r"[0-9]")
 _UNIT = re.compile(r"\\text\s*\{|\\circ|\\%|%|\\euro|\\pounds")
-_EMPTY_WORDS = frozenset(("no solution", "no solutions", "no real solution", "no real solutions", "empty set", "none"))
-_REAL_WORDS = frozenset(("all real numbers", "all reals", "the real numbers", "any real number", "real numbers"))
 
 
 class Comparison:
@@ -40,7 +38,7 @@ class Comparison:
 
     def equal(self, gold: Node, answer: Node) -> bool:
         """Whether the answer is the gold one. Raises algebra.Unparsable and algebra.Undecided."""
-        gold, answer = _canonical(gold), _canonical(answer)
+        gold, answer = canonical(gold), canonical(answer)
         if gold == answer:
             return True
         if isinstance(gold, Relation) or isinstance(answer, Relation):
@@ -49,6 +47,9 @@ class Comparison:
             return self._leaves(gold.text, answer.text)
         if isinstance(gold, Matrix) and isinstance(answer, Matrix):
             return self._matrices(gold, answer)
+        if {type(gold), type(answer)} == {Matrix, Leaf}:
+            self.path = "algebra"
+            return algebra.equal(expression(gold), expression(answer))
         if isinstance(gold, Sets) or isinstance(answer, Sets):
             return self._sets(gold, answer)
         if isinstance(gold, Items) and isinstance(answer, Items):
@@ -100,11 +101,8 @@ class Comparison:
                     return True
             except algebra.Undecided:
                 pass  # the sets may still be comparable as sets
-        ours, theirs = _as_set(gold), _as_set(answer)
         self.path = "sets"
-        if ours is None or theirs is None:
-            return False
-        return bool(ours == theirs or ours.symmetric_difference(theirs) == sympy.S.EmptySet)
+        return sets.same(gold, answer)
 
     def _relations(self, gold: Node, answer: Node) -> bool:
         """At least one side is a relation."""
@@ -117,7 +115,7 @@ class Comparison:
             return self.equal(value, other) if relation is gold else self.equal(other, value)
         if set(relation.operators) == {"="}:
             return self._worked(relation, other)
-        described = _interval_of(relation)
+        described = interval_of(relation)
         return described is not None and not isinstance(other, Leaf) and self.equal(described[1], other)
 
     def _worked(self, relation: Relation, value: Node) -> bool:
@@ -128,7 +126,7 @@ class Comparison:
         ours, theirs = _named(gold), _named(answer)
         if ours and theirs and ours[0] == theirs[0]:
             return self.equal(ours[1], theirs[1])
-        spans = _interval_of(gold), _interval_of(answer)
+        spans = interval_of(gold), interval_of(answer)
         if spans[0] and spans[1]:
             return spans[0][0] == spans[1][0] and self.equal(spans[0][1], spans[1][1])
         if len(gold.operators) != 1 or len(answer.operators) != 1:
@@ -138,15 +136,15 @@ class Comparison:
     def _multiples(self, gold: Relation, answer: Relation) -> bool:
         if not all(isinstance(side, Leaf) for side in (*gold.sides, *answer.sides)):
             return gold.operators == answer.operators and self._in_order(gold.sides, answer.sides)
-        ours = _expression(gold.sides[0]), _expression(gold.sides[1])
-        theirs = _expression(answer.sides[0]), _expression(answer.sides[1])
+        ours = expression(gold.sides[0]), expression(gold.sides[1])
+        theirs = expression(answer.sides[0]), expression(answer.sides[1])
         self.path = "equation"
         ratio = algebra.proportional(ours, theirs)
         if ratio is None:
             return False
         if gold.operators == answer.operators and gold.operators[0] in ("=", "!="):
             return True
-        wanted = answer.operators[0] if ratio.is_positive else _FLIPPED.get(answer.operators[0])
+        wanted = answer.operators[0] if ratio.is_positive else FLIPPED.get(answer.operators[0])
         return bool(ratio.is_real) and gold.operators[0] == wanted
 
     def _leaves(self, gold: str, answer: str) -> bool:
@@ -189,19 +187,6 @@ class Comparison:
         return False
 
 
-def _canonical(node: Node) -> Node:
-    """Words for sets as sets; one-element sets and lists as their element."""
-    if isinstance(node, Leaf):
-        words = parse_words(node.text) if "\\text" in node.text or node.text[:1].isalpha() else None
-        if node.text == "\\emptyset" or words in _EMPTY_WORDS:
-            return Items("set", ())
-        if words in _REAL_WORDS:
-            return Items("tuple", (Leaf("-\\infty"), Leaf("\\infty")), "()")
-    if isinstance(node, Items) and len(node.items) == 1 and node.kind != "tuple":
-        return _canonical(node.items[0])
-    return node
-
-
 def _same_brackets(gold: Items, answer: Items) -> bool:
     return gold.brackets == answer.brackets or (
         len(gold.items) > 2 and {gold.brackets, answer.brackets} <= {"()", "[]"}
@@ -229,77 +214,6 @@ def _value_of(relation: Relation, strict: bool) -> Node | None:
     if not isinstance(first, Leaf) or set(relation.operators) != {"="} or not _LETTER.search(first.text):
         return None
     return None if strict and _DIGIT.search(first.text) else relation.sides[-1]
-
-
-def _interval_of(relation: Relation) -> tuple[str, Node] | None:
-    """(variable, interval or union) of an inequality with a bare variable on one side or in the middle."""
-    sides, operators = relation.sides, relation.operators
-    if operators == ("in",) and isinstance(sides[0], Leaf) and is_name(sides[0].text):
-        return sides[0].text, sides[1]
-    if not all(operator in _FLIPPED and operator != "=" for operator in operators):
-        return None
-    if len(sides) == 2:
-        return _half_line(sides, operators[0])
-    if len(sides) == 3 and isinstance(sides[1], Leaf) and is_name(sides[1].text):
-        low, high, first, second = sides[0], sides[2], operators[0], operators[1]
-        if first[0] == second[0] == ">":
-            low, high, first, second = high, low, _FLIPPED[second], _FLIPPED[first]
-        if first[0] == second[0] == "<":
-            brackets = ("[" if first == "<=" else "(") + ("]" if second == "<=" else ")")
-            return sides[1].text, Items("tuple", (low, high), brackets)
-    return None
-
-
-def _half_line(sides: tuple[Node, ...], operator: str) -> tuple[str, Node] | None:
-    left, right = sides
-    if isinstance(right, Leaf) and is_name(right.text) and not (isinstance(left, Leaf) and is_name(left.text)):
-        left, right, operator = right, left, _FLIPPED[operator]
-    if not isinstance(left, Leaf) or not is_name(left.text):
-        return None
-    infinity, minus = Leaf("\\infty"), Leaf("-\\infty")
-    spans: dict[str, Node] = {
-        "<": Items("tuple", (minus, right), "()"),
-        "<=": Items("tuple", (minus, right), "(]"),
-        ">": Items("tuple", (right, infinity), "()"),
-        ">=": Items("tuple", (right, infinity), "[)"),
-        "!=": Sets("union", (Items("tuple", (minus, right), "()"), Items("tuple", (right, infinity), "()"))),
-    }
-    return left.text, spans[operator]
-
-
-def _as_set(node: Node) -> sympy.Set | None:
-    """A node as a set of reals, or None."""
-    node = _canonical(node)
-    if isinstance(node, Items):
-        values = [_expression(item) for item in node.items]
-        if node.kind != "tuple":
-            return sympy.FiniteSet(*[value.doit() for value in values])
-        if len(values) != 2:
-            return None
-        low, high = (value.doit() for value in values)
-        return sympy.Interval(low, high, node.brackets[0] == "(", node.brackets[1] == ")")
-    if isinstance(node, Leaf):
-        return sympy.FiniteSet(_expression(node).doit())
-    if isinstance(node, Relation):
-        described = _interval_of(node)
-        return _as_set(described[1]) if described else None
-    if not isinstance(node, Sets):
-        return None
-    parts = [_as_set(part) for part in node.parts]
-    if any(part is None for part in parts):
-        return None
-    joined: sympy.Set = parts[0]
-    for part in parts[1:]:
-        joined = {"union": joined.union, "intersection": joined.intersect, "minus": lambda p, j=joined: j - p}[
-            node.kind
-        ](part)
-    return joined
-
-
-def _expression(node: Node) -> sympy.Expr:
-    if not isinstance(node, Leaf):
-        raise algebra.Unparsable("nested structure")
-    return algebra.parse_expression(node.text)
 
 
 def _scale(gold: str, gold_unit: str, answer: str, unit: str) -> sympy.Expr | None:

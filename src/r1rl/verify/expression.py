@@ -11,30 +11,32 @@ the product that follows it; ``2\frac{1}{2}`` is a mixed number.
 
 from __future__ import annotations
 
-import math
 import re
 from collections.abc import Callable
-from fractions import Fraction
+from functools import reduce
+from operator import add
 
 import sympy
 
+from r1rl.verify.bounded import (
+    Undecided,
+    Unparsable,
+    binomial,
+    bounded_exponent,
+    factorial,
+    is_matrix,
+    is_series,
+    literal,
+    power,
+    times,
+)
+
 MAX_TOKENS = 600
 MAX_DEPTH = 60
-MAX_LOG10 = 30_000.0
-"""Largest number computed, in digits."""
-
-
-class Unparsable(ValueError):
-    """Text that is no expression."""
-
-
-class Undecided(ValueError):
-    """Expressions that are too large to compare, or undefined; the argument says which."""
-
 
 _TOKEN = re.compile(
     r"\s*(?:([0-9]+(?:\.[0-9]*)?|\.[0-9]+)|\\(text|overline|vec|bar|hat|tilde|overrightarrow|widehat|dot)\s*\{([^{}]*)\}"
-    r"|(\\[a-zA-Z]+|\\[%|])|([a-zA-Z]|[-+/^_!(){}\[\]|',%]))"
+    r"|(\\[a-zA-Z]+|\\[%|\\])|([a-zA-Z]|[-+/^_!(){}\[\]|',%&=]))"
 )
 _DERIVATIVE = re.compile(r"\\frac\s*\{\s*(?:d|\\partial)\b")
 _SYMBOL_COMMANDS = frozenset(
@@ -62,7 +64,9 @@ _WRAPPERS: dict[str, Callable[[sympy.Expr], sympy.Expr]] = {
 _CALLED = frozenset("fghPFG")
 _TIMES = frozenset(("\\cdot", "\\times"))
 _OVER = frozenset(("/", "\\div"))
-_ENDS = frozenset(("+", "-", ")", "]", "}", "|", "\\|", ",", "\\rfloor", "\\rceil", "")) | _TIMES | _OVER
+_SEPARATORS = frozenset((",", "&", "\\\\", "=", "\\end"))
+_ENDS = frozenset(("+", "-", ")", "]", "}", "|", "\\|", "\\rfloor", "\\rceil", "")) | _SEPARATORS | _TIMES | _OVER
+_MATRICES = frozenset(("matrix", "pmatrix", "bmatrix", "Bmatrix", "smallmatrix", "array"))
 
 
 def read(text: str) -> sympy.Expr:
@@ -70,7 +74,10 @@ def read(text: str) -> sympy.Expr:
     if _DERIVATIVE.search(text):
         raise Unparsable("derivative")
     reader = _Reader(_tokens(text))
-    value = reader.sum()
+    try:
+        value = reader.sum()
+    except (AttributeError, TypeError, sympy.ShapeError) as error:  # of a matrix, where there can be none
+        raise Unparsable("matrix") from error
     reader.expect("")
     return value
 
@@ -114,7 +121,7 @@ class _Reader:
         terms = [self._signed_term()]
         while self._sign() in ("+", "-"):
             terms.append(self._signed_term())
-        return sympy.Add(*terms)
+        return reduce(add, terms) if any(map(is_matrix, terms)) else sympy.Add(*terms)
 
     def expect(self, sign: str) -> None:
         if self._sign() != sign:
@@ -251,11 +258,8 @@ class _Reader:
                 raise Unparsable("index")
             self._at += 1
             return "_" + self._tokens[self._at - 1][1]
-        start = self._at
-        while self._sign() not in ("}", "{", ""):
-            self._at += 1
-        self.expect("}")
-        return "_" + "".join(text for _, text in self._tokens[start : self._at - 1])
+        self._at -= 1
+        return "_" + self._group()
 
     def _command(self, name: str) -> sympy.Expr:
         if name in _FUNCTIONS or name == "log":
@@ -269,6 +273,10 @@ class _Reader:
             return self._root()
         if name == "binom":
             return binomial(self._argument(), self._argument())
+        if name == "sum":
+            return self._series()
+        if name == "begin":
+            return self._matrix()
         if name in _SYMBOL_COMMANDS:
             return symbol(name + self._index())
         raise Unparsable(f"\\{name}")
@@ -279,6 +287,47 @@ class _Reader:
             degree = self.sum()
             self.expect("]")
         return power(self._argument(), 1 / degree)
+
+    def _series(self) -> sympy.Expr:
+        r"""``\\sum_{n=a}^{\\infty}`` of the term that follows; finite ones are left to the grammar."""
+        self.expect("_")
+        self.expect("{")
+        index = self._atom()
+        self.expect("=")
+        start = self.sum()
+        self.expect("}")
+        self.expect("^")
+        if not index.is_Symbol or self._argument() != sympy.oo:
+            raise Unparsable("sum")
+        value = sympy.Sum(self._term(), (index, start, sympy.oo))
+        return value if is_series(value) else value.doit()
+
+    def _matrix(self) -> sympy.ImmutableMatrix:
+        """Rows up to the end of the environment, whose name was begun."""
+        if (name := self._group()) not in _MATRICES:
+            raise Unparsable(name)
+        if name == "array" and self._sign() == "{":
+            self._group()
+        rows = [[self.sum()]]
+        while self._sign() in ("&", "\\\\"):
+            self._at += 1
+            if self._tokens[self._at - 1][1] == "&":
+                rows[-1].append(self.sum())
+            elif self._sign() != "\\end":
+                rows.append([self.sum()])
+        self.expect("\\end")
+        if self._group() != name or len({len(row) for row in rows}) > 1:
+            raise Unparsable("matrix")
+        return sympy.ImmutableMatrix(rows)
+
+    def _group(self) -> str:
+        """The text between braces."""
+        self.expect("{")
+        start = self._at
+        while self._sign() not in ("}", "{", ""):
+            self._at += 1
+        self.expect("}")
+        return "".join(text for _, text in self._tokens[start : self._at - 1])
 
     def _function(self, name: str) -> sympy.Expr:
         """A function of what follows it, with an exponent or a base in between."""
@@ -296,7 +345,7 @@ class _Reader:
         elif exponent == -1 and name in _INVERSES:
             return _INVERSES[name](inner)
         else:
-            value = _FUNCTIONS[name](_bounded_exponent(inner) if name == "exp" else inner)
+            value = _FUNCTIONS[name](bounded_exponent(inner) if name == "exp" else inner)
         return value if exponent is None else power(value, exponent)
 
     def _operand(self) -> sympy.Expr:
@@ -325,60 +374,3 @@ class _Reader:
             values.append(self.sum())
         self.expect(")")
         return values
-
-
-def literal(text: str) -> sympy.Rational:
-    """The exact value of a decimal literal."""
-    value = Fraction(text)
-    return sympy.Rational(value.numerator, value.denominator)
-
-
-def times(left: sympy.Expr, right: sympy.Expr) -> sympy.Expr:
-    """A product of bounded size."""
-    if magnitude(left) + magnitude(right) > MAX_LOG10:
-        raise Undecided("size")
-    return left * right
-
-
-def power(base: sympy.Expr, exponent: sympy.Expr) -> sympy.Expr:
-    """A power of bounded size. Raises Undecided("size")."""
-    exponent = _bounded_exponent(exponent)
-    if exponent.is_Rational and magnitude(base) * abs(float(exponent)) > MAX_LOG10:
-        raise Undecided("size")
-    if base.is_negative and exponent.is_Rational and exponent.q % 2 and not exponent.is_Integer:
-        return (-1) ** exponent.p * sympy.Pow(-base, exponent)  # the real root, as in school, not the principal one
-    return sympy.Pow(base, exponent)
-
-
-def factorial(value: sympy.Expr) -> sympy.Expr:
-    """n! of bounded size. Raises Undecided("size")."""
-    if value.is_Rational and magnitude(value) > 3.9:  # log10 of the largest argument: 8000! has 27,000 digits
-        raise Undecided("size")
-    return sympy.factorial(value)
-
-
-def binomial(top: sympy.Expr, bottom: sympy.Expr) -> sympy.Expr:
-    """A binomial coefficient of bounded size. Raises Undecided("size")."""
-    if max(magnitude(top), magnitude(bottom)) > 4.5:
-        raise Undecided("size")
-    return sympy.binomial(top, bottom)
-
-
-def magnitude(value: sympy.Expr) -> float:
-    """log10 of the largest numerator or denominator of any rational in an expression."""
-    if value.is_Rational:
-        return max(log10(abs(int(value.p))), log10(int(value.q)))
-    return max((magnitude(number) for number in value.atoms(sympy.Rational)), default=0.0)
-
-
-def log10(value: int) -> float:
-    """log10 of a positive integer of any size; 0 of 0."""
-    if value == 0:
-        return 0.0
-    return math.log10(value) if value.bit_length() < 1000 else value.bit_length() * 0.30103
-
-
-def _bounded_exponent(exponent: sympy.Expr) -> sympy.Expr:
-    if magnitude(exponent) > 5.5 or sum(1 for _ in sympy.preorder_traversal(exponent)) > 200:
-        raise Undecided("size")
-    return exponent

@@ -45,6 +45,7 @@ _HIDDEN_PRODUCT = re.compile(
 )
 _DEGREES = re.compile(r"([0-9]+(?:\.[0-9]+)?)\s*\^\s*\{?\s*\\circ\s*\}?")
 _TRIGONOMETRY = re.compile(r"\\(?:arc)?(?:sin|cos|tan|cot|sec|csc)(?![a-zA-Z])")
+_PRIMES = re.compile(r"\^\s*(?:\{\s*(?:\\prime\s*)+\}|\\prime(?![a-zA-Z])\s*)")
 _SPACES = re.compile(r"\s+")
 
 
@@ -56,6 +57,7 @@ def normalise(text: str) -> str:
     text = _MARKS.sub(lambda match: match["row"] or " ", text)
     text = _MARKUP.sub(_unmark, text)
     text = _SYNONYM.sub(_synonym, text)
+    text = _PRIMES.sub(lambda match: "'" * match[0].count("prime"), text)
     text = text.replace("**", "^").replace("*", "\\cdot ")
     text = _PLAIN_ROOT.sub(r"\\sqrt", text)
     text = _PLAIN_FUNCTION.sub(r"\\\1", text)

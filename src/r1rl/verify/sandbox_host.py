@@ -78,8 +78,8 @@ def main(arguments: list[str]) -> None:
     parent = os.getppid()
     for name in arguments[2:]:
         module = importlib.import_module(name)
-        if hasattr(module, "warm_up"):
-            module.warm_up()
+        for prepare in ("warm_up", "lock_down"):
+            getattr(module, prepare, lambda: None)()
     gc.collect()
     gc.freeze()  # keeps the shared pages shared
     work = _resolve(arguments[1])
@@ -128,6 +128,7 @@ def answer_checks(channel: socket.socket, host: int, request: dict[str, Any]) ->
     try:
         die_with(host)
         _limit_resources(int(limits["memory_mb"]))
+        sys.dont_write_bytecode = True  # or an import here, of what was never compiled, would be an attempt to write
         sys.addaudithook(_refuse)
         while True:
             function, arguments = receive(channel)

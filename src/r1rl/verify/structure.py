@@ -86,10 +86,10 @@ def parse(text: str) -> Node:
     relation = _relation(text)
     if relation is not None:
         return relation
+    if _THOUSANDS.fullmatch(text):
+        return Leaf(text.replace(",", ""))
     parts = _split(text, _SEPARATOR)
-    if len(parts) > 1 and not _THOUSANDS.fullmatch(text):
-        return _list(parts)
-    return _single(text)
+    return _list(parts) if len(parts) > 1 else _single(text)
 
 
 def is_name(text: str) -> bool:

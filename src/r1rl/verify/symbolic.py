@@ -3,8 +3,12 @@ output in the trainer's own process."""
 
 from __future__ import annotations
 
+import importlib
 import sys
 from functools import lru_cache
+from typing import Never
+
+import sympy
 
 from r1rl.verify import algebra
 from r1rl.verify.compare import Comparison
@@ -59,7 +63,28 @@ def _parsed(text: str) -> Node:
 
 
 def warm_up() -> None:
-    """Fill the grammar's and sympy's caches once, before workers are forked from this process."""
+    """Fill the grammar's and sympy's caches once, before workers are forked from this process.
+
+    A worker may then neither evaluate text nor write a file, which is what a first use would have to do: sympy reads
+    its tables of hypergeometric functions from text, and Python stores what it has compiled of a late import.
+    """
     sys.set_int_max_str_digits(100_000)  # numbers are bounded by algebra's own limit
     for pair in _WARM_UP.strip().splitlines():
         compare(*pair.split(" ~ "))
+    z = sympy.Symbol("z")
+    sympy.hyperexpand(sympy.hyper((1, 1), (2,), z) + sympy.meijerg([[], []], [[0], []], z))
+    sympy.integrals.meijerint.meijerint_indefinite(sympy.exp(z), z)
+
+
+def lock_down() -> None:
+    """Have sympy refuse, with an ordinary error, to make code of text or expressions: no comparison needs it to.
+
+    Without this, text that reached ``sympify`` by any way would be evaluated, for which the sandbox ends the worker.
+    """
+    for maker in ("sympy.parsing.sympy_parser:parse_expr", "sympy.utilities.lambdify:lambdify", "sympy:lambdify"):
+        module, _, name = maker.partition(":")
+        setattr(importlib.import_module(module), name, _refuse)
+
+
+def _refuse(text: object, *_: object, **__: object) -> Never:
+    raise sympy.SympifyError(text)
