@@ -267,7 +267,7 @@ ALLOWED = {
     # a checkpoint that was recognised, to a hidden name beside it; a draft to a name that is free
     "grpo/trainer.py": r"PREEMPTED\)\.unlink",  # its own marker in a claimed folder
     "grpo/operators.py": r"file\.open|unlink\(missing|rmtree\(folder",  # DeepSpeed's cache, half built, under our lock
-    "recipe/record.py": r"os\.replace\(folder, aside\)",  # a claimed stage folder to a name that is free
+    "fingerprint/mark.py": r"os\.replace\(folder, aside\)",  # to a name that is free
     "recipe/run.py": r"\.lock\"\)\.open|lock\.truncate|write_text\(mark",  # in a claimed run folder
     "report/command.py": r"write_text\(svg",  # after check_generated
     "report/page.py": r"write_text\(out",  # after check_generated

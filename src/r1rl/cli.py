@@ -110,6 +110,9 @@ def run(
         str | None, typer.Option("--from", metavar="STAGE", help="Run it and what builds on it again.")
     ] = None,
     only: Annotated[str | None, typer.Option(metavar="STAGE", help="Run this stage alone.")] = None,
+    yes: Annotated[
+        bool, typer.Option("--yes", "-y", help="Redo what changed without asking; earlier outputs are kept.")
+    ] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Show the plan, its sizes and time; run nothing.")] = False,
     devices: Annotated[int, typer.Option(help="With --dry-run: accelerators; 0 is this machine's CPU.", min=0)] = 0,
     tflops: Annotated[float, typer.Option(help="With --dry-run: peak TFLOP/s of one (H100: 989).", min=1)] = 989.0,
@@ -123,7 +126,7 @@ def run(
         return
     recipe = importlib.import_module("r1rl.recipe.run")
     chosen = {key: name for key, name in (("start", start), ("only", only)) if name is not None}
-    folder = recipe.run_recipe(loaded, **chosen)
+    folder = recipe.run_recipe(loaded, yes=yes, **chosen)
     if loaded.tracking.console:
         print(f"run folder: {folder}")
 

@@ -36,20 +36,20 @@ def import_file(path: Path) -> ModuleType:
     path = path.resolve()
     stat = path.stat()
     stamp = (str(path), stat.st_mtime_ns, stat.st_size)
-    root, dotted = _dotted(path)
+    root, dotted_name = dotted(path)
     _search(root)
-    for name in (dotted, _private(path)):
+    for name in (dotted_name, _private(path)):
         known = sys.modules.get(name)
         if known is not None and getattr(known, _STAMP, (None,))[0] == str(path):
             if getattr(known, _STAMP) == stamp:
                 return known
             del sys.modules[name]
-    module = importlib.import_module(dotted) if _leads_to(dotted, path) else _alone(path)
+    module = importlib.import_module(dotted_name) if _leads_to(dotted_name, path) else _alone(path)
     setattr(module, _STAMP, stamp)
     return module
 
 
-def _dotted(path: Path) -> tuple[Path, str]:
+def dotted(path: Path) -> tuple[Path, str]:
     """The folder that its imports start from, and the name it has from there."""
     folder, parts = path.parent, [path.stem]
     while (folder / "__init__.py").is_file() and folder.name.isidentifier():

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from r1rl.config import RunConfig
-from r1rl.config.docs import _is_section, reference, sections
+from r1rl.config.docs import is_section, reference, sections
 
 PAGE = Path(__file__).parents[2] / "docs" / "config.md"
 
@@ -19,7 +19,7 @@ def test_every_key_says_what_it_means() -> None:
         f"{path}.{name}"
         for path, section, _ in sections(RunConfig)
         for name, field in section.model_fields.items()
-        if not field.description and not _is_section(field)
+        if not field.description and not is_section(field)
     ]
     assert missing == []
 

@@ -42,6 +42,23 @@ def test_another_configuration_finds_nothing(tmp_path):
     assert checkpoints.newest("other") is None
 
 
+def test_checkpoints_of_another_configuration_are_neither_counted_nor_removed(tmp_path):
+    said: list[str] = []
+    checkpoints = Checkpoints(tmp_path, keep=2, say=said.append)
+    for step in (5, 6):
+        save(checkpoints, step, score=0.9)
+    for step in (1, 2, 3, 4, 5):
+        checkpoints.save(RunState(step, step, "g"), tensors(step), score=0.1)
+    assert checkpoints.newest("f")[0].step == 6
+    assert checkpoints.newest("g")[0].step == 5
+    assert sorted(f.name for f in tmp_path.glob("step-*")) == [
+        "step-000004", "step-000005", "step-000005.1", "step-000006",
+    ]  # fmt: skip
+    assert damage(tmp_path / "step-000005.1") is None
+    assert "step-000005 belongs to another configuration" in said[0]
+    assert checkpoints.best("g").name == "step-000005"
+
+
 @pytest.mark.parametrize("harm", ["cut", "flip", "remove", "manifest", "no manifest"])
 def test_a_damaged_one_is_named_and_the_one_before_is_used(tmp_path, harm):
     said: list[str] = []
@@ -82,7 +99,7 @@ def test_the_best_outlives_the_last(tmp_path):
     for step, score in ((1, 0.2), (2, 0.9), (3, None), (4, 0.5)):
         save(checkpoints, step, score=score)
     assert sorted(f.name for f in tmp_path.glob("step-*")) == ["step-000002", "step-000004"]
-    assert checkpoints.best().name == "step-000002"
+    assert checkpoints.best("f").name == "step-000002"
     assert checkpoints.newest("f")[0].step == 4
 
 

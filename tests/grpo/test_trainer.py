@@ -117,6 +117,62 @@ def test_a_resumed_run_equals_the_uninterrupted_one_bit_for_bit(tiny_folder, rew
     assert lines(whole) == lines(cut)
 
 
+def test_a_folder_with_other_work_is_refused_or_renamed(tiny_folders, rewards_file, tmp_path) -> None:
+    """Another learning rate, reward, base model or reward code: never silently the old policy."""
+    base, folder = tiny_folders(True), tmp_path / "run"
+    grpo = {"steps": 1, "lr": 1e-3, "beta": 0.0, "checkpoint_every": 1}
+    train(config(base, rewards_file, grpo=grpo), folder)
+    before = weights(folder)
+    others = {
+        r"grpo\.lr 0\.001 → 0\.002": config(base, rewards_file, grpo=grpo | {"lr": 2e-3}),
+        r"rewards\.format absent → given": config(
+            base, rewards_file, grpo=grpo, rewards={"format": {}, "digits": {"use": f"{rewards_file}:digits"}}
+        ),
+        r"model\.path: what .* holds": config(tiny_folders(False), rewards_file, grpo=grpo),
+    }
+    for says, other in others.items():
+        with pytest.raises(R1Error, match=rf"{says}.*another folder.*overwrite=True"):
+            train(other, folder)
+    rewards_file.write_text(REWARDS.replace("/ 6", "/ 7"))
+    with pytest.raises(R1Error, match=r"rewards\.digits\.use: what \S+ holds"):
+        train(config(base, rewards_file, grpo=grpo | {"steps": 2}), folder)
+    assert all(torch.equal(before[name], tensor) for name, tensor in weights(folder).items())
+    GRPOTrainer(config(base, rewards_file, grpo=grpo), folder, console=Console(quiet=True), overwrite=True).train()
+    assert [row["step"] for row in lines(folder)] == [1]
+    assert all(torch.equal(before[name], tensor) for name, tensor in weights(tmp_path / "run.1").items())
+
+
+def test_a_run_that_had_ended_returns_its_last_metrics(tiny_folder, rewards_file, tmp_path) -> None:
+    cfg = config(tiny_folder, rewards_file, grpo={"steps": 2, "lr": 1e-3, "beta": 0.0})
+    first = train(cfg, tmp_path / "run")
+    logged = lines(tmp_path / "run")
+    again = train(cfg, tmp_path / "run")
+    assert {name: again[name] for name in first} == first
+    assert lines(tmp_path / "run") == logged
+
+
+def test_smaller_micro_batches_continue_the_run(tiny_folder, rewards_file, tmp_path) -> None:
+    """As the message about too little memory advises; the loss is normalised over the whole update."""
+    grpo = {"steps": 2, "lr": 1e-3, "beta": 0.0, "checkpoint_every": 1}
+    whole, cut = tmp_path / "whole", tmp_path / "cut"
+    train(config(tiny_folder, rewards_file, grpo=grpo), whole)
+    train(config(tiny_folder, rewards_file, grpo=grpo | {"steps": 1}), cut)
+    train(config(tiny_folder, rewards_file, grpo=grpo | {"tokens_per_microbatch": 64}), cut)
+    expected = weights(whole)
+    for name, tensor in weights(cut).items():
+        torch.testing.assert_close(tensor, expected[name], rtol=1e-4, atol=1e-5)
+    assert [row["policy/micro_batches"] > 1 for row in lines(cut)] == [False, True]
+
+
+def test_fewer_steps_than_were_made_end_where_the_run_is(tiny_folder, rewards_file, tmp_path) -> None:
+    grpo = {"steps": 3, "lr": 1e-3, "beta": 0.0, "checkpoint_every": 1}
+    metrics = train(config(tiny_folder, rewards_file, grpo=grpo), tmp_path / "run")
+    before = weights(tmp_path / "run")
+    fewer = train(config(tiny_folder, rewards_file, grpo=grpo | {"steps": 1}), tmp_path / "run")
+    assert fewer["reward/mean"] == metrics["reward/mean"]
+    assert all(torch.equal(before[name], tensor) for name, tensor in weights(tmp_path / "run").items())
+
+
 def test_the_result_opens_in_plain_transformers(tiny_folder, rewards_file, tmp_path) -> None:
     train(config(tiny_folder, rewards_file, grpo={"steps": 1}), tmp_path / "run")
     folder = tmp_path / "run" / "model"

@@ -1,4 +1,4 @@
-"""What a stage builds on, and what changes its fingerprint."""
+"""What a stage builds on, and what changes its identity."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import pytest
 
 from r1rl.config import load_config
 from r1rl.errors import ConfigError
+from r1rl.fingerprint.identity import Identity
 from r1rl.recipe.compute import lineage, spent
 from r1rl.recipe.graph import dependents, graph, resolved
 
@@ -40,7 +41,10 @@ def plan(tmp_path: Path) -> Path:
 
 
 def fingerprints(path: Path, *overrides: str) -> dict[str, str]:
-    return {name: node.fingerprint for name, node in graph(load_config(path, overrides)).items()}
+    """Of every stage, as if each had made the same whatever it was asked."""
+    nodes = graph(load_config(path, overrides))
+    outputs = {name: {"model": Path("made") / name, "data": Path("made") / f"{name}.jsonl"} for name in nodes}
+    return {name: Identity.of(node.kind, resolved(node, outputs)).fingerprint for name, node in nodes.items()}
 
 
 def changed(path: Path, *overrides: str) -> set[str]:
@@ -60,9 +64,9 @@ def test_inputs(plan: Path) -> None:
     assert dependents(nodes, "judge") == {"judge", "drawn", "tuned", "eval"}
 
 
-def test_a_change_reaches_what_comes_after_and_nothing_else(plan: Path) -> None:
-    assert changed(plan, "reward_model.lr=1e-3") == {"judge", "drawn", "tuned", "eval"}
-    assert changed(plan, "stages.tuned.sft.lr=1e-3") == {"tuned", "eval"}
+def test_a_change_reaches_its_own_stage_and_nothing_else(plan: Path) -> None:
+    assert changed(plan, "reward_model.lr=1e-3") == {"judge"}
+    assert changed(plan, "stages.tuned.sft.lr=1e-3") == {"tuned"}
     assert changed(plan, "evaluate.samples=3") == {"eval"}
     assert changed(plan, "tracking.samples_per_step=1", "name=other", "output_dir=/elsewhere") == set()
     assert changed(plan, "seed=3") == {"base", "judge", "drawn", "tuned", "eval"}
@@ -73,7 +77,7 @@ def test_the_content_of_a_local_file_counts(plan: Path) -> None:
     with (plan.parent / "rows.jsonl").open("a") as stream:
         stream.write(json.dumps({"question": "another", "answer": "2"}) + "\n")
     after = fingerprints(plan)
-    assert {name for name in before if before[name] != after[name]} == {"judge", "drawn", "tuned", "eval"}
+    assert {name for name in before if before[name] != after[name]} == {"judge", "drawn"}
 
 
 def test_references_become_paths(plan: Path, tmp_path: Path) -> None:
@@ -119,4 +123,4 @@ def test_rejection_sampling_knows_every_evaluation_set(plan: Path) -> None:
     more = "stages.eval.data.eval.other={path: generated:arithmetic, args: {split: test, size: 4}}"
     nodes = graph(load_config(plan, [more]))
     assert set(nodes["drawn"].view.data.eval) == {"held_out", "other"}
-    assert changed(plan, more) == {"drawn", "tuned", "eval"}
+    assert changed(plan, more) == {"drawn", "eval"}

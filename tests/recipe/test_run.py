@@ -62,7 +62,10 @@ def test_the_life_of_a_run(recipe: Path, ran: list[str], capsys: pytest.CaptureF
     run(recipe)
     assert ran == []
 
-    run(recipe, "stages.rl.grpo.lr=2e-3")
+    with pytest.raises(R1Error, match=r"stage rl: grpo.lr 0.001 → 0.002 \(finished\).*--yes"):
+        run(recipe, "stages.rl.grpo.lr=2e-3")
+    assert ran == []
+    run(recipe, "stages.rl.grpo.lr=2e-3", yes=True)
     assert ran == ["rl", "out", "score"]
     assert (folder / "rl.1" / "stage.json").is_file()  # nobody's work is deleted
 
@@ -75,7 +78,7 @@ def test_the_life_of_a_run(recipe: Path, ran: list[str], capsys: pytest.CaptureF
     ran.clear()
     weights = folder / "tuned" / "model" / "model.safetensors"
     weights.write_bytes(weights.read_bytes()[:-8])  # spoilt on the disk
-    run(recipe, "stages.rl.grpo.lr=2e-3")
+    run(recipe, "stages.rl.grpo.lr=2e-3", yes=True)
     assert ran == ["tuned"]  # made again, and equal: what builds on it stands
 
     capsys.readouterr()

@@ -60,7 +60,7 @@ def sections(
 
 
 def _section(path: str, section: type[BaseModel], optional: bool, like: str | None) -> str:
-    keys = {name: field for name, field in section.model_fields.items() if not _is_section(field)}
+    keys = {name: field for name, field in section.model_fields.items() if not is_section(field)}
     title = f"## `{path}`" if path else "## Top level"
     lines = [title, "", _text(section.__doc__) + (" `null` unless given." if optional else ""), ""]
     if like is not None:
@@ -136,7 +136,7 @@ def _code(text: str) -> str:
     return f"`{text}`"
 
 
-def _is_section(field: FieldInfo) -> bool:
+def is_section(field: FieldInfo) -> bool:
     return bool(_inner(field.annotation))
 
 

@@ -181,6 +181,18 @@ def _bound(config: DatasetConfig) -> Generator:
     return function
 
 
+def generator_module(name: str) -> str:
+    """The module of a registered generator, by which its source is found; empty where none has this name."""
+    _register_built_in()
+    return GENERATED[name].__module__ if name in GENERATED else ""
+
+
+def _register_built_in() -> None:
+    for built_in in _BUILT_IN_GENERATORS:
+        if find_spec(built_in):
+            importlib.import_module(built_in)
+
+
 def _generator(name: str) -> Generator:
     """A registered generator, or ``package.module:function``."""
     module, _, attribute = name.partition(":")
@@ -189,9 +201,7 @@ def _generator(name: str) -> Generator:
             return getattr(import_module(module), attribute)
         except (ImportError, AttributeError) as error:
             raise DataError(f"generated:{name} cannot be imported: {error}; correct data.*.path") from error
-    for built_in in _BUILT_IN_GENERATORS:
-        if find_spec(built_in):
-            importlib.import_module(built_in)
+    _register_built_in()
     if name not in GENERATED:
         raise DataError(f"generated:{name} is unknown; there are {', '.join(sorted(GENERATED))}, or module:function")
     return GENERATED[name]

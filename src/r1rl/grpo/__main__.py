@@ -1,4 +1,4 @@
-"""``accelerate launch … -m r1rl.grpo --config CONFIG [--stage NAME] [key=value …]``: one GRPO stage of a run.
+"""``accelerate launch … -m r1rl.grpo --config CONFIG [--stage NAME] [--yes] [key=value …]``: one GRPO stage of a run.
 
 Stages that it builds on are run first if they are not done.
 """
@@ -20,6 +20,7 @@ def main(
     config: Annotated[Path, typer.Option(help="A YAML file.")],
     overrides: Annotated[list[str] | None, typer.Argument(metavar="KEY=VALUE")] = None,
     stage: Annotated[str | None, typer.Option(help="Which grpo stage; the first where none is named.")] = None,
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Redo what changed; earlier outputs are kept.")] = False,
 ) -> None:
     from r1rl.grpo.interrupt import end_with
     from r1rl.grpo.processes import naming_lost_peers, placed
@@ -32,7 +33,7 @@ def main(
     if not trained or (stage is not None and stage not in trained):
         raise ConfigError(f"{config} has no grpo stage{f' called {stage}' if stage else ''}; it has {trained}")
     with naming_lost_peers(*placed(os.environ), lambda: "outside the training steps"):
-        run_recipe(loaded, until=stage or trained[0])
+        run_recipe(loaded, until=stage or trained[0], yes=yes)
 
 
 if __name__ == "__main__":

@@ -19,6 +19,7 @@ from torch import Tensor
 from r1rl.errors import StorageError
 from r1rl.files import MANIFEST as OWN
 from r1rl.files import discard, is_own, mark, write_bytes, write_json
+from r1rl.fingerprint.mark import set_aside
 from r1rl.grpo.shards import write_tensors
 
 STATE, MANIFEST, BEST = "state.json", "manifest.json", "best.json"
@@ -46,6 +47,8 @@ class RunState:
 
 class Checkpoints:
     """The numbered checkpoints of one stage: the last ``keep`` and the best.
+
+    Checkpoints of another fingerprint that lie in the same folder are neither counted nor removed.
 
     Args:
         say: receives a sentence about each checkpoint that could not be used.
@@ -87,12 +90,12 @@ class Checkpoints:
             if write:
                 self._write_others(draft, state, others or {})
                 _seal(draft)
-                self._publish(draft, final)
-                self._drop(final, score)
+                self._publish(draft, final, state.fingerprint)
+                self._drop(final, score, state.fingerprint)
         except OSError as error:
             with contextlib.suppress(OSError):
                 discard(draft)
-            raise StorageError(self._explain(state.step, error)) from error
+            raise StorageError(self._explain(state, error)) from error
         return final
 
     def newest(self, fingerprint: str) -> tuple[RunState, Path] | None:
@@ -112,9 +115,9 @@ class Checkpoints:
                 return state, folder
         return None
 
-    def best(self) -> Path | None:
-        """The checkpoint with the highest score so far."""
-        name = self._read_best().get("name")
+    def best(self, fingerprint: str) -> Path | None:
+        """The checkpoint of this configuration with the highest score so far."""
+        name = self._read_best(fingerprint).get("name")
         return self.folder / name if name and (self.folder / name).is_dir() else None
 
     def _all(self) -> list[Path]:
@@ -134,6 +137,9 @@ class Checkpoints:
         draft.mkdir(parents=True)
         mark(draft)
 
+    def _own(self, fingerprint: str) -> list[Path]:
+        return [folder for folder in self._all() if _fingerprint_of(folder) == fingerprint]
+
     def _write_others(self, draft: Path, state: RunState, others: Mapping[str, Any]) -> None:
         draft.mkdir(parents=True, exist_ok=True)
         for name, value in others.items():
@@ -143,7 +149,9 @@ class Checkpoints:
             write_bytes(draft / name, content.getbuffer())
         write_json(draft / STATE, asdict(state))
 
-    def _publish(self, draft: Path, final: Path) -> None:
+    def _publish(self, draft: Path, final: Path, fingerprint: str) -> None:
+        if final.exists() and _fingerprint_of(final) != fingerprint:
+            self.say(f"{final} belongs to another configuration, or cannot be read; kept as {set_aside(final)}")
         if final.exists():
             aside = self._aside(final)
             os.replace(draft, final)
@@ -152,12 +160,14 @@ class Checkpoints:
             os.replace(draft, final)
         _flush(self.folder)
 
-    def _drop(self, saved: Path, score: float | None) -> None:
-        best = self._read_best()
+    def _drop(self, saved: Path, score: float | None, fingerprint: str) -> None:
+        best = self._read_best(fingerprint)
         if score is not None and score >= best.get("score", -float("inf")):
-            best = {"name": saved.name, "score": score}
+            if not best and (self.folder / BEST).exists():
+                set_aside(self.folder / BEST)  # another configuration's
+            best = {"name": saved.name, "score": score, "fingerprint": fingerprint}
             write_json(self.folder / BEST, best)
-        for old in self._all()[: -self.keep]:
+        for old in self._own(fingerprint)[: -self.keep]:
             if old.name != best.get("name") and not _others(old):
                 discard(self._aside(old))
 
@@ -169,17 +179,18 @@ class Checkpoints:
         os.replace(checkpoint, aside)
         return aside
 
-    def _read_best(self) -> dict[str, Any]:
+    def _read_best(self, fingerprint: str) -> dict[str, Any]:
         try:
-            return json.loads((self.folder / BEST).read_text())
+            best: dict[str, Any] = json.loads((self.folder / BEST).read_text())
         except (FileNotFoundError, ValueError):
             return {}
+        return best if best.get("fingerprint") == fingerprint else {}
 
-    def _explain(self, step: int, error: OSError) -> str:
-        kept = self._all()
+    def _explain(self, state: RunState, error: OSError) -> str:
+        kept = self._own(state.fingerprint)
         safe = f"the last whole one is {kept[-1]}" if kept else "there is no earlier one"
         return (
-            f"cannot write the checkpoint of step {step} to {self.folder}: {error}; {safe}. Free space or allow "
+            f"cannot write the checkpoint of step {state.step} to {self.folder}: {error}; {safe}. Free space or allow "
             "writing there, then run the same command: it goes on from that checkpoint"
         )
 
@@ -232,6 +243,15 @@ def _files(folder: Path) -> Iterator[Path]:
 
 def _read_state(folder: Path) -> RunState:
     return RunState(**json.loads((folder / STATE).read_text()))
+
+
+def _fingerprint_of(folder: Path) -> str | None:
+    """Of the configuration that wrote a checkpoint; None where it cannot be read."""
+    try:
+        found = json.loads((folder / STATE).read_text())
+    except (OSError, ValueError):
+        return None
+    return found.get("fingerprint") if isinstance(found, dict) else None
 
 
 def _digest(file: Path) -> str:

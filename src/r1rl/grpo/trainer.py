@@ -15,8 +15,9 @@ from r1rl.config.applied import held_out, idle, training_applies, training_rewar
 from r1rl.config.derived import derive
 from r1rl.data.problems import ProblemSets, ensure_disjoint, load_problems
 from r1rl.data.stream import PromptStream
-from r1rl.errors import StorageError
-from r1rl.files import claim
+from r1rl.errors import R1Error, StorageError
+from r1rl.fingerprint.identity import Identity
+from r1rl.fingerprint.mark import take
 from r1rl.grpo.ahead import AheadExperience
 from r1rl.grpo.batch import make_batch
 from r1rl.grpo.checkpoint import Checkpoints, RunState
@@ -38,6 +39,7 @@ from r1rl.scoring import Scorer
 from r1rl.stages.evaluate import check_lengths, evaluate
 from r1rl.tracking import Tracker, build_tracker
 from r1rl.tracking.console import Console, Progress
+from r1rl.tracking.jsonl import figures
 from r1rl.types import Group, SamplingParams
 
 HEADLINES = {
@@ -56,7 +58,10 @@ class GRPOTrainer:
     Args:
         config: the run as its grpo stage sees it (``r1rl.stage_config``), ``model.path`` a checkpoint.
         folder: receives metrics.jsonl, samples.jsonl, checkpoints/ and model/.
-        fingerprint: of the configuration; checkpoints with another one are not resumed from.
+        overwrite: where the folder holds work that was made with other settings, files or code, rename it and begin
+            anew; otherwise :meth:`train` refuses.
+        fingerprint: stands for everything that the run learns from, and is compared instead of it; computed where it
+            is not given.
 
     Example:
         >>> from r1rl import GRPOTrainer, load_config
@@ -70,9 +75,11 @@ class GRPOTrainer:
         *,
         accelerator: Accelerator | None = None,
         console: Console | None = None,
+        overwrite: bool = False,
         fingerprint: str = "",
     ) -> None:
-        self.config, self.folder, self.fingerprint = config, Path(folder), fingerprint
+        self.config, self.folder = config, Path(folder)
+        self.overwrite, self.fingerprint = overwrite, fingerprint
         self.accelerator = accelerator or Accelerator()
         self.console = console or Console(quiet=not config.tracking.console)
         self.checkpoints = Checkpoints(self.folder / "checkpoints", config.grpo.keep_checkpoints, self.console.say)
@@ -87,21 +94,21 @@ class GRPOTrainer:
         """Run to the last step, resuming from the newest checkpoint; the model is left in ``folder/model``.
 
         Returns:
-            The last step's metrics.
+            The last step's metrics, also where the run had ended before.
 
         Raises:
-            ForeignError: ``folder`` holds something else than this stage's files.
+            R1Error: ``folder`` holds work that was made with other settings, files or code (see ``overwrite``), or
+                something else than this stage's files.
             Preempted: a scheduler asked the run to end; it left a checkpoint.
         """
         cfg = self.config
-        if self.accelerator.is_main_process:
-            claim(self.folder)
+        self._claim()
         train, evaluated = self._problems()
         state, checkpoint = self._find_checkpoint()
         difficulty = self._difficulty()  # looks at the policy before a checkpoint is loaded into it
         learner = self._learner(checkpoint)
         rollout = self._resume(state, checkpoint, learner)
-        last: Metrics = {}
+        last: Metrics = dict(*figures(self.folder / "metrics.jsonl", state.step)[-1:])
         with contextlib.ExitStack() as owned:
             owned.enter_context(self.interrupt)
             owned.enter_context(learner_threads(cfg, self.accelerator.device, cores()))
@@ -250,10 +257,27 @@ class GRPOTrainer:
             shown += sample_rows(result.groups, self.config.evaluate.show)
         return metrics, shown
 
+    def _claim(self) -> None:
+        """Take the folder, or refuse it on every process."""
+        failure: R1Error | None = None
+        if self.accelerator.is_main_process:
+            try:
+                identity = Identity.of("grpo", self.config)
+                self.fingerprint, aside = take(self.folder, identity, self.overwrite, self.fingerprint)
+                if aside is not None:
+                    self.console.say(f"{self.folder} held other work, which is now in {aside}")
+            except R1Error as error:
+                failure = error
+        self.fingerprint, message = broadcast_object_list([self.fingerprint, failure and str(failure)])
+        if message:
+            raise failure or R1Error(message)
+
     def _find_checkpoint(self) -> tuple[RunState, Path | None]:
         """The newest good checkpoint; the main process looks, so that all go on from the same one."""
         found = self.checkpoints.newest(self.fingerprint) if self.accelerator.is_main_process else None
         found = broadcast_object_list([found])[0]
+        if found and found[0].step > self.config.grpo.steps:
+            self.console.say(f"step {found[0].step} was reached before; grpo.steps {self.config.grpo.steps} ends there")
         (self.folder / PREEMPTED).unlink(missing_ok=True)
         return found or (RunState(step=0, version=0, fingerprint=self.fingerprint), None)
 

@@ -1,16 +1,14 @@
-"""The stages of a configuration as a graph: what each builds on, and a fingerprint of all that it depends on."""
+"""The stages of a configuration as a graph: what each builds on."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import r1rl
 from r1rl.config import DatasetConfig, RunConfig, stage_config, stages_of
 from r1rl.config.references import USES, pick, references_in, replaced, strings
-from r1rl.recipe.fingerprint import content, digest
 
 Outputs = Mapping[str, Mapping[str, Path]]
 """Of each finished stage, by name: what it hands on, by the name of the output."""
@@ -28,15 +26,12 @@ class Node:
     """The run as this stage sees it, references still in place."""
     inputs: tuple[str, ...]
     """Stages that it builds on, in the order of the plan."""
-    fingerprint: str
-    """Changes with the stage's configuration, the code's version, local input files and anything upstream."""
     launch: str | None = None
 
 
 def graph(config: RunConfig) -> dict[str, Node]:
     """Every stage in the order of the plan. Pure: it runs nothing and needs no output of any stage."""
     nodes: dict[str, Node] = {}
-    hashed: dict[str, str] = {}
     views = {name: stage_config(config, name) for name in stages_of(config)}
     for name, stage in stages_of(config).items():
         view = views[name]
@@ -44,11 +39,7 @@ def graph(config: RunConfig) -> dict[str, Node]:
             view.data.eval = _every_evaluation(views)
         parts = {section: pick(view.model_dump(mode="json"), section) for section in USES[stage.kind]}
         inputs = _inputs(stage.kind, view, parts, list(nodes))
-        upstream = {each: nodes[each].fingerprint for each in inputs}
-        identity = {"kind": stage.kind, "version": r1rl.__version__, "config": parts, "inputs": upstream}
-        files = _local_files(parts, hashed)
-        fingerprint = digest(identity | ({"files": files} if files else {}))
-        nodes[name] = Node(name, stage.kind, view, inputs, fingerprint, stage.launch)
+        nodes[name] = Node(name, stage.kind, view, inputs, stage.launch)
     return nodes
 
 
@@ -62,6 +53,15 @@ def resolved(node: Node, outputs: Outputs) -> RunConfig:
     if "model" in USES[node.kind] and node.view.model.path in node.inputs:
         dumped["model"]["path"] = str(outputs[node.view.model.path][_HANDS_ON])
     return RunConfig.model_validate(dumped)
+
+
+def borrowed(node: Node, names: Collection[str]) -> set[str]:
+    """Dotted keys of a stage's configuration that stand for what these stages make."""
+    parts = {section: pick(node.view.model_dump(mode="json"), section) for section in USES[node.kind]}
+    found = {
+        ".".join(path) for path, text in strings(parts) for reference in references_in(text) if reference.stage in names
+    }
+    return found | ({"model.path"} if node.view.model.path in names else set())
 
 
 def dependents(nodes: Mapping[str, Node], name: str) -> set[str]:
@@ -97,15 +97,3 @@ def _filled(text: str, outputs: Outputs) -> str:
     for reference in references_in(text):
         text = text.replace(reference.text, str(outputs[reference.stage][reference.output]))
     return text
-
-
-def _local_files(parts: Mapping[str, Any], hashed: dict[str, str]) -> dict[str, str]:
-    """Content hashes of the local files that the configuration names as ``path``."""
-    found: dict[str, str] = {}
-    for place, text in strings(parts):
-        if place[-1] != "path" or references_in(text) or not text or ":" in text:
-            continue
-        path = Path(text).expanduser()
-        if path.exists():
-            found[text] = hashed[text] = hashed.get(text) or content(path)
-    return found

@@ -14,9 +14,9 @@ from r1rl.config import DatasetConfig, RunConfig
 from r1rl.config.derived import derive
 from r1rl.config.references import references_in
 from r1rl.data.sources import count_rows
-from r1rl.recipe import record
 from r1rl.recipe.compute import Work, parameters_of
 from r1rl.recipe.graph import Node
+from r1rl.recipe.verdict import State, Verdict, forecast
 from r1rl.tracking.console import Console, duration
 
 TRAINING_SHARE, GENERATION_SHARE = 0.35, 0.1
@@ -77,7 +77,8 @@ class Estimate:
     """Of one stage. ``work`` is None where the size of its model or of its data is not known before it runs."""
 
     node: Node
-    state: str
+    verdict: Verdict
+    """Whether it would run, and why."""
     work: Work | None
     total_parameters: float | None
     rows: int | None
@@ -85,15 +86,16 @@ class Estimate:
 
 
 def estimate(nodes: Mapping[str, Node], run: Path) -> dict[str, Estimate]:
-    """Every stage in order; reads configuration files and row counts of local data, nothing else."""
+    """Every stage in order; reads what the configuration names on this machine, asks no network."""
     found: dict[str, Estimate] = {}
+    verdicts = forecast(nodes, run)
     for name, node in nodes.items():
         size = _size(node, found)
         tokens = TOKENS[node.kind](node.view, found)
         active = None if size is None else int(size[1])
         work = None if active is None or tokens is None else Work(active, *tokens)
         rows = _sampled_rows(node.view, found) if node.kind == "sample" else None
-        found[name] = Estimate(node, state(run, node), work, None if size is None else size[0], rows)
+        found[name] = Estimate(node, verdicts[name], work, None if size is None else size[0], rows)
     return found
 
 
@@ -102,12 +104,13 @@ def show(estimates: Mapping[str, Estimate], machine: Machine, console: Console) 
     rows: list[list[str]] = []
     seconds = 0.0
     for name, each in estimates.items():
-        needed = each.work is not None and each.state != "done"
+        needed = each.work is not None and each.verdict.state is not State.DONE
         took = machine.seconds(each.work) if needed and each.work is not None else 0.0
         seconds += took
-        rows.append([name, each.node.kind, ", ".join(each.node.inputs), each.state, *_cells(each, took)])
+        rows.append([name, each.node.kind, ", ".join(each.node.inputs), each.verdict.state.value, *_cells(each, took)])
     heads = ["stage", "kind", "builds on", "state", "parameters", "trained", "generated", "FLOP", "memory", "time"]
     console.table("plan", heads, rows)
+    explain({name: each.verdict for name, each in estimates.items()}, console)
     unknown = [name for name, each in estimates.items() if each.work is None]
     left_out = f"; without {', '.join(unknown)}, whose data or model is not known yet" if unknown else ""
     console.say(f"about {duration(seconds)} on {machine.source}{left_out}")
@@ -118,14 +121,21 @@ def show(estimates: Mapping[str, Estimate], machine: Machine, console: Console) 
     )
 
 
-def state(run: Path, node: Node) -> str:
-    """``done``, ``unfinished`` (will be resumed), ``changed`` (will be set aside and run anew) or ``to do``."""
-    if record.finished(run, node.name, node.fingerprint):
-        return "done"
-    mark = run / node.name / record.MARK
-    if not mark.is_file():
-        return "to do"
-    return "unfinished" if mark.read_text() == node.fingerprint else "changed"
+def explain(verdicts: Mapping[str, Verdict], console: Console) -> None:
+    """Say of every stage that is not as a run would leave it what becomes of its work, and why."""
+    for name, verdict in verdicts.items():
+        if verdict.why():
+            console.say(f"{name}: {_BECOMES[verdict.state]}: {verdict.why()}")
+
+
+_BECOMES = {
+    State.DONE: "stays as it is, asked for less than it has",
+    State.TO_DO: "to do",
+    State.RESUME: "goes on from where it is",
+    State.EXTEND: "goes on from where it is",
+    State.REDO: "redone from its start, its work set aside",
+    State.WAIT: "redone if what it builds on comes out differently",
+}
 
 
 def _cells(each: Estimate, seconds: float) -> list[str]:

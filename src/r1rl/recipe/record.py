@@ -3,22 +3,22 @@
 from __future__ import annotations
 
 import json
-import os
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 from r1rl.files import write_json
-from r1rl.recipe.fingerprint import content
-
-RECORD, MARK = "stage.json", "fingerprint"
+from r1rl.fingerprint.content import content
+from r1rl.fingerprint.identity import Identity
+from r1rl.fingerprint.mark import RECORD
 
 
 @dataclass(slots=True)
 class Done:
     """RUN/STAGE/stage.json."""
 
-    fingerprint: str
+    identity: Identity
+    """What it learned from."""
     kind: str
     outputs: dict[str, str] = field(default_factory=dict)
     """What is handed on, by name; paths inside the run folder are relative to it."""
@@ -30,48 +30,38 @@ class Done:
 
     @classmethod
     def of(
-        cls, run: Path, fingerprint: str, kind: str, outputs: dict[str, Path], metrics: dict[str, Any], seconds: float
+        cls, run: Path, identity: Identity, outputs: dict[str, Path], metrics: dict[str, Any], seconds: float
     ) -> Done:
         """Hashes the outputs, which must exist."""
         places = {name: _relative(path, run) for name, path in outputs.items()}
-        return cls(fingerprint, kind, places, metrics, seconds, {n: content(p) for n, p in outputs.items()})
+        return cls(identity, identity.kind, places, metrics, seconds, {n: content(p) for n, p in outputs.items()})
 
     def paths(self, run: Path) -> dict[str, Path]:
         """Absolute paths of the outputs."""
         return {name: (run / place).absolute() for name, place in self.outputs.items()}
 
-    def is_whole(self, run: Path) -> bool:
-        """Whether every output still is what it was when the stage finished."""
-        return all(path.exists() and content(path) == self.contents.get(n) for n, path in self.paths(run).items())
+    def altered(self, run: Path) -> list[Path]:
+        """Outputs that are there and are not what they were when the stage finished."""
+        there = [(name, path) for name, path in self.paths(run).items() if path.exists()]
+        return [path for name, path in there if content(path) != self.contents.get(name)]
+
+    def missing(self, run: Path) -> list[Path]:
+        """Outputs that are not there."""
+        return [path for path in self.paths(run).values() if not path.exists()]
 
 
 def read(folder: Path) -> Done | None:
     """The record of the stage in ``folder``; None where it did not finish or another version wrote it."""
     try:
-        return Done(**json.loads((folder / RECORD).read_text()))
-    except (FileNotFoundError, ValueError, TypeError):
+        found = json.loads((folder / RECORD).read_text(encoding="utf-8"))
+        return Done(**(found | {"identity": Identity(**found["identity"])}))
+    except (FileNotFoundError, ValueError, TypeError, KeyError):
         return None
-
-
-def finished(run: Path, name: str, fingerprint: str) -> Done | None:
-    """The record, if the stage finished with this fingerprint and its outputs are whole."""
-    done = read(run / name)
-    return done if done is not None and done.fingerprint == fingerprint and done.is_whole(run) else None
 
 
 def write(folder: Path, done: Done) -> None:
     """The last act of a stage."""
     write_json(folder / RECORD, asdict(done))
-
-
-def set_aside(folder: Path) -> Path:
-    """Rename a stage's folder to the first free ``NAME.1``, ``NAME.2``, …; returns where it went."""
-    number = 1
-    while folder.with_name(f"{folder.name}.{number}").exists():
-        number += 1
-    aside = folder.with_name(f"{folder.name}.{number}")
-    os.replace(folder, aside)
-    return aside
 
 
 def _relative(path: Path, run: Path) -> str:

@@ -6,11 +6,12 @@ import contextlib
 import fcntl
 import importlib
 import os
+import sys
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import cast
+from typing import TypeVar, cast
 
 import torch
 from accelerate import Accelerator
@@ -20,7 +21,8 @@ from transformers.utils import logging as transformers_logging
 from r1rl.config import RunConfig, dump_config
 from r1rl.config.paths import launch_file, launch_names
 from r1rl.errors import ConfigError, ForeignError, R1Error, tell
-from r1rl.files import claim, write_json, write_text
+from r1rl.files import claim, write_json
+from r1rl.fingerprint import mark
 from r1rl.grpo.processes import start as start_processes
 from r1rl.recipe import record
 from r1rl.recipe.compute import measured
@@ -29,6 +31,7 @@ from r1rl.recipe.launch import launch_stage
 from r1rl.recipe.preflight import preflight
 from r1rl.recipe.record import Done
 from r1rl.recipe.summary import summarize
+from r1rl.recipe.verdict import State, Verdict, agree, forecast, judge
 from r1rl.report import write_report
 from r1rl.stages.base import Stage, StageContext, StageResult
 from r1rl.tracking.console import Console
@@ -91,14 +94,18 @@ def run_recipe(
     *,
     start: str | None = None,
     only: str | None = None,
+    yes: bool = False,
     launched: bool = False,
 ) -> Path:
     """Run every stage, or those that are chosen (see :class:`Selection`); returns the run folder.
 
-    ``launched``: this is a process that ``accelerate launch`` started for one stage of another process's run.
+    Args:
+        yes: redo stages whose settings, files or code changed, without asking. Their earlier folders are kept.
+        launched: this is a process that ``accelerate launch`` started for one stage of another process's run.
 
     Raises:
-        R1Error: any stage's own, or another process is at work in the same folder.
+        R1Error: any stage's own, another process is at work in the same folder, or nobody agreed that finished or
+            saved work is redone.
     """
     selection = Selection(until, start, only)
     nodes = graph(config)
@@ -114,15 +121,31 @@ def run_recipe(
     accelerator.wait_for_everyone()
     owner = accelerator.is_main_process and not launched
     with _alone_in(folder) if owner else contextlib.nullcontext():
+        agreed: set[str] = set()
         if owner:
-            dump_config(_anywhere(config), folder / "config.yaml")
             preflight(nodes[name] for name in selection.wanted(nodes))
+            agreed = _agreed(nodes, folder, selection, yes)
+            dump_config(_anywhere(config), folder / "config.yaml")
         accelerator.wait_for_everyone()
-        done = _Recipe(nodes, folder, accelerator, console, launched).run(selection)
+        done = _Recipe(nodes, folder, accelerator, console, launched, yes, agreed).run(selection)
         if owner:
             write_json(folder / "results.json", {name: each.metrics for name, each in done.items()})
             summarize(folder, nodes, console)
     return folder
+
+
+def _agreed(nodes: dict[str, Node], folder: Path, selection: Selection, yes: bool) -> set[str]:
+    """Stages that may be set aside and redone; asks for all of them before the first one starts."""
+    again, wanted = selection.again(nodes), selection.wanted(nodes)
+    verdicts = forecast(nodes, folder)
+    return agree({n: verdicts[n] for n in wanted if n not in again}, yes, _at_terminal()) | again
+
+
+def _at_terminal() -> bool:
+    return sys.stdin is not None and sys.stdin.isatty() and sys.stdout.isatty()
+
+
+T = TypeVar("T")
 
 
 @dataclass(slots=True)
@@ -132,6 +155,8 @@ class _Recipe:
     accelerator: Accelerator
     console: Console
     launched: bool
+    yes: bool
+    agreed: set[str]
 
     def run(self, selection: Selection) -> dict[str, Done]:
         """Returns the record of every stage that is done in the end."""
@@ -140,10 +165,10 @@ class _Recipe:
         for name, node in self.nodes.items():
             if name in wanted:
                 done[name] = self._stage(node, done, again=name in again)
-            else:
-                there = record.finished(self.folder, name, node.fingerprint)
-                if there is not None:
-                    done[name] = there
+            elif all(each in done for each in node.inputs):
+                there = self._verdict(node, done)
+                if there.done is not None:
+                    done[name] = there.done
             if self.accelerator.is_main_process and name in wanted:
                 write_json(self.folder / "results.json", {n: each.metrics for n, each in done.items()})
                 if not self.launched:
@@ -151,50 +176,68 @@ class _Recipe:
         return done
 
     def _stage(self, node: Node, done: dict[str, Done], again: bool) -> Done:
-        there = None if again else record.finished(self.folder, node.name, node.fingerprint)
-        self.accelerator.wait_for_everyone()
-        if there is not None:
-            self.console.say(f"{node.name}: done already, unchanged")
-            return there
         missing = [name for name in node.inputs if name not in done]
         if missing:
             raise ConfigError(
                 f"stage {node.name} builds on {', '.join(missing)}, not done yet; run without --from/--only"
             )
-        if self.accelerator.is_main_process:
-            self._prepare(node, again)
+        verdict = self._verdict(node, done)
+        if verdict.done is not None and not again:
+            less = f", asked for less than it has: {verdict.why()}" if verdict.changes else ", unchanged"
+            self.console.say(f"{node.name}: done already{less}")
+            return verdict.done
+        if self.accelerator.is_main_process and not self.launched:
+            self._prepare(node, verdict, again)
         self.accelerator.wait_for_everyone()
         self.console.say(f"{node.name}: {node.kind}")
         if node.launch is not None and not self.launched:
-            return self._launch(node)
+            return self._launch(node, done)
         began = time.monotonic()
         view = resolved(node, {name: done[name].paths(self.folder) for name in node.inputs})
         context = StageContext(node.name, view, self.folder / node.name, self.accelerator, self.console)
         result = _call(node.kind, context)
         self.accelerator.wait_for_everyone()
-        fingerprint, seconds = node.fingerprint, time.monotonic() - began
-        work = measured(node.kind, context.folder, result.model or Path(view.model.path), result.metrics)
-        metrics = result.metrics | (work.metrics() if work else {})
-        finished = Done.of(self.folder, fingerprint, node.kind, result.outputs, metrics, seconds)
+        return self._finish(node, view, verdict, result, time.monotonic() - began)
+
+    def _finish(self, node: Node, view: RunConfig, verdict: Verdict, result: StageResult, seconds: float) -> Done:
+        """Note what the stage left; the last act."""
+        finished = None
         if self.accelerator.is_main_process:
+            model = result.model or Path(view.model.path)
+            work = measured(node.kind, self.folder / node.name, model, result.metrics)
+            metrics = result.metrics | (work.metrics() if work else {})
+            finished = Done.of(self.folder, verdict.identity, result.outputs, metrics, seconds)
             record.write(self.folder / node.name, finished)
+        return cast(Done, self._shared(finished))
+
+    def _verdict(self, node: Node, done: dict[str, Done]) -> Verdict:
+        """On a stage of which every input is done; the main process reads the files."""
+        found = judge(self.folder, node, done) if self.accelerator.is_main_process else None
+        return cast(Verdict, self._shared(found))
+
+    def _shared(self, value: T) -> T:
+        """The main process's value, on every process."""
         self.accelerator.wait_for_everyone()
-        return finished
+        return cast(T, broadcast_object_list([value])[0]) if self.accelerator.num_processes > 1 else value
 
-    def _prepare(self, node: Node, again: bool) -> None:
-        """Keep what another configuration left in the stage's folder; unfinished work of this one stays in place."""
-        folder, mark = self.folder / node.name, self.folder / node.name / record.MARK
-        changed = mark.is_file() and mark.read_text() != node.fingerprint
-        if changed or (folder / record.RECORD).is_file():
-            aside = record.set_aside(folder)
-            why = "its outputs are not what it made"
-            if changed or again:
-                why = "its configuration or its inputs changed" if changed else "it is run again"
+    def _prepare(self, node: Node, verdict: Verdict, again: bool) -> None:
+        """Keep what something else left in the stage's folder; unfinished work of this one stays in place."""
+        folder, began = self.folder / node.name, mark.read(self.folder / node.name)
+        if verdict.state is State.REDO and node.name not in self.agreed:
+            agree({node.name: verdict}, self.yes, _at_terminal())
+        redo = verdict.state is State.REDO
+        if folder.exists() and (redo or (again and (folder / mark.RECORD).is_file())):
+            aside, began = mark.set_aside(folder), None
+            why = verdict.why() if redo else "it is run again"
             self.console.say(f"{node.name}: {why}; the earlier outputs are kept in {aside}")
-        claim(folder)
-        write_text(mark, node.fingerprint)
+        elif verdict.changes:
+            self.console.say(f"{node.name}: goes on from where it is: {verdict.why()}{_schedule(node)}")
+        for path in verdict.altered if not redo else ():
+            if path.exists() and path.is_relative_to(folder.absolute()):
+                self.console.say(f"{node.name}: {path.name} is not what it left; kept as {mark.set_aside(path)}")
+        mark.write(folder, verdict.identity, began.fingerprint if began else verdict.identity.fingerprint)
 
-    def _launch(self, node: Node) -> Done:
+    def _launch(self, node: Node, done: dict[str, Done]) -> Done:
         """Run the stage in processes of its own and read what they left."""
         if self.accelerator.num_processes > 1:
             raise ConfigError(
@@ -204,7 +247,7 @@ class _Recipe:
         launch = launch_file(node.launch) if node.launch else None
         assert launch is not None  # checked before the first stage
         launch_stage(str(launch), self.folder / "config.yaml", node.name)
-        finished = record.finished(self.folder, node.name, node.fingerprint)
+        finished = judge(self.folder, node, done).done
         if finished is None:
             raise R1Error(f"stage {node.name} ended without its outputs; see the messages of its processes above")
         return finished
@@ -224,6 +267,13 @@ def _claim_run(folder: Path) -> None:
         claim(folder)
     except ForeignError as error:
         raise ForeignError(f"{error}: the run folder is output_dir/name, change one of them") from error
+
+
+def _schedule(node: Node) -> str:
+    """What more steps do to a learning rate that falls over all of them."""
+    section = getattr(node.view, node.kind)
+    falls = getattr(section, "lr_schedule", "linear") != "constant"
+    return "; the learning rates still to come are those of the new length" if falls else ""
 
 
 def _renew_report(folder: Path, console: Console) -> None:

@@ -12,7 +12,8 @@ from r1rl.config import load_config
 from r1rl.errors import ConfigError
 from r1rl.recipe import record
 from r1rl.recipe.graph import graph
-from r1rl.recipe.plan import state
+from r1rl.recipe.plan import explain
+from r1rl.recipe.verdict import State, forecast
 from r1rl.tracking.console import Console, duration, shown
 
 _FIGURES = 3
@@ -25,20 +26,23 @@ def status(
     if not (run / "config.yaml").is_file():
         raise ConfigError(f"{run} is no run folder: it has no config.yaml; name the folder that `r1rl run` printed")
     rows = []
-    for name, node in graph(load_config(run / "config.yaml")).items():
-        condition, done = state(run, node), record.read(run / name)
-        known = done if condition == "done" else None
+    nodes = graph(load_config(run / "config.yaml"))
+    verdicts = forecast(nodes, run)
+    for name, node in nodes.items():
+        state = verdicts[name].state
+        known = record.read(run / name) if state in (State.DONE, State.WAIT) else None
         rows.append(
             [
                 name,
                 node.kind,
-                condition,
+                state.value,
                 duration(known.seconds) if known else "",
                 _last_sign(run / name),
                 _figures(known),
             ]
         )
     Console().table(str(run), ["stage", "kind", "state", "took", "last written", "found"], rows)
+    explain(verdicts, Console())
 
 
 def _figures(done: record.Done | None) -> str:

@@ -9,20 +9,13 @@ from huggingface_hub.errors import HfHubHTTPError
 
 from r1rl.config import HubConfig
 from r1rl.grpo.trainer import GRPOTrainer
-from r1rl.recipe.fingerprint import training_fingerprint
 from r1rl.stages.base import StageContext, StageResult
 from r1rl.tracking.console import Console
 
 
 def run(ctx: StageContext) -> StageResult:
     """Train ``model.path`` and leave the policy in STAGE/model."""
-    trainer = GRPOTrainer(
-        ctx.config,
-        ctx.folder,
-        accelerator=ctx.accelerator,
-        console=ctx.console,
-        fingerprint=training_fingerprint(ctx.config),
-    )
+    trainer = GRPOTrainer(ctx.config, ctx.folder, accelerator=ctx.accelerator, console=ctx.console)
     last = trainer.train()
     if ctx.config.hub is not None and ctx.accelerator.is_main_process:
         push(ctx.folder / "model", ctx.config.hub, ctx.console)

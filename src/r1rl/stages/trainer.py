@@ -27,6 +27,7 @@ from r1rl.files import claim, discard, draft_of, is_own, mark, publishing
 from r1rl.stages.base import StageContext
 from r1rl.tracking import Tracker, build_tracker
 from r1rl.tracking.console import Progress
+from r1rl.tracking.jsonl import figures
 
 _NAME = re.compile(r"checkpoint-[0-9]+")
 
@@ -151,6 +152,8 @@ class Bridge(TrainerCallback):
             is_main=ctx.accelerator.is_main_process,
         )
         self.last: dict[str, float] = {}
+        for earlier in figures(ctx.folder / "metrics.jsonl", resume_step or 0):
+            self.last |= {name: value for name, value in earlier.items() if name in names.values()}
 
     def on_train_begin(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any

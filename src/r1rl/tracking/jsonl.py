@@ -22,6 +22,17 @@ def read_jsonl(path: Path) -> Iterator[dict[str, Any]]:
                 yield record
 
 
+def figures(path: Path, last: int) -> list[dict[str, float]]:
+    """The numbers of each record up to step ``last``, in order; none where there is no file."""
+    if not path.is_file():
+        return []
+    records = (record for record in read_jsonl(path) if record["step"] <= last)
+    return [
+        {name: float(v) for name, v in record.items() if name != "step" and isinstance(v, int | float)}
+        for record in records
+    ]
+
+
 class JsonLines:
     """A file of records in order of steps, flushed after each.
 

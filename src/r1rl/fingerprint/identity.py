@@ -1,0 +1,222 @@
+"""All that a stage learned from, as plain values; what changed from one identity to another."""
+
+from __future__ import annotations
+
+import functools
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import r1rl
+from r1rl.config import RunConfig
+from r1rl.config.references import USES, pick
+from r1rl.data.sources import generator_module
+from r1rl.errors import StorageError
+from r1rl.fingerprint.code import code_of_file, code_of_module
+from r1rl.fingerprint.content import content, digest
+from r1rl.fingerprint.keys import Effect, default, effect
+from r1rl.scoring.registry import origins
+
+_FUNCTION = re.compile(r"(?P<file>[^:\n]+\.py):\w+|(?P<module>[A-Za-z_]\w*(?:\.\w+)*):\w+")
+"""``path/to/file.py:name`` or ``package.module:name``."""
+_GENERATED = "generated:"
+_NAMES = (".use", ".corpus")
+"""Keys whose value is a name with code behind it, not a place."""
+_SHOWN = 60
+"""Characters of a value in a message."""
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """One key whose value, file or code is not what it was."""
+
+    key: str
+    what: str
+    """In words."""
+    effect: Effect
+    grew: bool = False
+    """For a key that says how far a stage goes: whether it goes further now."""
+
+    def __str__(self) -> str:
+        return self.what
+
+
+@dataclass(frozen=True, slots=True)
+class Identity:
+    """Of a stage: every configuration key that its kind reads, by dotted name.
+
+    Where the value names a local file, a folder or code, ``contents`` holds the hashes of what is there: a file that
+    moved is the same file, and one that was edited is another.
+    """
+
+    kind: str
+    values: dict[str, Any]
+    effects: dict[str, str]
+    """Effect of each key in this configuration."""
+    contents: dict[str, dict[str, str]]
+    """By key; of a file or folder the hash under its name, of code one hash per module."""
+    version: str = r1rl.__version__
+
+    @classmethod
+    def of(cls, kind: str, view: RunConfig) -> Identity:
+        """``view``: the run as the stage runs it, references filled in. Reads every file that it names.
+
+        Raises: StorageError where one cannot be read.
+        """
+        dumped = view.model_dump(mode="json")
+        values = {key: value for part in USES[kind] for key, value in _leaves(pick(dumped, part), part)}
+        effects = {key: effect(kind, key, view) for key in values}
+        try:
+            named = {key: _named(key, value) for key, value in values.items() if effects[key] is not Effect.FREE}
+        except OSError as error:
+            raise StorageError(f"cannot read {error.filename}: {error.strerror or error}; allow reading it") from error
+        contents = {key: found for key, found in named.items() if found}
+        return cls(kind, values, {key: each.value for key, each in effects.items()}, contents)
+
+    @property
+    def fingerprint(self) -> str:
+        """Of all that decides what a step does, and of nothing that decides how many there are."""
+        return digest([self.kind, {key: self._counted(key) for key in self._keys(Effect.LEARNED)}])
+
+    def changes(self, earlier: Identity) -> list[Change]:
+        """What differs from an earlier identity of the same stage and is not free, in the order of the keys.
+
+        A key that the earlier one's version of r1rl did not have, or this one's no longer has, is no change while it
+        has its default.
+        """
+        if earlier.kind != self.kind:
+            return [Change("kind", f"kind {earlier.kind} → {self.kind}", Effect.LEARNED)]
+        keys = dict.fromkeys([*self.values, *earlier.values])
+        found = [self._change(earlier, key) for key in keys if self._differs(earlier, key)]
+        return list({change.key: change for change in found}.values())
+
+    def _differs(self, earlier: Identity, key: str) -> bool:
+        if self._effect(key, earlier) is Effect.FREE or self._counted(key) == earlier._counted(key):
+            return False
+        if key in self.values and key in earlier.values:
+            return True
+        known = default(key)
+        if key in earlier.values:  # what replaced an empty section has keys of its own
+            return earlier.values[key] != {} and known is not None
+        if self.values[key] == {} or known is None or known.value != self.values[key]:
+            return self.values[key] != {}
+        return known.named and not any(each.rpartition(".")[0] == key.rpartition(".")[0] for each in earlier.values)
+
+    def _effect(self, key: str, earlier: Identity) -> Effect:
+        return Effect(self.effects.get(key) or earlier.effects[key])
+
+    def _keys(self, wanted: Effect) -> list[str]:
+        return sorted(key for key, each in self.effects.items() if each == wanted.value)
+
+    def _counted(self, key: str) -> Any:
+        """What two identities compare: contents where there are some, else the value; None is a key that is absent."""
+        if key not in self.contents:
+            return [self.values[key]] if key in self.values else None
+        found, value = self.contents[key], self.values[key]
+        match = _FUNCTION.fullmatch(value) if isinstance(value, str) else None
+        if match and match["file"]:
+            name: Any = value.rpartition(":")[2]
+        else:
+            name = value if match or key.endswith(_NAMES) or str(value).startswith(_GENERATED) else ""
+        return [name, found if len(found) > 1 else list(found.values())]
+
+    def _change(self, earlier: Identity, key: str) -> Change:
+        before, after = earlier.contents.get(key, {}), self.contents.get(key, {})
+        effect = self._effect(key, earlier)
+        if before and after:
+            differs = [each for each in after if before.get(each) != after[each]] or list(before.keys() - after.keys())
+            name, where = _end(str(self.values[key])), ", ".join(sorted(differs)[:3])
+            inside = f" ({where})" if len(after) > 1 or len(before) > 1 else ""
+            return Change(key, f"{key}: what {name} holds{inside}", effect)
+        key = self._entry(key) if key not in self.values else earlier._entry(key)
+        old, new = earlier._value(key), self._value(key)
+        return Change(key, f"{key} {_short(old)} → {_short(new)}", effect, _grew(old, new))
+
+    def _entry(self, key: str) -> str:
+        """The longest part of a key that is absent here as a whole, such as a reward with all its keys."""
+        parts = key.split(".")
+        for end in range(1, len(parts)):
+            prefix = ".".join(parts[:end])
+            if not any(each == prefix or each.startswith(f"{prefix}.") for each in self.values):
+                return prefix
+        return key
+
+    def _value(self, key: str) -> Any:
+        if key in self.values:
+            return self.values[key]
+        return "given" if any(each.startswith(f"{key}.") for each in self.values) else "absent"
+
+
+def _leaves(value: Any, path: str) -> Iterator[tuple[str, Any]]:
+    """Dotted keys of nested mappings with their values; an empty mapping is a value."""
+    if isinstance(value, Mapping) and value:
+        for key, inner in value.items():
+            yield from _leaves(inner, f"{path}.{key}")
+    else:
+        yield path, value
+
+
+def _named(key: str, value: Any) -> dict[str, str]:
+    """Hashes of the files and the code that a value names."""
+    if isinstance(value, list):
+        return {f"{i} {name}": hashed for i, each in enumerate(value) for name, hashed in _named(key, each).items()}
+    parts = key.split(".")
+    if parts[0] == "rewards" and parts[-1] == "use" and len(parts) == 3:
+        return _reward(parts[1] if value is None else str(value))
+    if key == "pretrain.corpus":
+        return code_of_module("r1rl.data.toy")
+    if not isinstance(value, str) or not value or "\n" in value:
+        return {}
+    if value.startswith(_GENERATED):
+        name = value.removeprefix(_GENERATED)
+        return _code(name) or code_of_module(generator_module(name))
+    return _code(value) or _local(value, parts)
+
+
+def _reward(use: str) -> dict[str, str]:
+    return _code(_registered().get(use, use))
+
+
+@functools.cache
+def _registered() -> dict[str, str]:
+    """Registered rewards and their code; what is installed does not change while a process lives."""
+    return dict(origins())
+
+
+def _code(text: str) -> dict[str, str]:
+    match = _FUNCTION.fullmatch(text)
+    if match is None:
+        return {}
+    if match["module"]:
+        return code_of_module(match["module"])
+    path = Path(match["file"]).expanduser()
+    return code_of_file(path) if path.is_file() else {}
+
+
+def _local(text: str, key: list[str]) -> dict[str, str]:
+    """A text under ``path`` or ``args`` may be any name; elsewhere it must look like one of a file."""
+    if key[-1] != "path" and "args" not in key and "/" not in text:
+        return {}
+    path = Path(text).expanduser()
+    try:
+        if not path.exists() or path.resolve() in (Path.cwd(), Path.home(), Path(path.anchor)):
+            return {}
+    except (OSError, RuntimeError):  # too long for a name, or there is no home folder
+        return {}
+    return {path.name: content(path)}
+
+
+def _short(value: Any) -> str:
+    text = "null" if value is None else str(value)
+    return text if len(text) <= _SHOWN else f"{text[: _SHOWN - 1]}…"
+
+
+def _end(path: str) -> str:
+    return path if len(path) <= _SHOWN else f"…{path[1 - _SHOWN :]}"
+
+
+def _grew(before: Any, after: Any) -> bool:
+    numbers = isinstance(before, int | float) and isinstance(after, int | float)
+    return not numbers or after > before

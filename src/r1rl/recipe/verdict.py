@@ -1,0 +1,167 @@
+"""What becomes of the work that lies in a stage's folder: the same answer for a run, its plan and its status."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from enum import Enum
+from pathlib import Path
+
+from r1rl.errors import R1Error
+from r1rl.files import is_own
+from r1rl.fingerprint import mark
+from r1rl.fingerprint.identity import Change, Identity
+from r1rl.fingerprint.keys import Effect
+from r1rl.recipe import record
+from r1rl.recipe.graph import Node, borrowed, resolved
+from r1rl.recipe.record import Done
+
+QUICK = frozenset({"evaluate", "export"})
+"""Kinds that measure or copy a model: they are done again without asking."""
+
+
+class State(Enum):
+    """Of a stage, given its configuration and what lies on disk."""
+
+    DONE = "done"
+    TO_DO = "to do"
+    RESUME = "unfinished"
+    """Goes on from its last checkpoint, or makes again what is missing."""
+    EXTEND = "goes on"
+    """Goes further than it was asked to before."""
+    REDO = "changed"
+    """Set aside and made again from its start."""
+    WAIT = "waits"
+    """Redone if a stage that it builds on comes out differently."""
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """On one stage."""
+
+    state: State
+    identity: Identity
+    done: Done | None = None
+    """Its record, where the state is done."""
+    changes: tuple[Change, ...] = ()
+    """For which it goes on or is redone."""
+    because: tuple[str, ...] = ()
+    """Stages that it builds on and that will come out differently."""
+    work: bool = False
+    """Whether its folder holds anything that would have to be made again."""
+    progress: str = ""
+    """How far that work got."""
+    altered: tuple[Path, ...] = ()
+    """Outputs that somebody changed since they were made."""
+
+    @property
+    def asks(self) -> bool:
+        """Whether hours of work may be set aside, so that a person must agree."""
+        lost = self.state is State.REDO or (self.state is State.WAIT and bool(self.because))
+        return lost and self.work and self.identity.kind not in QUICK
+
+    def why(self) -> str:
+        """In words; empty where there is nothing to say."""
+        reasons = [mark.listed(list(self.changes))] if self.changes else []
+        if self.because:
+            reasons.append(f"builds on {', '.join(self.because)}")
+        kept = f" ({self.progress})" if self.progress and self.state is not State.DONE else ""
+        return "; ".join(reasons) + kept if reasons else ""
+
+
+def judge(run: Path, node: Node, done: Mapping[str, Done]) -> Verdict:
+    """The verdict on a stage of which every input is done."""
+    view = resolved(node, {name: done[name].paths(run) for name in node.inputs})
+    return _judge(run, node, Identity.of(node.kind, view), frozenset())
+
+
+def forecast(nodes: Mapping[str, Node], run: Path) -> dict[str, Verdict]:
+    """The verdict on every stage as far as it can be known before any of them runs."""
+    found: dict[str, Verdict] = {}
+    for name, node in nodes.items():
+        pending = [each for each in node.inputs if found[each].state is not State.DONE]
+        outputs = {each: _outputs(run, nodes[each], found[each]) for each in node.inputs}
+        identity = Identity.of(node.kind, resolved(node, outputs))
+        verdict = _judge(run, node, identity, borrowed(node, pending))
+        if pending and verdict.state is not State.TO_DO:
+            state = State.REDO if verdict.state is State.REDO else State.WAIT
+            verdict = replace(verdict, state=state, because=tuple(each for each in pending if _differs(found[each])))
+        found[name] = verdict
+    return found
+
+
+def agree(verdicts: Mapping[str, Verdict], yes: bool, ask: bool) -> set[str]:
+    """Have a person agree that stages are redone; returns the stages that may be.
+
+    Args:
+        yes: agreed beforehand, by ``--yes``.
+        ask: whether there is a person at a terminal.
+
+    Raises: R1Error where nobody agreed; nothing was touched.
+    """
+    asked = {name: verdict for name, verdict in verdicts.items() if verdict.asks}
+    if not asked or yes:
+        return set(asked)
+    lines = [f"stage {name}: {verdict.why()}" for name, verdict in asked.items()]
+    if not ask:
+        raise R1Error(
+            f"finished or saved work would be redone from its start: {' | '.join(lines)}. Nothing was touched: pass "
+            "--yes to set the earlier outputs aside and redo it, undo the change, or choose another name"
+        )
+    print("These stages would be redone from their start; what they made so far is kept beside them:")
+    print("\n".join(f"  {line}" for line in lines))
+    if input("Redo them? [y/N] ").strip().lower() not in ("y", "yes"):
+        raise R1Error("nothing was touched; undo the change, or choose another name")
+    return set(asked)
+
+
+def _judge(run: Path, node: Node, identity: Identity, unknown: frozenset[str] | set[str]) -> Verdict:
+    """``unknown``: keys whose contents are not known yet and so say nothing."""
+    folder = run / node.name
+    work, progress = mark.has_work(folder), mark.progress(folder)
+    began, done = mark.read(folder), record.read(folder)
+
+    def verdict(state: State, changes: list[Change] | None = None, altered: tuple[Path, ...] = ()) -> Verdict:
+        known = done if state is State.DONE else None
+        return Verdict(state, identity, known, tuple(changes or ()), (), work, progress, altered)
+
+    if done is not None:
+        since = _known(identity.changes(done.identity), unknown)
+        if not any(map(_counts, since)):
+            altered, missing = done.altered(run), done.missing(run)
+            if not altered and not missing:
+                return verdict(State.DONE, since)
+            if mark.has_checkpoints(folder) or not altered:
+                return verdict(State.RESUME, altered=tuple(altered))
+            names = ", ".join(path.name for path in altered)
+            return verdict(State.REDO, [Change("", f"its {names} is not what it left", Effect.LEARNED)])
+    if began is None:
+        foreign = not (folder / mark.MARK).exists() and not is_own(folder)  # refused when the stage claims it
+        return verdict(State.REDO, [mark.UNKNOWN]) if work and not foreign else verdict(State.TO_DO)
+    changes = _known(began.changes(identity), unknown)
+    further = any(change.grew for change in changes if change.effect is Effect.EXTENDS)
+    ended = done is not None and not mark.has_checkpoints(folder)
+    if mark.redone(changes) or (further and ended):
+        return verdict(State.REDO, mark.redone(changes) or changes)
+    return verdict(State.EXTEND if further and work else State.RESUME, changes)
+
+
+def _known(changes: list[Change], unknown: frozenset[str] | set[str]) -> list[Change]:
+    return [each for each in changes if not any(f"{key}.".startswith(f"{each.key}.") for key in unknown)]
+
+
+def _counts(change: Change) -> bool:
+    """Whether a finished stage does not hold any more: it learned from something else, or is to go further."""
+    return change.effect is Effect.LEARNED or change.grew
+
+
+def _outputs(run: Path, node: Node, verdict: Verdict) -> dict[str, Path]:
+    """What a stage made or will make; of one that is not done, names that stand for it."""
+    if verdict.done is not None:
+        return verdict.done.paths(run)
+    folder = run / node.name
+    return {"model": (folder / "model").absolute(), "data": (folder / "data.jsonl").absolute()}
+
+
+def _differs(verdict: Verdict) -> bool:
+    return verdict.state in (State.REDO, State.EXTEND) or bool(verdict.because)
