@@ -51,6 +51,13 @@ def test_more_ranks_never_need_more_state(ranks, stage):
     assert sum(more[name] for name in state) <= sum(fewer[name] for name in state)
 
 
+def test_a_float32_head_copies_weights_of_lower_precision():
+    half, head = "model.dtype=bfloat16", 4 * SEVEN_B.hidden * SEVEN_B.vocabulary
+    assert parts(2, 8, half)["output head in float32"] == 2 * head, "and its gradient"
+    assert parts(2, 8, half, "model.cast_lm_head_to_fp32=false")["output head in float32"] == 0
+    assert parts(2, 8)["output head in float32"] == parts(0, 1, half)["output head in float32"] == 0
+
+
 def test_lora_and_beta():
     assert parts(2, 8, "model.lora={}")["optimizer"] < parts(2, 8)["optimizer"] / 50
     assert parts(0, 1)["reference"] == 0

@@ -6,6 +6,7 @@ import socket
 import threading
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -13,12 +14,14 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from r1rl.config import RunConfig
 from r1rl.config.model import LoraConfig, ModelConfig, TinyModelConfig
 from r1rl.errors import EngineError
 from r1rl.model.forward import PackedTokens, PolicyForward
 from r1rl.model.load import Policy, load_policy
 from r1rl.rollout.deadline import deadline
 from r1rl.rollout.engine import Request
+from r1rl.rollout.vllm.build import engine_arguments
 from r1rl.rollout.vllm.check import SyncCheck, SyncError
 from r1rl.rollout.vllm.jobs import Job, Task, TaskQueue
 from r1rl.rollout.vllm.process import ServerProcess, command_line, free_port
@@ -96,6 +99,19 @@ def test_adapters_travel_merged(tmp_path: Path) -> None:
     with torch.no_grad():
         served, learned = (PolicyForward(p.model, 1.0, 64, None)(tokens)[0] for p in (plain, trained))
     torch.testing.assert_close(served, learned, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize(("dtype", "cast", "device", "asked"), [
+    ("bfloat16", True, "cuda", {"head_dtype": "float32"}),
+    ("bfloat16", False, "cuda", None),
+    ("float32", True, "cuda", None),
+    ("bfloat16", True, "cpu", None),
+])  # fmt: skip
+def test_vllm_is_asked_for_the_learners_head(dtype: str, cast: bool, device: str, asked: dict | None) -> None:
+    model = SimpleNamespace(device=torch.device(device), config=SimpleNamespace(max_position_embeddings=512))
+    cfg = RunConfig(model={"path": "x", "dtype": dtype, "cast_lm_head_to_fp32": cast}, rollout={"engine": "vllm"})
+    arguments = engine_arguments(cfg, SimpleNamespace(model=model), "ipc")  # type: ignore[arg-type]
+    assert arguments.get("hf_overrides") == asked
 
 
 def test_folders_of_dead_processes_are_swept(tmp_path: Path) -> None:

@@ -35,6 +35,9 @@ class ModelConfig(Section):
     """Branch, tag or commit on the hub."""
     dtype: Literal["float32", "bfloat16"] = "float32"
     """Precision of the forward and backward pass; master weights and optimizer states stay float32."""
+    cast_lm_head_to_fp32: bool = True
+    """Compute logits in float32 also where dtype is bfloat16, in the learner, the reference and the engine: rounded
+    logits are most of what engine and learner differ by."""
     trust_remote_code: bool = False
     """Run Python code that comes with a checkpoint. Off unless you have read that code."""
     gradient_checkpointing: bool = False

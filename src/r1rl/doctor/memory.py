@@ -76,11 +76,15 @@ def estimate(run: RunConfig, shape: Shape, ranks: int, stage: int, bucket: int =
     replica = 4 * shape.parameters if stage >= 3 and run.rollout.engine == "torch" else 0
     buckets = 4 * trained / sharded if ranks > 1 else 0  # what reduces gradients keeps a copy of them
     gradients = 4 * trained + buckets if ranks == 1 or not stage else buckets
+    # The head in float32: a copy of weights that are of lower precision, and its gradient.
+    copied = 4 * shape.hidden * shape.vocabulary if low == 2 and run.model.cast_lm_head_to_fp32 else 0
     learner = [
+        Part("output head in float32", 2 * copied, "model.cast_lm_head_to_fp32: false"),
         Part("gradients", gradients, "ZeRO-2 shards them: launch/accelerate/zero2.yaml"),
         *_learner(run, shape),
     ]
     sampler = [
+        Part("output head in float32", 0 if replica else copied, "model.cast_lm_head_to_fp32: false"),
         Part("gradients", buckets, "ZeRO-2 shards them: launch/accelerate/zero2.yaml"),
         *_sampler(run, shape),
     ]

@@ -58,6 +58,7 @@ class Learner:
         seed: orders the minibatches.
         resume: weights of a checkpoint, put into the policy after the reference was copied from it and before a
             backend shards it; :meth:`load` then brings the rest.
+        fp32_head: compute logits in float32 whatever ``dtype`` is.
         interrupted: asked before every micro-batch, on every rank at once; True ends the update there.
     """
 
@@ -73,6 +74,7 @@ class Learner:
         total_updates: int,
         seed: int,
         resume: Path | None = None,
+        fp32_head: bool = True,
         interrupted: Callable[[], bool] = lambda: False,
     ) -> None:
         self.policy, self.cfg, self.seed, self.interrupted = policy, cfg, seed, interrupted
@@ -83,7 +85,7 @@ class Learner:
         autocast = None if dtype == "float32" else DTYPES[dtype]
         ranks, rank = accelerator.num_processes, accelerator.process_index
         team = Team.form(cfg.sequence_parallel, rank, ranks, *attention_heads(policy))
-        forward = PolicyForward(policy.model, temperature, cfg.logprob_chunk, autocast, team)
+        forward = PolicyForward(policy.model, temperature, cfg.logprob_chunk, autocast, team, fp32_head)
         start = frozen(forward) if cfg.beta > 0 and not adapted(policy.model) else None
         train_mode(forward)
         if resume is not None:

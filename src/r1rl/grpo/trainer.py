@@ -162,6 +162,7 @@ class GRPOTrainer:
             cfg.grpo,
             self.accelerator,
             dtype=cfg.model.dtype,
+            fp32_head=cfg.model.cast_lm_head_to_fp32,
             temperature=cfg.rollout.temperature,
             max_length=cfg.rollout.max_new_tokens,
             total_updates=derive(cfg).total_updates,

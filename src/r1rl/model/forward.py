@@ -9,13 +9,12 @@ from functools import partial
 from itertools import accumulate
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 from transformers import PreTrainedModel
 
 from r1rl.model.attention import Layout, Packed, Shared
-from r1rl.model.head import body_and_head, softcap
+from r1rl.model.head import body_and_head, head_function, softcap
 from r1rl.model.ulysses import Split, Team
 
 SHARE_FROM = 8
@@ -111,20 +110,26 @@ class ChunkedHead(nn.Module):
 
     Args:
         cap: applied to the logits.
+        fp32: compute the logits in float32, see :func:`r1rl.model.head.head_function`.
     """
 
-    def __init__(self, head: nn.Module, chunk: int, temperature: float, cap: Callable[[Tensor], Tensor]) -> None:
+    def __init__(
+        self, head: nn.Module, chunk: int, temperature: float, cap: Callable[[Tensor], Tensor], fp32: bool = True
+    ) -> None:
         super().__init__()
-        self.head, self.chunk, self.temperature, self.cap = head, chunk, temperature, cap
+        self.head, self.chunk, self.temperature, self.cap, self.fp32 = head, chunk, temperature, cap, fp32
 
     def forward(self, hidden_CE: Tensor, targets_C: Tensor, entropy: bool) -> tuple[Tensor, Tensor]:
+        apply = head_function(self.head, self.fp32)  # by its weight, not as a module: see the class
         chunks = zip(hidden_CE.split(self.chunk), targets_C.split(self.chunk), strict=True)
-        pieces = [self._chunk(hidden, targets, entropy) for hidden, targets in chunks]
+        pieces = [self._chunk(apply, hidden, targets, entropy) for hidden, targets in chunks]
         return torch.cat([logps for logps, _ in pieces]), torch.cat([e for _, e in pieces])
 
-    def _chunk(self, hidden_CE: Tensor, targets_C: Tensor, entropy: bool) -> tuple[Tensor, Tensor]:
+    def _chunk(
+        self, apply: Callable[[Tensor], Tensor], hidden_CE: Tensor, targets_C: Tensor, entropy: bool
+    ) -> tuple[Tensor, Tensor]:
         def run(hidden_CE: Tensor) -> tuple[Tensor, Tensor]:
-            logits_CV = self.cap(self._logits(hidden_CE)).float() / self.temperature
+            logits_CV = self.cap(apply(hidden_CE)).float() / self.temperature
             lse_C = logits_CV.logsumexp(-1)
             logps_C = logits_CV.gather(-1, targets_C[:, None])[:, 0] - lse_C
             with torch.no_grad():
@@ -135,11 +140,6 @@ class ChunkedHead(nn.Module):
             return checkpoint(run, hidden_CE, use_reentrant=False, preserve_rng_state=False)
         return run(hidden_CE)
 
-    def _logits(self, hidden_CE: Tensor) -> Tensor:
-        # By its weight, not as a module: see the class.
-        head = self.head
-        return F.linear(hidden_CE, head.weight, head.bias) if type(head) is nn.Linear else head(hidden_CE)
-
 
 class PolicyForward(nn.Module):
     """Body and chunked head in one ``forward``, so that DDP and ZeRO see every parameter used inside it.
@@ -149,6 +149,7 @@ class PolicyForward(nn.Module):
         temperature: the logits are divided by it, as they were when the tokens were sampled.
         chunk: tokens whose logits exist at once; they are recomputed in the backward pass.
         autocast: precision of the pass; log-probabilities are float32 in any case.
+        fp32_head: compute the logits in float32 whatever ``autocast`` is.
         team: ranks that compute every row together; all of them are given the same tokens and get all results.
     """
 
@@ -159,10 +160,12 @@ class PolicyForward(nn.Module):
         chunk: int,
         autocast: torch.dtype | None = None,
         team: Team | None = None,
+        fp32_head: bool = True,
     ) -> None:
         super().__init__()
         self.model = model
-        self.head = ChunkedHead(body_and_head(model)[1], chunk, temperature, partial(softcap, model=model))
+        cap = partial(softcap, model=model)
+        self.head = ChunkedHead(body_and_head(model)[1], chunk, temperature, cap, fp32_head)
         self.autocast, self.team = autocast, team
 
     def forward(self, tokens: PackedTokens, entropy: bool = False) -> tuple[Tensor, Tensor | None]:

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
+
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
@@ -18,6 +22,32 @@ def body_and_head(model: PreTrainedModel) -> tuple[nn.Module, nn.Module]:
     if body is model:
         raise ModelError(f"{type(model).__name__} does not separate its body from its head")
     return body, head
+
+
+def head_function(head: nn.Module, fp32: bool) -> Callable[[Tensor], Tensor]:
+    """The head as a function of hidden states [..., E], to be called on any number of chunks of them.
+
+    Args:
+        fp32: compute logits in float32, also under autocast. Logits rounded to bfloat16 are the largest difference
+            between a learner and an engine (MiniMax-M1, arXiv 2506.13585, section 3.2; ScaleRL, arXiv 2510.13786).
+            Weights of lower precision are copied once, here.
+    """
+    if type(head) is not nn.Linear:
+        exact = fp32 and all(p.dtype == torch.float32 for p in head.parameters())
+        return partial(_exact_module, head) if exact else head
+    if not fp32:
+        return partial(F.linear, weight=head.weight, bias=head.bias)
+    return partial(_exact_linear, head.weight.float(), None if head.bias is None else head.bias.float())
+
+
+def _exact_linear(weight_VE: Tensor, bias_V: Tensor | None, hidden: Tensor) -> Tensor:
+    with torch.autocast(hidden.device.type, enabled=False):
+        return F.linear(hidden.float(), weight_VE, bias_V)
+
+
+def _exact_module(head: nn.Module, hidden: Tensor) -> Tensor:
+    with torch.autocast(hidden.device.type, enabled=False):
+        return head(hidden.float())
 
 
 def softcap(logits: Tensor, model: PreTrainedModel) -> Tensor:

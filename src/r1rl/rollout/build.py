@@ -16,7 +16,7 @@ Build = Callable[[RunConfig, Policy], Engine]
 
 def build_torch(cfg: RunConfig, policy: Policy) -> Engine:
     autocast = None if cfg.model.dtype == "float32" else DTYPES[cfg.model.dtype]
-    return TorchEngine(policy, cfg.rollout.max_concurrent, autocast)
+    return TorchEngine(policy, cfg.rollout.max_concurrent, autocast, cfg.model.cast_lm_head_to_fp32)
 
 
 ENGINES: dict[str, Build | str] = {"torch": build_torch, "vllm": "r1rl.rollout.vllm.build:build"}

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from r1rl.model.attention import positions
 from r1rl.model.decode import fused_body
-from r1rl.model.head import body_and_head, softcap
+from r1rl.model.head import body_and_head, head_function, softcap
 from r1rl.model.load import Policy
 from r1rl.rollout.engine import OnFinish, Request
 from r1rl.rollout.kv import Prefill, Slots
@@ -45,12 +45,15 @@ class TorchEngine:
         policy: shared with the learner, so a sync moves nothing.
         max_concurrent: sequences decoded at once.
         autocast: precision of the passes.
+        fp32_head: compute the logits in float32 whatever ``autocast`` is, as the learner does.
     """
 
-    def __init__(self, policy: Policy, max_concurrent: int, autocast: torch.dtype | None = None) -> None:
+    def __init__(
+        self, policy: Policy, max_concurrent: int, autocast: torch.dtype | None = None, fp32_head: bool = True
+    ) -> None:
         self.policy = policy
         self.max_concurrent = max_concurrent
-        self.autocast = autocast
+        self.autocast, self.fp32_head = autocast, fp32_head
         self.version = 0
 
     def sync(self, version: int) -> None:
@@ -86,7 +89,8 @@ class _Generation:
     ) -> None:
         self.engine, self.requests, self.params, self.on_finish = engine, requests, params, on_finish
         self.model, self.tokenizer = engine.policy.model, engine.policy.tokenizer
-        self.body, self.head = body_and_head(self.model)
+        self.body, head = body_and_head(self.model)
+        self.head = head_function(head, engine.fp32_head)
         self.fused = fused_body(self.model, engine.autocast)
         self.device = self.model.device
         self.eos = frozenset(engine.policy.eos_ids)

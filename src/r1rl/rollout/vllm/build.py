@@ -105,6 +105,9 @@ def engine_arguments(cfg: RunConfig, policy: Policy, backend: str, sleeps: bool 
     }
     if policy.model.device.type == "cuda":
         arguments |= {"gpu_memory_utilization": vllm.gpu_memory, "enable_sleep_mode": sleeps}
+        if cfg.model.cast_lm_head_to_fp32 and cfg.model.dtype != "float32":
+            # Not on the CPU build: it keeps packed weights only, and the head in float32 reads the unpacked ones.
+            arguments["hf_overrides"] = {"head_dtype": "float32"}
         if vllm.tensor_parallel > 1:
             arguments["tensor_parallel_size"] = vllm.tensor_parallel
             if vllm.mode == "colocate":
@@ -140,7 +143,7 @@ def longest_sequence(cfg: RunConfig, policy: Policy) -> int:
 
 def sync_check(cfg: RunConfig, policy: Policy) -> SyncCheck:
     autocast = None if cfg.model.dtype == "float32" else DTYPES[cfg.model.dtype]
-    return SyncCheck(policy, autocast, cfg.rollout.vllm.check_tolerance)
+    return SyncCheck(policy, autocast, cfg.rollout.vllm.check_tolerance, cfg.model.cast_lm_head_to_fp32)
 
 
 def place() -> tuple[int, int]:

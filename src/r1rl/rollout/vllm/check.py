@@ -46,13 +46,16 @@ class SyncCheck:
     Args:
         autocast: precision of the learner's passes; None is float32.
         tolerance: largest mean |Δ log p|, nats; None takes :data:`TOLERANCE`.
+        fp32_head: whether the learner computes its logits in float32.
     """
 
-    def __init__(self, policy: Policy, autocast: torch.dtype | None, tolerance: float | None = None) -> None:
+    def __init__(
+        self, policy: Policy, autocast: torch.dtype | None, tolerance: float | None = None, fp32_head: bool = True
+    ) -> None:
         dtype = autocast or torch.float32
         self.tolerance = tolerance or TOLERANCE[dtype]
         self.moved = MOVED[dtype]
-        self.forward = PolicyForward(policy.model, 1.0, 4096, autocast)
+        self.forward = PolicyForward(policy.model, 1.0, 4096, autocast, fp32_head=fp32_head)
         gather_at_call(self.forward.head)
         self.prompts = [policy.tokenizer.encode(text, add_special_tokens=False)[:LONGEST] for text in TEXTS]
         self._last: dict[str, tuple[Expected, np.ndarray]] = {}
