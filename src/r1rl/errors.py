@@ -65,6 +65,24 @@ def writing(path: Path) -> Iterator[None]:
         raise StorageError(f"cannot write {path}: {error}; free space or choose another path") from error
 
 
+@contextlib.contextmanager
+def naming_the_disk(folder: Path) -> Iterator[None]:
+    """Converts what the disk under ``folder`` refuses, wherever in the block, to StorageError; other failures pass.
+
+    Raises: StorageError for a full disk, and for what may not be written.
+    """
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in _DISK:
+            raise
+        place = error.filename or f"a file in {folder}"
+        raise StorageError(f"cannot write {place}: {error.strerror}; {_remedy(error)}") from error
+
+
+_DISK = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EPERM)
+
+
 def _remedy(error: OSError) -> str:
     full = error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
     return "free space, then run the same command, or choose another path" if full else "choose another path"

@@ -38,6 +38,8 @@ def message(path: Path, *overrides: str) -> str:
         ("grpo:\n  lr: .inf\n", "run.yaml:7: grpo.lr should be a finite number"),
         ("tracking:\n  report_to: [wandb, comet]\n", "run.yaml:7: tracking.report_to.1 should be 'wandb'"),
         ("model_name_or_path: x\n", "(here it is model.path)"),
+        ("seed: -1\n", "run.yaml:6: seed should be greater than or equal to 0, got -1"),
+        ("seed: 4294967296\n", "run.yaml:6: seed should be less than 4294967296"),
         ("seed: {a: {b}}\n", "run.yaml:6: seed should be a valid integer, got {'a': {'b': None}}"),
     ],
 )

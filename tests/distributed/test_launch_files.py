@@ -66,20 +66,24 @@ def test_trainers_and_servers_share_one_job(tmp_path):
         assert line.rstrip().endswith("grpo.steps=3")
 
 
-def test_a_preempted_run_goes_back_into_the_queue(tmp_path):
-    mark = tmp_path / "runs" / "name" / "grpo" / "preempted"
-    mark.parent.mkdir(parents=True)
-    mark.touch()
-    done = dry_run(tmp_path, 1)
-    assert done.returncode == 75
-    assert "scontrol requeue 7" in done.stdout
+@pytest.mark.parametrize(("leaves", "code"), [('touch "$R1RL_REQUEUE_FILE"; exit 1', 75), ("exit 0", 0), ("exit 3", 3)])
+def test_a_preempted_run_goes_back_into_the_queue_and_no_other(tmp_path, leaves, code):
+    """Whatever other runs, set-aside stages and earlier starts left behind."""
+    for name in ("other/grpo/preempted", "name/zero.1/preempted", "name/zero/preempted"):
+        (tmp_path / "runs" / name).parent.mkdir(parents=True)
+        (tmp_path / "runs" / name).touch()
+    (tmp_path / "runs" / ".requeue-7").touch()
+    program(tmp_path / "srun", f"{leaves}")
+    done = subprocess.run(["bash", SBATCH], env=job(tmp_path, 1), capture_output=True, text=True)
+    assert done.returncode == code, done.stderr
+    assert ("scontrol requeue 7" in done.stdout) == (code == 75)
+    assert not (tmp_path / "runs" / ".requeue-7").exists()
 
 
 LAUNCHER = """
 leave() {{
     echo "TERM $TORCH_ELASTIC_SHUTDOWN_TIMEOUT" >>{said}
-    mkdir -p {runs}/name/zero
-    touch {runs}/name/zero/preempted
+    touch "$R1RL_REQUEUE_FILE"
     exit 1
 }}
 trap 'echo "USR1" >>{said}' USR1
@@ -92,9 +96,9 @@ for ((i = 0; i < 600; i++)); do sleep 0.05; done
 @pytest.mark.parametrize("to", ["task", "group"])
 def test_the_warning_of_a_preemption_reaches_the_launchers_as_sigterm(to, tmp_path):
     """Slurm signals the tasks or, by its configuration, their process groups; never the batch script."""
-    said, runs = tmp_path / "said", tmp_path / "runs"
+    said = tmp_path / "said"
     program(tmp_path / "srun", f'while [[ $1 == --* ]]; do shift; done\ntouch {tmp_path}/task-$$\nexec setsid "$@"')
-    program(tmp_path / "accelerate", LAUNCHER.format(said=said, runs=runs, folder=tmp_path))
+    program(tmp_path / "accelerate", LAUNCHER.format(said=said, folder=tmp_path))
     program(tmp_path / "python", f"touch {tmp_path}/ready-$$\nexec sleep 3600")
     env = job(tmp_path, 3, VLLM_NODES="1", MODEL="m")
     script = subprocess.Popen(["bash", SBATCH], env=env, cwd=LAUNCH.parent, text=True, stdout=subprocess.PIPE)

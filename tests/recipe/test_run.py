@@ -18,9 +18,11 @@ import pytest
 
 from r1rl.config import load_config
 from r1rl.errors import ConfigError, R1Error
+from r1rl.grpo.interrupt import PREEMPTED, Preempted
 from r1rl.recipe import run as recipe_run
 from r1rl.recipe.run import run_recipe
 from r1rl.recipe.status import status
+from r1rl.tracking.base import FileTracker
 from waits import HANG_S
 
 STAGES = ["base", "prefer", "drawn", "tuned", "rl", "out", "score"]
@@ -215,3 +217,28 @@ def test_a_run_is_the_same_from_any_folder(
     assert "done" in capsys.readouterr().out
     run(folder / "config.yaml")
     assert ran == ["out"]
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 75)])
+def test_a_signal_saves_leaves_a_mark_and_names_the_command(
+    recipe: Path, tmp_path: Path, number: int, code: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In the middle of a stage; the next one does not begin, and the mark goes when the stage goes on."""
+    log, folder = FileTracker.log, tmp_path / "mini" / "base"
+
+    def logged(tracker: FileTracker, step: int, metrics: Any) -> None:
+        log(tracker, step, metrics)
+        if step == 2:
+            os.kill(os.getpid(), number)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(FileTracker, "log", logged)
+        patched.setattr(sys, "argv", ["/bin/r1rl", "run", "recipe.yaml"])
+        with pytest.raises(Preempted, match=r"step 2 is saved .*goes on from there: r1rl run recipe.yaml") as ended:
+            run(recipe, until="base")
+    assert ended.value.exit_code == code
+    assert (folder / PREEMPTED).exists()
+    run(recipe, until="base")
+    assert not (folder / PREEMPTED).exists()
+    lines = [json.loads(line)["step"] for line in (folder / "metrics.jsonl").read_text().splitlines()]
+    assert lines == list(range(1, len(lines) + 1))

@@ -118,6 +118,7 @@ def test_folders_of_dead_processes_are_swept(tmp_path: Path) -> None:
     first = SharedFolder()
     dead = first.path.parent / "r1rl-weights-4194999-x"  # above the largest process id
     dead.mkdir(exist_ok=True)
+    (dead / "owner.lock").touch()
     second = SharedFolder()
     assert not dead.exists()
     assert first.path.exists()
@@ -252,3 +253,21 @@ def test_a_deadline_kept_changes_nothing() -> None:
         pass
     with pytest.raises(KeyboardInterrupt), deadline(5, "interrupted by the user"):
         raise KeyboardInterrupt
+
+
+def test_shared_memory_of_a_living_owner_is_never_swept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Another container's process ids mean nothing here, although it shares the folder."""
+    monkeypatch.setattr("r1rl.rollout.vllm.weights.SHM", str(tmp_path))
+    first = SharedFolder()
+    moved = first.path.rename(first.path.with_name("r1rl-weights-999999999-x"))  # no process of that number here
+    dead, mine = tmp_path / "r1rl-weights-999999998-y", tmp_path / "r1rl-weights-999999997-z"
+    dead.mkdir()
+    (dead / "owner.lock").touch()
+    mine.mkdir()
+    (mine / "notes.txt").touch()
+    second = SharedFolder()
+    assert moved.exists()
+    assert not dead.exists()
+    assert (mine / "notes.txt").exists()
+    second.close()
+    assert not second.path.exists()

@@ -9,7 +9,7 @@ import sys
 import time
 import types
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +19,7 @@ from r1rl.config import TrackingConfig
 from r1rl.errors import ConfigError
 from r1rl.tracking import NullTracker, Tracker, build_tracker, read_jsonl
 from r1rl.tracking import build as build_module
-from r1rl.tracking.base import cells
+from r1rl.tracking.base import CompositeTracker, FileTracker, cells
 
 CONFIG = {"grpo": {"lr": 1e-5}, "rewards": {"accuracy": {"weight": 1.0}}}
 ROWS = [
@@ -214,3 +214,22 @@ def test_table_cells() -> None:
     columns, data = cells([{"a": True, "b": [1, 2]}, {"c": math.inf, "b": {"x": math.nan}}])
     assert columns == ["a", "b", "c"]
     assert data == [[1.0, "[1, 2]", None], [None, '{"x": null, "x/non_finite": 1}', math.inf]]
+
+
+def test_a_start_without_a_checkpoint_reports_every_step_again(tmp_path: Path) -> None:
+    """The services begin a new run then, which would lack what an earlier attempt had logged."""
+
+    class Recorder(NullTracker):
+        def __init__(self) -> None:
+            self.steps: list[int] = []
+
+        def log(self, step: int, metrics: Mapping[str, float]) -> None:
+            self.steps.append(step)
+
+    for resume, expected in ((None, [1, 2, 3]), (None, [1, 2, 3, 4]), (2, []), (2, [4])):
+        service = Recorder()
+        tracker = CompositeTracker(FileTracker(tmp_path, resume), [service])
+        for step in range((resume or 0) + 1, max(expected or [3]) + 1):
+            tracker.log(step, {"reward/mean": 0.0})
+        tracker.close()
+        assert service.steps == expected

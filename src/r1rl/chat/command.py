@@ -21,7 +21,7 @@ def chat(
     max_new_tokens: Annotated[int, typer.Option(help="Longest response.", min=1)] = 2048,
     system: Annotated[str | None, typer.Option(help="System message.")] = None,
     fold: Annotated[bool, typer.Option("--fold", help="Thoughts as one line; /fold and /think change it.")] = False,
-    seed: Annotated[int | None, typer.Option(help="For responses that repeat.")] = None,
+    seed: Annotated[int | None, typer.Option(help="For responses that repeat.", min=0, max=2**32 - 1)] = None,
     device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
 ) -> None:
     """Talk to a model in the terminal: thoughts dimmed, nothing leaves this machine."""

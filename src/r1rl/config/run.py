@@ -94,8 +94,8 @@ class RunConfig(Section):
     """Name of the run; its folder."""
     output_dir: str = "runs"
     """The run folder is output_dir/name."""
-    seed: int = 0
-    """Every random choice follows from it."""
+    seed: int = Field(0, ge=0, lt=2**32)
+    """Every random choice follows from it; at least 0 and below 2³², as numpy wants it."""
     threads: int | None = Field(None, ge=1)
     """CPU threads of torch; fixed for results that repeat bit for bit. None leaves torch's choice."""
     device: Literal["auto", "cpu", "cuda"] = "auto"

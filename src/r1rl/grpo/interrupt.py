@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import os
+import shlex
 import signal
+import sys
 import threading
 import time
 from collections.abc import Callable
+from pathlib import Path
 from types import FrameType, TracebackType
 from typing import Any, Self
 
@@ -18,43 +21,57 @@ REQUEUE = 75
 PREEMPTED = "preempted"
 """Lies in the stage's folder while the run waits to be started again: launchers do not hand on exit codes."""
 
-SIGNALS = (signal.SIGTERM, signal.SIGUSR1)
-"""SIGTERM is what schedulers send; USR1 is for those that can warn earlier (``sbatch --signal``)."""
+REQUEUE_FILE = "R1RL_REQUEUE_FILE"
+"""Environment variable of a scheduler's script: the file that says that this very start was ended by a signal."""
 
+SIGNALS = (signal.SIGTERM, signal.SIGUSR1, signal.SIGINT)
+"""SIGTERM is what schedulers send; USR1 is for those that can warn earlier (``sbatch --signal``); SIGINT is Ctrl-C."""
 
 _PARENT_POLL_S = 0.2
+_PROMPT = b"\nr1rl: stopping as soon as what is done is saved; Ctrl-C again ends at once\n"
 
 
 class Interrupted(Exception):
-    """Raised at a safe place: the weights are those of the last finished update."""
+    """Raised at a safe place: the weights are those of the last finished update. Says what was saved."""
 
 
 class Preempted(R1Error):
-    """The run ended early, on request, with a checkpoint; the same command goes on from there."""
+    """The run ended early, on request, with its work saved; the same command goes on from there."""
 
     exit_code = REQUEUE
 
 
+class Stopped(Preempted):
+    """The person at the terminal asked for it."""
+
+    exit_code = 130
+
+
 class Interrupt:
-    """Turns the signals into a flag while it is entered.
+    """Turns the signals into a flag while it is entered, more than once if need be.
 
     A second signal of the same kind does not wait: it has its usual effect.
     """
 
     def __init__(self) -> None:
         self.requested = False
-        self._before: dict[signal.Signals, Any] = {}
+        self._seen: list[int] = []
+        self._depth = 0
+        self._before: dict[int, Any] = {}
 
     def __enter__(self) -> Self:
-        if threading.current_thread() is threading.main_thread():
-            self._before = {s: signal.signal(s, self._set) for s in SIGNALS}
+        self._depth += 1
+        if self._depth == 1 and threading.current_thread() is threading.main_thread():
+            self._before = {int(s): signal.signal(s, self._set) for s in SIGNALS}
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        for number, handler in self._before.items():
-            signal.signal(number, handler)
+        self._depth -= 1
+        if self._depth == 0:
+            for number, handler in self._before.items():
+                signal.signal(number, handler)
 
     def check(self) -> None:
         """Raises Interrupted if this process was asked to end."""
@@ -65,10 +82,47 @@ class Interrupt:
         """Whether any rank was asked to end; collective, the same answer on all."""
         return any(gather([self.requested]))
 
+    def ended(self, what: str) -> Preempted:
+        """The error to end with, once the work is saved: ``what`` was done, and the command that goes on."""
+        return stopped(self._seen[0] if self._seen else None, what)
+
+    def leave_mark(self, folder: Path) -> None:
+        """Note in the stage's folder, and where a scheduler's script looks, that the run waits to go on."""
+        if folder.is_dir():
+            (folder / PREEMPTED).touch()
+        asked = os.environ.get(REQUEUE_FILE)
+        if asked and signal.SIGINT not in self._seen:
+            Path(asked).touch()
+
     def _set(self, number: int, frame: FrameType | None) -> None:
-        del frame
-        self.requested = True
-        signal.signal(number, self._before[signal.Signals(number)])
+        if number in self._seen:
+            before = self._before[number]
+            if callable(before):
+                before(number, frame)
+            else:
+                signal.signal(number, before)
+                os.kill(os.getpid(), number)
+        else:
+            self._seen.append(number)
+            self.requested = True
+            if number == signal.SIGINT and os.environ.get("LOCAL_RANK", "0") == "0":
+                os.write(2, _PROMPT)
+
+
+def stopped(number: int | None, what: str) -> Preempted:
+    """The error of a run that ended on signal ``number``."""
+    kind = Stopped if number == signal.SIGINT else Preempted
+    command = same_command()
+    return kind(f"{what}; the same command goes on from there{f': {command}' if command else ''}")
+
+
+def same_command() -> str:
+    """What started this process, to be typed again; empty where it was not the command ``r1rl``."""
+    program, *words = sys.argv or [""]
+    path = Path(program)
+    if path.name == "r1rl":
+        return shlex.join(["r1rl", *words])
+    return shlex.join(["python", "-m", "r1rl", *words]) if path.parts[-2:] == ("r1rl", "__main__.py") else ""
 
 
 def end_with(parent: int) -> None:

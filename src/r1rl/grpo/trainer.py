@@ -23,7 +23,7 @@ from r1rl.grpo.batch import make_batch
 from r1rl.grpo.checkpoint import Checkpoints, RunState
 from r1rl.grpo.difficulty import Difficulty
 from r1rl.grpo.experience import DynamicExperience, Experience, PlainExperience
-from r1rl.grpo.interrupt import PREEMPTED, Interrupt, Interrupted, Preempted
+from r1rl.grpo.interrupt import PREEMPTED, Interrupt, Interrupted
 from r1rl.grpo.learner import Learner
 from r1rl.grpo.limits import check_prompts, naming_memory
 from r1rl.grpo.loop import Loop, Metrics, Rollout
@@ -77,13 +77,14 @@ class GRPOTrainer:
         console: Console | None = None,
         overwrite: bool = False,
         fingerprint: str = "",
+        interrupt: Interrupt | None = None,
     ) -> None:
         self.config, self.folder = config, Path(folder)
         self.overwrite, self.fingerprint = overwrite, fingerprint
         self.accelerator = accelerator or Accelerator()
         self.console = console or Console(quiet=not config.tracking.console)
         self.checkpoints = Checkpoints(self.folder / "checkpoints", config.grpo.keep_checkpoints, self.console.say)
-        self.interrupt = Interrupt()
+        self.interrupt = interrupt or Interrupt()
         self.policy = load_policy(config.model, self.accelerator.device, adapters_seed=config.seed)
         self.policy.check_saving()
         self.params = SamplingParams(
@@ -99,7 +100,7 @@ class GRPOTrainer:
         Raises:
             R1Error: ``folder`` holds work that was made with other settings, files or code (see ``overwrite``), or
                 something else than this stage's files.
-            Preempted: a scheduler asked the run to end; it left a checkpoint.
+            Preempted: a scheduler, or Ctrl-C, asked the run to end; it left a checkpoint.
         """
         cfg = self.config
         self._claim()
@@ -119,7 +120,7 @@ class GRPOTrainer:
             if difficulty is not None:
                 self._filter(difficulty, train, engine, scorer, checkpoint)
             progress = owned.enter_context(self.console.progress("training", total=cfg.grpo.steps, done=state.step))
-            tracker = self._tracker(state)
+            tracker = self._tracker(state.step if checkpoint else None)
             owned.callback(tracker.close)
             loop = Loop(
                 cfg=cfg.grpo,
@@ -192,9 +193,8 @@ class GRPOTrainer:
             difficulty.filter(train, engine, scorer, begun=checkpoint is not None)
         except Interrupted:
             self._mark_preempted()
-            raise Preempted(
-                f"stopped while measuring difficulty; what was measured is in {difficulty.path}, and the same command "
-                "goes on from there"
+            raise self.interrupt.ended(
+                f"stopped while measuring difficulty; what was measured is in {difficulty.path}"
             ) from None
 
     def _scorer(self) -> Scorer:
@@ -203,14 +203,14 @@ class GRPOTrainer:
             self.console.say(f"warning: the reward {name} never runs: no source lists it under its rewards")
         return Scorer(rewards, self.config.scoring, applies=applies)
 
-    def _tracker(self, state: RunState) -> Tracker:
+    def _tracker(self, resume_step: int | None) -> Tracker:
         cfg = self.config
         return build_tracker(
             cfg.tracking,
             self.folder,
             f"{cfg.name}/{self.folder.name}",
             cfg.model_dump(mode="json"),
-            resume_step=state.step or None,
+            resume_step=resume_step,
             is_main=self.accelerator.is_main_process,
         )
 
@@ -324,14 +324,11 @@ class GRPOTrainer:
         self._save(loop.step, loop.version, learner, {}, loop.rollout)
         what = "with its rollout, " if loop.rollout is not None else ""
         self._mark_preempted()
-        raise Preempted(
-            f"asked to end: step {loop.step} is saved {what}in {self.checkpoints.folder}; "
-            "the same command goes on from there"
-        )
+        raise self.interrupt.ended(f"asked to end: step {loop.step} is saved {what}in {self.checkpoints.folder}")
 
     def _mark_preempted(self) -> None:
         if self.accelerator.is_main_process:
-            (self.folder / PREEMPTED).touch()
+            self.interrupt.leave_mark(self.folder)
         self.accelerator.wait_for_everyone()  # a launcher ends the others as soon as one has left
 
     def _show(self, progress: Progress, step: int, metrics: Metrics) -> None:

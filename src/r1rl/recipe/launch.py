@@ -15,7 +15,7 @@ from types import FrameType
 import psutil
 
 from r1rl.errors import R1Error
-from r1rl.grpo.interrupt import PREEMPTED, SIGNALS, Preempted
+from r1rl.grpo.interrupt import PREEMPTED, SIGNALS, stopped
 
 _PR_SET_PDEATHSIG = 1
 _POLL_S = 0.2
@@ -28,7 +28,7 @@ def launch_stage(launch: str, config: Path, stage: str) -> None:
     that asks this process to end reaches them, not the launcher, which would give them half a minute at most.
 
     Raises:
-        Preempted: somebody asked the stage to end; the same command goes on.
+        Preempted: a stop was requested; the same command goes on.
         R1Error: the processes failed; their own messages stand above.
     """
     command = [sys.executable, "-m", "accelerate.commands.launch", "--config_file", launch]
@@ -42,18 +42,23 @@ def launch_stage(launch: str, config: Path, stage: str) -> None:
             child.wait()
             raise
     if code and (received or (config.parent / stage / PREEMPTED).exists()):
-        raise Preempted(f"stage {stage} was asked to end; the same command goes on from its last checkpoint")
+        raise stopped(received[0] if received else None, f"stage {stage} was asked to end: its work is saved")
     if code:
         raise R1Error(f"stage {stage} failed under {launch} with exit code {code}; its messages stand above")
 
 
 def _wait(child: subprocess.Popen[bytes], received: list[int]) -> int:
     """The launcher's exit code. Once a signal was received, each process it started gets the other one of the two: a
-    scheduler may have sent them this one already, and a second of the same kind ends them at once."""
+    scheduler may have sent them this one already, and a second of the same kind ends them at once.
+
+    Raises: KeyboardInterrupt on a second Ctrl-C.
+    """
     told: set[int] = set()
     while True:
         with contextlib.suppress(subprocess.TimeoutExpired):
             return child.wait(_POLL_S)
+        if received.count(signal.SIGINT) > 1:
+            raise KeyboardInterrupt
         if received:
             with contextlib.suppress(psutil.NoSuchProcess):
                 for process in psutil.Process(child.pid).children():

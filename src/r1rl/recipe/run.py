@@ -9,20 +9,21 @@ import os
 import sys
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TypeVar, cast
 
 import torch
 from accelerate import Accelerator
-from accelerate.utils import broadcast_object_list
+from accelerate.utils import broadcast_object_list, gather_object
 from transformers.utils import logging as transformers_logging
 
 from r1rl.config import RunConfig, dump_config
 from r1rl.config.paths import launch_file, launch_names
-from r1rl.errors import ConfigError, ForeignError, R1Error, tell
+from r1rl.errors import ConfigError, ForeignError, R1Error, naming_the_disk, tell
 from r1rl.files import claim, write_json
 from r1rl.fingerprint import mark
+from r1rl.grpo.interrupt import PREEMPTED, Interrupt, Interrupted
 from r1rl.grpo.processes import start as start_processes
 from r1rl.recipe import record
 from r1rl.recipe.compute import measured
@@ -120,14 +121,16 @@ def run_recipe(
         _claim_run(folder)
     accelerator.wait_for_everyone()
     owner = accelerator.is_main_process and not launched
-    with _alone_in(folder) if owner else contextlib.nullcontext():
+    with naming_the_disk(folder), _alone_in(folder) if owner else contextlib.nullcontext():
         agreed: set[str] = set()
         if owner:
             preflight(nodes[name] for name in selection.wanted(nodes))
             agreed = _agreed(nodes, folder, selection, yes)
             dump_config(_anywhere(config), folder / "config.yaml")
         accelerator.wait_for_everyone()
-        done = _Recipe(nodes, folder, accelerator, console, launched, yes, agreed).run(selection)
+        recipe = _Recipe(nodes, folder, accelerator, console, launched, yes, agreed)
+        with recipe.interrupt:
+            done = recipe.run(selection)
         if owner:
             write_json(folder / "results.json", {name: each.metrics for name, each in done.items()})
             summarize(folder, nodes, console)
@@ -157,6 +160,7 @@ class _Recipe:
     launched: bool
     yes: bool
     agreed: set[str]
+    interrupt: Interrupt = field(default_factory=Interrupt)
 
     def run(self, selection: Selection) -> dict[str, Done]:
         """Returns the record of every stage that is done in the end."""
@@ -186,6 +190,7 @@ class _Recipe:
             less = f", asked for less than it has: {verdict.why()}" if verdict.changes else ", unchanged"
             self.console.say(f"{node.name}: done already{less}")
             return verdict.done
+        self._end_if_asked(node)
         if self.accelerator.is_main_process and not self.launched:
             self._prepare(node, verdict, again)
         self.accelerator.wait_for_everyone()
@@ -194,7 +199,8 @@ class _Recipe:
             return self._launch(node, done)
         began = time.monotonic()
         view = resolved(node, {name: done[name].paths(self.folder) for name in node.inputs})
-        context = StageContext(node.name, view, self.folder / node.name, self.accelerator, self.console)
+        folder = self.folder / node.name
+        context = StageContext(node.name, view, folder, self.accelerator, self.console, self.interrupt)
         result = _call(node.kind, context)
         self.accelerator.wait_for_everyone()
         return self._finish(node, view, verdict, result, time.monotonic() - began)
@@ -236,6 +242,12 @@ class _Recipe:
             if path.exists() and path.is_relative_to(folder.absolute()):
                 self.console.say(f"{node.name}: {path.name} is not what it left; kept as {mark.set_aside(path)}")
         mark.write(folder, verdict.identity, began.fingerprint if began else verdict.identity.fingerprint)
+
+    def _end_if_asked(self, node: Node) -> None:
+        if self.interrupt.anywhere(gather_object if self.accelerator.num_processes > 1 else list):
+            if self.accelerator.is_main_process:
+                self.interrupt.leave_mark(self.folder / node.name)
+            raise self.interrupt.ended(f"asked to end before stage {node.name}; what is done is kept")
 
     def _launch(self, node: Node, done: dict[str, Done]) -> Done:
         """Run the stage in processes of its own and read what they left."""
@@ -285,11 +297,25 @@ def _renew_report(folder: Path, console: Console) -> None:
 
 
 def _call(kind: str, ctx: StageContext) -> StageResult:
+    """Run a stage. Raises Preempted where it was asked to end, with its mark left."""
     module, _, function = STAGES[kind].partition(":")
     stage = cast(Stage, getattr(importlib.import_module(module), function))
-    if kind not in ALONE or ctx.accelerator.num_processes == 1:
-        return stage(ctx)
-    return cast(StageResult, broadcast_object_list([stage(ctx) if ctx.accelerator.is_main_process else None])[0])
+    if ctx.accelerator.is_main_process:
+        (ctx.folder / PREEMPTED).unlink(missing_ok=True)
+    alone = kind in ALONE and ctx.accelerator.num_processes > 1
+    result: StageResult | Interrupted | None = None
+    if not alone or ctx.accelerator.is_main_process:
+        try:
+            result = stage(ctx)
+        except Interrupted as stopped:
+            result = stopped
+    result = broadcast_object_list([result])[0] if alone else result
+    if isinstance(result, Interrupted):
+        if ctx.accelerator.is_main_process:
+            ctx.interrupt.leave_mark(ctx.folder)
+        ctx.accelerator.wait_for_everyone()  # a launcher ends the others as soon as one has left
+        raise ctx.interrupt.ended(f"stage {ctx.name} was asked to end: {result}")
+    return cast(StageResult, result)
 
 
 @contextlib.contextmanager

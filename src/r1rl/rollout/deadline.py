@@ -9,6 +9,7 @@ import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from types import FrameType
 
 from r1rl.errors import EngineError
 
@@ -27,9 +28,17 @@ def deadline(seconds: float, phase: str, rank: int = 0, grace_s: float = GRACE_S
         EngineError: the time was up; names the rank and the phase.
     """
     watch = _Watch(seconds, f"rank {rank}: {phase} took more than {seconds:g} s", grace_s)
-    ignored = _is_main() and signal.getsignal(signal.SIGINT) is signal.SIG_IGN
-    if ignored:  # as for a job that a shell started in the background: the interrupt would be lost
-        signal.signal(signal.SIGINT, signal.default_int_handler)
+    before = signal.getsignal(signal.SIGINT)
+
+    def interrupt(number: int, frame: FrameType | None) -> None:
+        if watch.fired:  # ours, even where Ctrl-C is ignored or only noted
+            raise KeyboardInterrupt
+        if callable(before):
+            before(number, frame)
+
+    own = _is_main() and (callable(before) or before is signal.SIG_IGN)
+    if own:
+        signal.signal(signal.SIGINT, interrupt)
     watch.start()
     try:
         yield
@@ -39,8 +48,8 @@ def deadline(seconds: float, phase: str, rank: int = 0, grace_s: float = GRACE_S
         raise
     finally:
         watch.done.set()
-        if ignored:
-            signal.signal(signal.SIGINT, signal.SIG_IGN)
+        if own:
+            signal.signal(signal.SIGINT, before)
 
 
 def _is_main() -> bool:

@@ -8,8 +8,10 @@ from pathlib import Path
 from typing import Any
 
 from accelerate import Accelerator
+from accelerate.utils import gather_object
 
 from r1rl.config import RunConfig
+from r1rl.grpo.interrupt import Interrupt
 from r1rl.tracking.console import Console
 
 
@@ -26,6 +28,8 @@ class StageContext:
     folder: Path
     accelerator: Accelerator
     console: Console
+    interrupt: Interrupt = field(default_factory=Interrupt)
+    """Set when the run is asked to end: a stage saves what it has at the next safe place and raises Interrupted."""
 
 
 @dataclass(slots=True)
@@ -43,6 +47,11 @@ class StageResult:
         """Everything made, by the name that ``${STAGE.NAME}`` gives it."""
         handed = {"model": self.model, "data": self.data}
         return self.reports | {name: path for name, path in handed.items() if path is not None}
+
+
+def asked_to_end(ctx: StageContext) -> bool:
+    """Whether any process of the stage was asked to end; collective."""
+    return ctx.interrupt.anywhere(gather_object if ctx.accelerator.num_processes > 1 else list)
 
 
 Stage = Callable[[StageContext], StageResult]

@@ -15,6 +15,7 @@ from r1rl.config.applied import applying
 from r1rl.data.problems import load_problems
 from r1rl.errors import ConfigError
 from r1rl.files import write_json
+from r1rl.grpo.interrupt import Interrupt, Interrupted
 from r1rl.grpo.limits import check_prompts
 from r1rl.model.load import load_policy
 from r1rl.rollout.build import build_engine
@@ -61,7 +62,9 @@ def run(ctx: StageContext) -> StageResult:
     try:
         with Scorer(cfg.rewards, cfg.scoring, applies=applying(cfg.rewards, cfg.data.eval)) as scorer:
             for name, problems in sets.by_source.items():
-                result = evaluate(engine, scorer, problems, cfg, ctx.accelerator, ctx.console, f"{ctx.name}: {name}")
+                result = evaluate(
+                    engine, scorer, problems, cfg, ctx.accelerator, ctx.console, f"{ctx.name}: {name}", ctx.interrupt
+                )
                 metrics |= {f"{name}/{key}": value for key, value in result.metrics.items()}
                 saved[name] = {
                     "problems": [p.id for p in problems],
@@ -94,10 +97,14 @@ def evaluate(
     accelerator: Accelerator,
     console: Console,
     title: str,
+    interrupt: Interrupt | None = None,
 ) -> Evaluation:
     """Sample ``evaluate.samples`` completions a problem and score them with the run's own reward functions.
 
     Every process takes its share of the problems; all return the same figures.
+
+    Raises:
+        Interrupted: ``interrupt`` was set; nothing is kept.
     """
     settings = cfg.evaluate
     params = SamplingParams(
@@ -114,17 +121,26 @@ def evaluate(
     with console.progress(title, total=len(requests), unit="problem") as progress:
 
         def finished(index: int, completions: list[Completion]) -> None:
+            if interrupt is not None:
+                interrupt.check()
             group = Group(requests[index].problem, completions)
             groups[index] = group
             scorer.submit(group)
             progress.update(done=sum(g is not None for g in groups))
 
-        engine.generate(requests, params, finished)
-    scored = scorer.score([g for g in groups if g is not None])
+        indexed: list[tuple[int, ScoredGroup] | None]
+        try:
+            engine.generate(requests, params, finished)
+        except Interrupted:
+            indexed = [None]  # the others may be waiting in the gathering already: tell them there
+        else:
+            indexed = list(zip([i for i, _ in mine], scorer.score([g for g in groups if g is not None]), strict=True))
     scorer.drain()
-    indexed = list(zip([i for i, _ in mine], scored, strict=True))
     everything = gather_object(indexed) if ranks > 1 else indexed
-    return measure([g for _, g in sorted(everything, key=lambda pair: pair[0])], settings.reward)
+    whole = [pair for pair in everything if pair is not None]
+    if len(whole) < len(everything):
+        raise Interrupted("an evaluation begins anew")
+    return measure([g for _, g in sorted(whole, key=lambda pair: pair[0])], settings.reward)
 
 
 def measure(groups: list[ScoredGroup], reward: str) -> Evaluation:

@@ -15,7 +15,9 @@ from r1rl.tracking.console import Console
 
 def run(ctx: StageContext) -> StageResult:
     """Train ``model.path`` and leave the policy in STAGE/model."""
-    trainer = GRPOTrainer(ctx.config, ctx.folder, accelerator=ctx.accelerator, console=ctx.console)
+    trainer = GRPOTrainer(
+        ctx.config, ctx.folder, accelerator=ctx.accelerator, console=ctx.console, interrupt=ctx.interrupt
+    )
     last = trainer.train()
     if ctx.config.hub is not None and ctx.accelerator.is_main_process:
         push(ctx.folder / "model", ctx.config.hub, ctx.console)

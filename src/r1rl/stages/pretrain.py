@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import inspect
+import io
+import itertools
+import json
 import math
 import random
 from collections.abc import Iterator, Mapping
@@ -14,7 +17,9 @@ from transformers import Qwen2Config, Qwen2ForCausalLM, Qwen2Tokenizer
 from r1rl.config.model import TinyModelConfig
 from r1rl.config.run import PretrainConfig
 from r1rl.data.toy import CORPORA, Document
-from r1rl.errors import ConfigError
+from r1rl.errors import ConfigError, writing
+from r1rl.files import write_bytes
+from r1rl.grpo.interrupt import Interrupted
 from r1rl.grpo.learner import weight_decay_groups
 from r1rl.model.attention import register
 from r1rl.model.forward import PackedTokens, PolicyForward
@@ -23,11 +28,16 @@ from r1rl.stages.base import StageContext, StageResult
 from r1rl.tracking import build_tracker
 
 TOKENIZER_DOCUMENTS = 2000
+UNFINISHED = "unfinished.pt"
+"""In the stage's folder: weights, moments and losses of a training that was asked to end."""
 VOCABULARY = 384
 
 
 def run(ctx: StageContext) -> StageResult:
-    """Train from scratch for ``pretrain.tokens`` tokens; the same seed gives the same model, bit for bit."""
+    """Train from scratch for ``pretrain.tokens`` tokens; the same seed gives the same model, bit for bit.
+
+    Raises: Interrupted where the run was asked to end; the same training goes on from there.
+    """
     cfg, seed = ctx.config.pretrain, ctx.config.seed
     if cfg.corpus not in CORPORA:
         raise ConfigError(f"pretrain.corpus {cfg.corpus!r} is unknown; there are {', '.join(CORPORA)}")
@@ -43,6 +53,7 @@ def run(ctx: StageContext) -> StageResult:
     folder = ctx.folder / "model"
     if ctx.accelerator.is_main_process:
         Policy(model, tokenizer).save(folder)
+        (ctx.folder / UNFINISHED).unlink(missing_ok=True)
     return StageResult(model=folder, metrics={"loss": losses[-1], "tokens": cfg.tokens})
 
 
@@ -119,15 +130,23 @@ def train(
     )
     steps = math.ceil(cfg.tokens / cfg.batch_tokens)
     warmup = max(1, round(steps * cfg.warmup_ratio))
-    losses: list[float] = []
+    losses = _resume(model, optimizer, cfg, seed, ctx)
     tracker = build_tracker(
-        ctx.config.tracking, ctx.folder, f"{ctx.config.name}/{ctx.name}", ctx.config.model_dump(mode="json")
+        ctx.config.tracking,
+        ctx.folder,
+        f"{ctx.config.name}/{ctx.name}",
+        ctx.config.model_dump(mode="json"),
+        resume_step=len(losses) or None,
     )
     with ctx.console.progress(f"{ctx.name}: pre-training", total=steps) as progress:
         corpus = packs(
             documents(cfg.corpus, seed, cfg.corpus_args), tokenizer, cfg.batch_tokens, cfg.model.max_positions
         )
-        for step, batch in zip(range(steps), corpus, strict=False):
+        for step, batch in itertools.islice(enumerate(corpus), len(losses), steps):
+            if ctx.interrupt.requested:
+                tracker.close()
+                _save(model, optimizer, cfg, seed, losses, ctx)
+                raise Interrupted(f"step {len(losses)} is saved in {ctx.folder}")
             share = min((step + 1) / warmup, 0.55 + 0.45 * math.cos(math.pi * step / steps))
             for group in optimizer.param_groups:
                 group["lr"] = cfg.lr * share
@@ -142,3 +161,36 @@ def train(
             progress.update(done=step + 1, loss=losses[-1])
     tracker.close()
     return losses
+
+
+def _save(
+    model: Qwen2ForCausalLM,
+    optimizer: torch.optim.Optimizer,
+    cfg: PretrainConfig,
+    seed: int,
+    losses: list[float],
+    ctx: StageContext,
+) -> None:
+    content = io.BytesIO()
+    state = {"of": _of(cfg, seed), "losses": losses}
+    torch.save(state | {"model": model.state_dict(), "optimizer": optimizer.state_dict()}, content)
+    with writing(ctx.folder):
+        write_bytes(ctx.folder / UNFINISHED, content.getbuffer())
+
+
+def _resume(
+    model: Qwen2ForCausalLM, optimizer: torch.optim.Optimizer, cfg: PretrainConfig, seed: int, ctx: StageContext
+) -> list[float]:
+    """Load what an earlier process left of this very training; returns the losses of its steps."""
+    file = ctx.folder / UNFINISHED
+    saved = torch.load(file, weights_only=True, map_location=ctx.accelerator.device) if file.is_file() else {}
+    if saved.get("of") != _of(cfg, seed):
+        return []
+    model.load_state_dict(saved["model"])
+    optimizer.load_state_dict(saved["optimizer"])
+    ctx.console.say(f"{ctx.name}: resuming after step {len(saved['losses'])}")
+    return list(saved["losses"])
+
+
+def _of(cfg: PretrainConfig, seed: int) -> str:
+    return json.dumps([seed, cfg.model_dump(mode="json")], sort_keys=True)

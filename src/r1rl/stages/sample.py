@@ -7,6 +7,7 @@ STAGE/filters.json what each filter removed.
 
 from __future__ import annotations
 
+import contextlib
 import json
 from collections import Counter, deque
 from pathlib import Path
@@ -21,13 +22,14 @@ from r1rl.data.sieve import Row, Sieve, mixed_rows
 from r1rl.errors import DataError
 from r1rl.files import finite, replacing, write_json
 from r1rl.fingerprint.content import content
+from r1rl.grpo.interrupt import Interrupted
 from r1rl.grpo.limits import check_prompts
 from r1rl.model.load import Policy, load_policy
 from r1rl.rollout.build import build_engine
 from r1rl.rollout.collect import completion_seeds
 from r1rl.rollout.engine import Request
 from r1rl.scoring import Scorer
-from r1rl.stages.base import StageContext, StageResult
+from r1rl.stages.base import StageContext, StageResult, asked_to_end
 from r1rl.stages.rewrite import rewrite
 from r1rl.stages.sample_log import SampleLog, rows_of
 from r1rl.types import Completion, Group, Problem, SamplingParams
@@ -66,7 +68,10 @@ def run(ctx: StageContext) -> StageResult:
 
 
 def draw(ctx: StageContext, policy: Policy, problems: list[Problem], log: SampleLog) -> None:
-    """Sample and score what the log does not have yet; a problem's samples are on disk as soon as they are scored."""
+    """Sample and score what the log does not have yet; a problem's samples are on disk as soon as they are scored.
+
+    Raises: Interrupted where any process was asked to end.
+    """
     cfg, settings = ctx.config, ctx.config.sample
     limit = settings.max_new_tokens or cfg.rollout.max_new_tokens
     params = SamplingParams(limit, settings.temperature, settings.top_p, stop=tuple(cfg.rollout.stop))
@@ -99,12 +104,16 @@ def draw(ctx: StageContext, policy: Policy, problems: list[Problem], log: Sample
                 waiting.append(Group(requests[index].problem, completions))
                 scorer.submit(waiting[-1])
                 write(_WAITING)
+                ctx.interrupt.check()
 
-            engine.generate(requests, params, finished)
+            with contextlib.suppress(Interrupted):  # the other processes are told below
+                engine.generate(requests, params, finished)
             write(0)
     finally:
         engine.close()
         log.close()
+    if asked_to_end(ctx):
+        raise Interrupted(f"the samples of {len(log.read())} of {len(problems)} problems are saved in {ctx.folder}")
 
 
 def sift(

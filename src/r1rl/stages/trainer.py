@@ -24,7 +24,8 @@ from transformers import (
 from r1rl.config import RewardModelConfig, SFTConfig
 from r1rl.errors import ConfigError
 from r1rl.files import claim, discard, draft_of, is_own, mark, publishing
-from r1rl.stages.base import StageContext
+from r1rl.grpo.interrupt import Interrupted
+from r1rl.stages.base import StageContext, asked_to_end
 from r1rl.tracking import Tracker, build_tracker
 from r1rl.tracking.console import Progress
 from r1rl.tracking.jsonl import figures
@@ -154,6 +155,9 @@ class Bridge(TrainerCallback):
         self.last: dict[str, float] = {}
         for earlier in figures(ctx.folder / "metrics.jsonl", resume_step or 0):
             self.last |= {name: value for name, value in earlier.items() if name in names.values()}
+        self.stopped: int | None = None
+        """Updates made when the stage was asked to end; None as long as nobody did."""
+        self._ctx = ctx
 
     def on_train_begin(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
@@ -174,6 +178,11 @@ class Bridge(TrainerCallback):
             self.tracker.log(state.global_step, metrics)
         self.progress.update(done=state.global_step, **{k.rpartition("/")[2]: v for k, v in metrics.items()})
 
+    def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
+        if state.global_step < state.max_steps and asked_to_end(self._ctx):
+            self.stopped = state.global_step
+            control.should_save = control.should_training_stop = True
+
     def on_save(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
         if state.is_world_process_zero and args.output_dir:
             folder = Path(args.output_dir)
@@ -193,6 +202,9 @@ def fit(
 
     ``build`` makes the trainer with these callbacks; one with evaluation data is evaluated at the end.
 
+    Raises:
+        Interrupted: the stage was asked to end, and left a checkpoint.
+
     Returns:
         The last value of each figure, under our name without its room.
     """
@@ -204,9 +216,11 @@ def fit(
         trainer = build([bridge])
         trainer.remove_callback(PrinterCallback)  # the console is told by the bridge
         trainer.train(resume_from_checkpoint=str(resume) if resume else None)
-        if trainer.eval_dataset is not None:
+        if trainer.eval_dataset is not None and bridge.stopped is None:
             trainer.evaluate()
         bridge.tracker.close()
+    if bridge.stopped is not None:
+        raise Interrupted(f"update {bridge.stopped} is saved in {ctx.folder / 'checkpoints'}")
     save_model(trainer, tokenizer, ctx)
     return {name.rpartition("/")[2]: value for name, value in bridge.last.items()}
 

@@ -82,8 +82,8 @@ class FileTracker:
     def __init__(self, stage_dir: Path, resume_step: int | None) -> None:
         self._metrics = JsonLines(stage_dir / "metrics.jsonl", resume_step)
         self._samples = JsonLines(stage_dir / "samples.jsonl", resume_step)
-        self.last_step = self._metrics.last_step_found
-        """Last step that the files held before they were cut back to ``resume_step``; −1 if none."""
+        self.last_step = -1 if resume_step is None else self._metrics.last_step_found
+        """Last step that the attempt which is resumed had logged; −1 where nothing is, as the services start anew."""
 
     def log(self, step: int, metrics: Mapping[str, float]) -> None:
         self._metrics.merge(step, metrics)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import shutil
 import tempfile
@@ -25,6 +26,7 @@ BACKEND = "r1rl_shm"
 """Name of the worker's side with vLLM's factory."""
 SHM = "/dev/shm"
 PREFIX = "r1rl-weights-"
+_LOCK = "owner.lock"
 _ALIGN = 64
 
 
@@ -80,19 +82,33 @@ class Bucket:
 
 
 class SharedFolder:
-    """A folder in shared memory that goes away with its owner. Folders of processes that died are swept first."""
+    """A folder in shared memory that goes away with its owner. Folders whose owners died are swept first.
+
+    The owner holds a lock on a file in it: process ids say nothing about containers that share ``/dev/shm``.
+    """
 
     def __init__(self) -> None:
         parent = Path(SHM if os.access(SHM, os.W_OK) else tempfile.gettempdir())
         for old in parent.glob(f"{PREFIX}*"):
-            pid = old.name.removeprefix(PREFIX).partition("-")[0]
-            if pid.isdigit() and not Path(f"/proc/{pid}").exists() and Path("/proc/self").exists():
+            if _abandoned(old / _LOCK):
                 shutil.rmtree(old, ignore_errors=True)
         self.path = Path(tempfile.mkdtemp(prefix=f"{PREFIX}{os.getpid()}-", dir=parent))
+        self._lock = (self.path / _LOCK).open("w")
+        fcntl.flock(self._lock, fcntl.LOCK_EX)
         self._end = weakref.finalize(self, shutil.rmtree, self.path, True)
 
     def close(self) -> None:
         self._end()
+
+
+def _abandoned(lock: Path) -> bool:
+    """Whether nobody holds the lock any more; one that is not there was never taken, or is about to be."""
+    try:
+        with lock.open("r+") as stream:
+            fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        return False
+    return True
 
 
 class SharedWeights:
