@@ -55,6 +55,8 @@ class Loop:
     version: int = 0
     rollout: Rollout | None = None
     """The rollout being learned from: where a step is interrupted, its checkpoint takes it along."""
+    opening: Metrics = field(default_factory=dict)
+    """About the run as a whole; logged with its first step."""
     clock: Callable[[], float] = time.perf_counter
     _times: Metrics = field(default_factory=dict)
 
@@ -83,7 +85,8 @@ class Loop:
         own = self.engine.metrics() | self._times | {"time/step": seconds}
         everywhere = self.learner.backend.gather([(self.drain(), own)])
         metrics = call_metrics([measured for measured, _ in everywhere]) | over_ranks([own for _, own in everywhere])
-        metrics |= rollout_metrics(groups) | learned | self.experience.metrics()
+        metrics |= rollout_metrics(groups) | learned | self.experience.metrics() | self.opening
+        self.opening = {}
         metrics["rollout/completions_per_s"] = metrics["rollout/completions"] / metrics["time/step"]
         metrics["policy/version"] = float(self.version)
         metrics["policy/guards_crossed"] = float(guards.check(self.cfg.guards, self.step, metrics, self.warn))

@@ -136,6 +136,7 @@ class GRPOTrainer:
                 step=state.step,
                 version=state.version,
                 rollout=rollout,
+                opening={} if checkpoint is not None else {name: float(n) for name, n in train.metrics().items()},
             )
             rank, ranks = learner.backend.rank, learner.backend.ranks
             owned.enter_context(naming_lost_peers(rank, ranks, lambda: f"in step {loop.step + 1}"))

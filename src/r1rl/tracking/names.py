@@ -125,8 +125,8 @@ METRICS: dict[str, Metric] = {
     "reward_model/margin": Metric("reward", "mean difference of the two scores"),
     "reward_model/held_out_accuracy": Metric("share", "the same on pairs kept from training"),
     "reward_model/held_out_margin": Metric("reward", "the same on pairs kept from training"),
-    "data/SOURCE/problems": Metric("count", "problems read from a dataset"),
-    "data/SOURCE/skipped_REASON": Metric("count", "rows left out, by reason"),
+    "data/SOURCE/problems": Metric("count", "problems of a training source; logged with the first step"),
+    "data/SOURCE/skipped_REASON": Metric("count", "its rows and problems left out, by reason; with the first step"),
 }
 """By name; upper-case words stand for any name. Rooms that measure something new add it here."""
 
