@@ -159,6 +159,18 @@ def test_run_hands_over_the_configuration(
     assert capsys.readouterr().out == ""
 
 
+def test_yes_agrees_beforehand(config: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[dict[str, object]] = []
+
+    def run_recipe(run: RunConfig, **chosen: object) -> Path:
+        seen.append(chosen)
+        return Path("runs/x")
+
+    put(monkeypatch, "r1rl.recipe.run", run_recipe=run_recipe)
+    assert call("run", "--yes", "--from", "base", config) == 0
+    assert seen == [{"start": "base", "yes": True}]
+
+
 @pytest.mark.parametrize(
     ("error", "code"), [(TrainingError("loss is\nnot finite"), 2), (KeyboardInterrupt(), 130)], ids=["guard", "ctrl-c"]
 )

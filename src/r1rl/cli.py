@@ -125,8 +125,8 @@ def run(
         importlib.import_module("r1rl.recipe.dry_run").dry_run(loaded, devices, tflops)
         return
     recipe = importlib.import_module("r1rl.recipe.run")
-    chosen = {key: name for key, name in (("start", start), ("only", only)) if name is not None}
-    folder = recipe.run_recipe(loaded, yes=yes, **chosen)
+    given = {"start": start, "only": only, "yes": yes}
+    folder = recipe.run_recipe(loaded, **{key: value for key, value in given.items() if value})
     if loaded.tracking.console:
         print(f"run folder: {folder}")
 
