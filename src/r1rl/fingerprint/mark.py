@@ -13,7 +13,7 @@ from r1rl.fingerprint.identity import Change, Identity
 from r1rl.fingerprint.keys import Effect
 
 MARK, RECORD = "fingerprint", "stage.json"
-_CHECKPOINTS = ("checkpoints/step-*", "checkpoints/checkpoint-*", "samples-*.jsonl")
+_CHECKPOINTS = ("checkpoints/step-*", "checkpoints/checkpoint-*", "samples-*.jsonl", "unfinished.pt")
 _WORK = (*_CHECKPOINTS, "model", "data.jsonl", "evaluation.json", "difficulty.jsonl", RECORD)
 """What a stage leaves that took work to make."""
 
