@@ -21,6 +21,7 @@ from pathlib import Path
 import numpy as np
 
 from r1rl.config import load_config
+from r1rl.files import claim
 from r1rl.stages.metrics import paired_bootstrap
 
 CONFIGS = {
@@ -90,6 +91,7 @@ def run(mode: str, overrides: list[str]) -> Path:
     trained = Path(cfg.output_dir) / "tiny-zero"
     for stage in SHARED:
         if (trained / stage).is_dir() and not (folder / stage).exists():
+            claim(folder)
             shutil.copytree(trained / stage, folder / stage)
     begin = time.perf_counter()
     subprocess.run([sys.executable, "-m", "r1rl", "run", CONFIGS[mode], *overrides], check=True)
