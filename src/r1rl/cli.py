@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import os
 import sys
 from pathlib import Path
 from typing import Annotated, Any
@@ -12,6 +13,7 @@ import typer
 import r1rl
 from r1rl.config.run import stages_of
 from r1rl.errors import ConfigError, R1Error, tell
+from r1rl.openmp import wait_shortly
 
 app = typer.Typer(
     name="r1rl",
@@ -37,6 +39,7 @@ def main(args: list[str] | None = None) -> None:
     the run to end and it left a checkpoint, 130 when interrupted;
     anything else keeps its traceback and gives 1.
     """
+    wait_shortly(os.environ)
     words = sys.argv[1:] if args is None else args
     try:
         ended = app(args=words or ["--help"], prog_name="r1rl", standalone_mode=False)

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from r1rl.config import RunConfig
-from r1rl.rollout.cores import learner_threads, server_threads
+from r1rl.rollout.cores import Threads, choose_threads, cores, learner_threads, quota, server_threads
 
 SERVED = {"mode": "server"}
 
@@ -56,3 +56,55 @@ def test_what_is_configured_stays(eight_threads, monkeypatch):
     monkeypatch.setenv("LOCAL_WORLD_SIZE", "2")
     with learner_threads(cfg, torch.device("cpu"), 8):
         assert torch.get_num_threads() == 8
+
+
+@pytest.mark.parametrize(
+    ("configured", "environment", "default", "available", "count", "why"),
+    [
+        (None, {}, 2, 2, 2, "2 cores to use"),
+        (None, {}, 64, 2, 2, "2 cores to use"),  # a container's limit, which torch does not see
+        (None, {}, 32, 64, 32, "64 cores to use"),  # torch leaves the second threads of each core out
+        (None, {}, 64, 1, 1, "1 core to use"),
+        (None, {"LOCAL_WORLD_SIZE": "4"}, 16, 16, 4, "16 cores to use, shared by 4 processes"),
+        (None, {"LOCAL_WORLD_SIZE": "4"}, 2, 2, 1, "2 cores to use, shared by 4 processes"),
+        (None, {"OMP_NUM_THREADS": "1", "LOCAL_WORLD_SIZE": "2"}, 1, 16, 1, "OMP_NUM_THREADS"),
+        (6, {"OMP_NUM_THREADS": "1"}, 1, 2, 6, "threads in the configuration"),
+    ],
+)
+def test_threads(configured, environment, default, available, count, why):
+    assert choose_threads(configured, environment, default, available) == Threads(count, why)
+
+
+def group(folder, **files):
+    folder.mkdir(parents=True, exist_ok=True)
+    for name, text in files.items():
+        (folder / name.replace("__", ".")).write_text(text)
+
+
+def test_a_containers_limit(tmp_path):
+    """As the kernel's documentation of control groups writes these files (cgroup-v2.rst, sched-bwc.rst)."""
+    mounted, own = tmp_path / "cgroup", tmp_path / "own"
+    assert quota(mounted, own) is None
+    own.write_text("0::/user.slice/job\n")
+    group(mounted / "user.slice" / "job", cpu__max="max 100000\n")
+    assert quota(mounted, own) is None
+    group(mounted / "user.slice", cpu__max="250000 100000\n")
+    assert quota(mounted, own) == 2.5
+    group(mounted, cpu__max="150000 100000\n")  # inside a container its own group is the root
+    assert quota(mounted, own) == 1.5
+    group(mounted, cpu__max="broken\n")
+    assert quota(mounted, own) == 2.5
+
+
+def test_a_containers_limit_of_the_first_version(tmp_path):
+    mounted, own = tmp_path / "cgroup", tmp_path / "own"
+    own.write_text("5:memory:/docker/a\n4:cpu,cpuacct:/docker/a\n")
+    group(mounted / "cpu", cpu__cfs_quota_us="-1\n", cpu__cfs_period_us="100000\n")
+    assert quota(mounted, own) is None
+    group(mounted / "cpu" / "docker" / "a", cpu__cfs_quota_us="400000\n", cpu__cfs_period_us="100000\n")
+    assert quota(mounted, own) == 4
+
+
+def test_cores_are_at_least_one(monkeypatch):
+    monkeypatch.setattr("r1rl.rollout.cores.quota", lambda *_: 0.5)
+    assert cores() == 1

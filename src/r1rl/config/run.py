@@ -97,7 +97,8 @@ class RunConfig(Section):
     seed: int = Field(0, ge=0, lt=2**32)
     """Every random choice follows from it; at least 0 and below 2³², as numpy wants it."""
     threads: int | None = Field(None, ge=1)
-    """CPU threads of torch; fixed for results that repeat bit for bit. None leaves torch's choice."""
+    """CPU threads of torch; fixed for results that repeat bit for bit. None takes what OMP_NUM_THREADS says, else the
+    cores that this process may use (affinity, a container's limit), shared by the processes of a launcher."""
     device: Literal["auto", "cpu", "cuda"] = "auto"
     """Where the policy lives; auto takes CUDA if there is one."""
     model: ModelConfig = Field(default_factory=ModelConfig)

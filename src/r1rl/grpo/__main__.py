@@ -14,6 +14,7 @@ import typer
 
 from r1rl.config import load_config, stages_of
 from r1rl.errors import ConfigError, R1Error, tell
+from r1rl.openmp import wait_shortly
 
 
 def main(
@@ -22,6 +23,7 @@ def main(
     stage: Annotated[str | None, typer.Option(help="Which grpo stage; the first where none is named.")] = None,
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Redo what changed; earlier outputs are kept.")] = False,
 ) -> None:
+    wait_shortly(os.environ)
     from r1rl.grpo.interrupt import end_with
     from r1rl.grpo.processes import naming_lost_peers, placed
     from r1rl.recipe.run import run_recipe

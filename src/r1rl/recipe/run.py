@@ -34,6 +34,7 @@ from r1rl.recipe.record import Done
 from r1rl.recipe.summary import summarize
 from r1rl.recipe.verdict import State, Verdict, agree, forecast, judge
 from r1rl.report import write_report
+from r1rl.rollout.cores import choose_threads, cores
 from r1rl.stages.base import Stage, StageContext, StageResult
 from r1rl.tracking.console import Console
 
@@ -111,14 +112,15 @@ def run_recipe(
     selection = Selection(until, start, only)
     nodes = graph(config)
     selection.check(nodes)
-    if config.threads:
-        torch.set_num_threads(config.threads)
+    threads = choose_threads(config.threads, os.environ, torch.get_num_threads(), cores())
+    torch.set_num_threads(threads.count)
     accelerator = start_processes(config.device, config.grpo.deadline_s, tell)
     transformers_logging.disable_progress_bar()
     console = Console(quiet=not (config.tracking.console and accelerator.is_main_process))
     folder = Path(config.output_dir) / config.name
     if accelerator.is_main_process:
         _claim_run(folder)
+    console.say(f"CPU threads: {threads.count} ({threads.why})")
     accelerator.wait_for_everyone()
     owner = accelerator.is_main_process and not launched
     with naming_the_disk(folder), _alone_in(folder) if owner else contextlib.nullcontext():

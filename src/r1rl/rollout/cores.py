@@ -9,16 +9,86 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
 
 import torch
 
 from r1rl.config import RunConfig
 
+CGROUPS, OWN_CGROUP = Path("/sys/fs/cgroup"), Path("/proc/self/cgroup")
+
 
 def cores() -> int:
-    """Of this machine, as far as this process may use them."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    """Of this machine, as far as this process may use them: its affinity, and its container's share of the time."""
+    allowed = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    share = quota(CGROUPS, OWN_CGROUP)
+    return allowed if share is None else max(1, min(allowed, int(share)))
+
+
+def quota(mounted: Path, own: Path) -> float | None:
+    """Cores' worth of time that the control groups of this process may take; None without a limit.
+
+    Args:
+        mounted: where control groups are seen, version 2 or 1.
+        own: names this process's group; those above it limit it too.
+    """
+    try:
+        names = [line.split(":", 2) for line in own.read_text().splitlines()]
+    except OSError:
+        names = []
+    found = []
+    for controllers, name in [("cpu", "/"), *((kinds, name) for _, kinds, name in names)]:
+        if controllers and "cpu" not in controllers.split(","):
+            continue
+        inner = Path(name.lstrip("/"))
+        for folder in (inner, *inner.parents):
+            found += [_limit_2(mounted / folder), _limit_1(mounted / "cpu" / folder)]
+    return min((limit for limit in found if limit is not None), default=None)
+
+
+def _limit_2(folder: Path) -> float | None:
+    try:
+        most, period = (folder / "cpu.max").read_text().split()
+        return None if most == "max" else int(most) / int(period)
+    except (OSError, ValueError):
+        return None
+
+
+def _limit_1(folder: Path) -> float | None:
+    try:
+        most, period = (int((folder / f"cpu.cfs_{name}_us").read_text()) for name in ("quota", "period"))
+        return most / period if most > 0 else None
+    except (OSError, ValueError):
+        return None
+
+
+@dataclass(frozen=True, slots=True)
+class Threads:
+    """What torch's operations on the CPU are given, and why."""
+
+    count: int
+    why: str
+
+
+def choose_threads(configured: int | None, environment: Mapping[str, str], default: int, available: int) -> Threads:
+    """Threads of this process.
+
+    Args:
+        configured: ``threads`` of the configuration; it wins.
+        environment: ``OMP_NUM_THREADS`` comes next; ``LOCAL_WORLD_SIZE`` processes share the machine.
+        default: torch's own choice, which knows neither of containers nor of other ranks.
+        available: cores of this machine for all of them.
+    """
+    if configured is not None:
+        return Threads(configured, "threads in the configuration")
+    if environment.get("OMP_NUM_THREADS"):
+        return Threads(default, "OMP_NUM_THREADS")
+    ranks = int(environment.get("LOCAL_WORLD_SIZE") or 1)
+    shared = f", shared by {ranks} processes" if ranks > 1 else ""
+    plural = "core" if available == 1 else "cores"
+    return Threads(max(1, min(default, available // ranks)), f"{available} {plural} to use{shared}")
 
 
 def server_threads(run: RunConfig, available: int) -> int | None:
