@@ -128,6 +128,7 @@ class Learner:
             if self.reference is not None:
                 self._record(batch.samples, self.reference, "ref_logps")
         history: dict[str, list[float]] = defaultdict(list)
+        whole = self.progress.done == 0
         for samples in self._minibatches(batch)[self.progress.done :]:
             for name, value in self._step(samples).items():
                 history[name].append(value)
@@ -135,6 +136,8 @@ class Learner:
         self.progress.done = 0
         tokens = {"policy/tokens": float(sum(history.pop("policy/tokens", [])))}
         means = {name: float(np.mean(values)) for name, values in history.items()}
+        if whole and "policy/ratio_deviation" in history:
+            means["policy/first_ratio_deviation"] = history["policy/ratio_deviation"][0]
         return means | tokens | {"policy/updates": float(self.updates_per_rollout)}
 
     def _minibatches(self, batch: Batch) -> list[list[Sample]]:

@@ -13,11 +13,9 @@ from dataclasses import dataclass, field
 from statistics import fmean, median, pvariance
 
 from r1rl.report.read import Run, Stage
+from r1rl.report.symptoms import BAD, GOOD, LEVELS, NO_SIGNAL, UNKNOWN, WARN, percent, symptoms
 from r1rl.tracking.console import duration
-from r1rl.tracking.jsonl import NON_FINITE
 
-GOOD, UNKNOWN, WARN, BAD = "good", "unknown", "warn", "bad"
-LEVELS = (GOOD, UNKNOWN, WARN, BAD)
 LEAST = 10
 """Steps before anything is said."""
 
@@ -74,7 +72,7 @@ def learning(run: Run, stage: Stage) -> Finding:
         return Finding(GOOD, "Yes, still rising" if _rising(reward) else "Yes, and it has settled", why)
     if first - last > 3 * error and first - last > 0.01:
         return Finding(BAD, "It is unlearning", why)
-    if silent > 0.9:
+    if silent > NO_SIGNAL.bound:
         return Finding(BAD, "No: no signal", [*why, "Problems are too hard or too easy, or a reward never varies."])
     return Finding(WARN, "Not visibly", why)
 
@@ -141,74 +139,15 @@ CHEATS: tuple[Callable[[Run, Stage], list[str]], ...] = (
 )
 
 
-@dataclass(frozen=True, slots=True)
-class Limit:
-    """A metric whose recent value should stay within a bound."""
-
-    metric: str
-    bound: float
-    level: str
-    meaning: str
-    read: Callable[[Sequence[float]], float] = lambda values: fmean(values[-max(3, len(values) // 10) :])
-
-
-LIMITS = (
-    Limit("policy/updates_skipped", 0, BAD, "updates left out for a loss or gradient that was not finite", max),
-    Limit("policy/engine_mismatch", 0.05, BAD, "nats a token between sampler and learner"),
-    Limit("policy/guards_crossed", 0, WARN, "bounds of grpo.guards crossed in a step", max),
-    Limit("rollout/truncated", 0.2, WARN, "of completions cut at the limit lately: raise rollout.max_new_tokens"),
-    Limit("reward/unscored", 0.01, WARN, "of completions that no reward function applied to"),
-    Limit("system/tracker_failures", 0, WARN, "calls to a tracking service failed", max),
-)
-"""Bounds of ``broken``; ``bound`` is the largest value that is still well."""
-
-
 def broken(stage: Stage) -> Finding:
     """Is anything not finite, lost, out of step or collapsed?"""
     if not stage.metrics:
         return Finding(UNKNOWN, "Nothing yet")
-    found = [*_not_finite(stage), *_over_limits(stage), *_lost_checks(stage), *_silent_rewards(stage)]
+    found = symptoms(stage.metrics)
     if not found:
         return Finding(GOOD, "Nothing found", ["All values finite, no check lost, sampler and learner agree."])
     level = max((level for level, _ in found), key=LEVELS.index)
     return Finding(level, "Yes" if level == BAD else "Look closer", [text for _, text in found])
-
-
-def _not_finite(stage: Stage) -> list[tuple[str, str]]:
-    counts = Counter(name for row in stage.metrics for name in row if name.endswith(NON_FINITE))
-    return [(BAD, f"{name.removesuffix(NON_FINITE)} was not finite in {n} steps.") for name, n in counts.items()]
-
-
-def _over_limits(stage: Stage) -> list[tuple[str, str]]:
-    found = []
-    for limit in LIMITS:
-        _, values = stage.curve(limit.metric)
-        if values and limit.read(values) > limit.bound:
-            value = limit.read(values)
-            shown = percent(value) if " of completions" in f" {limit.meaning}" else f"{value:.3g}"
-            found.append((limit.level, f"{shown} {limit.meaning}."))
-    return found
-
-
-def _lost_checks(stage: Stage) -> list[tuple[str, str]]:
-    _, completions = stage.curve("rollout/completions")
-    found = []
-    for name in stage.names():
-        _, values = stage.curve(name)
-        if name.endswith(("/timeouts", "/errors")) and values and sum(values) > 0.01 * sum(completions):
-            found.append((WARN, f"{sum(values):.0f} checks lost as {name}: such completions earn nothing."))
-    return found
-
-
-def _silent_rewards(stage: Stage) -> list[tuple[str, str]]:
-    found = []
-    for name in stage.names():
-        _, values = stage.curve(name)
-        component = name.startswith("reward/") and name.endswith("/mean") and name.count("/") == 2
-        if component and len(values) >= LEAST and max(values) == min(values) == 0:
-            hint = "; does the template pre-fill the tag?" if "format" in name else ""
-            found.append((WARN, f"{name} has been 0 in every step{hint}."))
-    return found
 
 
 def remaining(run: Run, stage: Stage, now: float) -> Finding:
@@ -263,8 +202,3 @@ def _rising(values: Sequence[float]) -> bool:
         return False
     error = math.sqrt((pvariance(earlier) + pvariance(later)) / fifth)
     return fmean(later) - fmean(earlier) > 2 * error
-
-
-def percent(share: float) -> str:
-    """A share as text, one decimal below ten."""
-    return f"{100 * share:.1f}\N{NO-BREAK SPACE}%" if 0 < abs(share) < 0.1 else f"{100 * share:.0f}\N{NO-BREAK SPACE}%"

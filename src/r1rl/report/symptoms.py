@@ -1,0 +1,159 @@
+"""What a stage's metrics show to be wrong, and what to do about it: one table for the report and ``r1rl doctor``."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from statistics import fmean
+from typing import Any
+
+from r1rl.tracking.jsonl import NON_FINITE
+
+GOOD, UNKNOWN, WARN, BAD = "good", "unknown", "warn", "bad"
+LEVELS = (GOOD, UNKNOWN, WARN, BAD)
+
+Rows = Sequence[Mapping[str, Any]]
+"""Lines of metrics.jsonl: numbers by name; None where one was not finite."""
+RECENT = 20
+"""Steps looked at, from the end, where the state of now counts."""
+FEWEST = 3
+"""Steps before a reward that is always 0 says something."""
+LOST = 0.01
+"""Share of lost checks that is still well."""
+
+
+def recent(values: Sequence[float]) -> float:
+    """The mean over the last steps."""
+    return fmean(values[-RECENT:])
+
+
+@dataclass(frozen=True, slots=True)
+class Symptom:
+    """A metric whose value should stay within a bound.
+
+    ``bound`` is the largest value that is still well; ``says`` is formatted with ``value``, and ``share`` in percent.
+    """
+
+    metric: str
+    bound: float
+    level: str
+    says: str
+    read: Callable[[Sequence[float]], float] = recent
+
+
+NO_SIGNAL = Symptom(
+    "rollout/zero_variance_groups",
+    0.8,
+    WARN,
+    "{share} of the groups have equal rewards and teach nothing: set grpo.dynamic_sampling, filter with "
+    "data.difficulty, or raise rollout.group_size",
+)
+"""Of learning rather than of running well; also what a solved data set looks like."""
+CUT = Symptom(
+    "rollout/truncated",
+    0.2,
+    WARN,
+    "{share} of completions cut at the limit lately: raise rollout.max_new_tokens, or check rollout.stop",
+)
+SYMPTOMS = (
+    Symptom(
+        "policy/updates_skipped",
+        0,
+        BAD,
+        "{value:.3g} updates left out for a loss or gradient that was not finite: lower grpo.lr",
+        max,
+    ),
+    Symptom(
+        "policy/engine_mismatch",
+        0.05,
+        BAD,
+        "{value:.2g} nats per token between sampler and learner: use the same dtype for both, leave model.lora.dropout "
+        "at 0, keep grpo.importance_cap on, and check the weight sync",
+    ),
+    Symptom(
+        "policy/first_ratio_deviation",
+        0.05,
+        BAD,
+        "π/π_old deviates from 1 by {value:.2g} in the first, on-policy update of a rollout: dropout "
+        "(model.lora.dropout), or a changed model",
+    ),
+    Symptom("policy/guards_crossed", 0, WARN, "{value:.3g} bounds of grpo.guards crossed in a step", max),
+    CUT,
+    Symptom(
+        "reward/unscored",
+        0.01,
+        WARN,
+        "{share} of completions got no reward, and nothing is learned from them: look at reward/NAME/none and "
+        "reward/NAME/errors (a judge that does not answer, a column that is empty)",
+    ),
+    Symptom("system/tracker_failures", 0, WARN, "{value:.3g} calls to a tracking service failed", max),
+)
+
+
+def symptoms(rows: Rows) -> list[tuple[str, str]]:
+    """(level, text) of everything known to be wrong with a stage, in the order of the tables here."""
+    return [*_not_finite(rows), *over(SYMPTOMS, rows), *_lost_checks(rows), *_silent_rewards(rows)]
+
+
+def over(table: Sequence[Symptom], rows: Rows) -> Iterator[tuple[str, str]]:
+    """(level, text) of the symptoms that rows show."""
+    for symptom in table:
+        found = values(rows, symptom.metric)
+        if found and (value := symptom.read(found)) > symptom.bound:
+            yield symptom.level, symptom.says.format(value=value, share=percent(value)) + "."
+
+
+def values(rows: Rows, name: str) -> list[float]:
+    """A metric in the steps that have it and where it was finite."""
+    found = (row.get(name, _before(row, name)) for row in rows)
+    return [value for value in found if isinstance(value, int | float)]
+
+
+def _before(row: Mapping[str, Any], name: str) -> Any:
+    """What earlier versions logged in place of a metric: of one update per step, the step's is the first one's."""
+    first = name == "policy/first_ratio_deviation" and row.get("policy/updates", 1) == 1
+    return row.get("policy/ratio_deviation") if first else None
+
+
+def _not_finite(rows: Rows) -> Iterator[tuple[str, str]]:
+    counts = Counter(name for row in rows for name in row if name.endswith(NON_FINITE))
+    for name, count in counts.items():
+        yield BAD, f"{name.removesuffix(NON_FINITE)} was not finite in {count} steps."
+
+
+def _lost_checks(rows: Rows) -> Iterator[tuple[str, str]]:
+    completions = sum(values(rows, "rollout/completions"))
+    for name in _names(rows):
+        if name.endswith(("/timeouts", "/errors", "/crashes")):
+            lost = sum(values(rows, name))
+            if lost > LOST * completions:
+                yield WARN, f"{lost:.0f} checks lost as {name}: such completions earn nothing."
+
+
+def _silent_rewards(rows: Rows) -> Iterator[tuple[str, str]]:
+    for name in _names(rows):
+        found = values(rows, name)
+        component = name.startswith("reward/") and name.endswith("/mean") and name.count("/") == 2
+        if component and len(found) >= FEWEST and max(found) == min(found) == 0:
+            reward = name.split("/")[1]
+            if reward != "accuracy" or not [*over([CUT], rows)]:  # an answer that is cut off cannot be right
+                yield WARN, f"{name} has been 0 in every step: {_HINTS.get(reward, _HINT)}."
+
+
+_HINT = "look at samples.jsonl for what it is given"
+_HINTS = {
+    "format": "where the template pre-fills the tag, completions lack it; look at samples.jsonl and set "
+    "data.prompt.prefill",
+    "accuracy": "no answer was right; look at samples.jsonl for answers that could not be read "
+    "(data.*.answer_pattern), or start from a stronger model",
+}
+
+
+def _names(rows: Rows) -> list[str]:
+    return sorted({name for row in rows for name in row})
+
+
+def percent(share: float) -> str:
+    """A share as text, one decimal below ten."""
+    return f"{100 * share:.1f}\N{NO-BREAK SPACE}%" if 0 < abs(share) < 0.1 else f"{100 * share:.0f}\N{NO-BREAK SPACE}%"
