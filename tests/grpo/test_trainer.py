@@ -22,6 +22,9 @@ REWARDS = """
 def digits(prompts, completions, **kwargs):
     return [min(1.0, sum(ch.isdigit() for ch in c) / 6) for c in completions]
 
+def late(completions, trainer_state, **kwargs):
+    return [float(trainer_state.global_step)] * len(completions)
+
 def nan(prompts, completions, **kwargs):
     return [float("nan")] * len(completions)
 
@@ -379,6 +382,22 @@ def test_a_training_question_in_the_evaluation_set_is_refused_or_dropped(tiny_fo
     with pytest.raises(DataError):
         train(config(tiny_folder, rewards_file, data=data), tmp_path / "run")
     train(config(tiny_folder, rewards_file, data=data | {"on_overlap": "drop"}, grpo={"steps": 1}), tmp_path / "run")
+
+
+def test_a_reward_reads_the_step_in_evaluations_too(tiny_folder, rewards_file, tmp_path) -> None:
+    held_out = {"path": "generated:arithmetic", "args": {"split": "test", "size": 2}}
+    cfg = config(
+        tiny_folder,
+        rewards_file,
+        data={"eval": {"b": held_out}},
+        rewards={"late": {"use": f"{rewards_file}:late"}},
+        evaluate={"samples": 1},
+        grpo={"steps": 2, "eval_every": 1, "checkpoint_every": 0},
+    )
+    train(cfg, tmp_path / "run")
+    rows = lines(tmp_path / "run")
+    assert [row["reward/late/mean"] for row in rows] == [0.0, 1.0]
+    assert [row["eval/b/late"] for row in rows] == [1.0, 2.0]
 
 
 def test_group_size_one_is_refused(tiny_folder, rewards_file, tmp_path) -> None:

@@ -171,6 +171,14 @@ def late(completions, trainer_state):
     assert scorer.score([one], {"global_step": 7})[0].by_reward["late"][0] == 14.0
 
 
+def test_where_nothing_trains_the_step_is_0(scorer_of: Any, group: MakeGroup) -> None:
+    code = (
+        "def late(completions, trainer_state):\n    return [1 / (1 + trainer_state.global_step) for _ in completions]\n"
+    )
+    scorer = scorer_of(code, late={"use": ":late"})
+    assert scorer.score([group(["a"])])[0].by_reward["late"][0] == 1.0
+
+
 def test_async_functions_run_beside_each_other(scorer_of: Any, group: MakeGroup) -> None:
     code = """
 import asyncio

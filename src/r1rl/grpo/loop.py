@@ -44,8 +44,9 @@ class Loop:
     engine: Engine
     tracker: Tracker
     samples_per_step: int
-    evaluate: Callable[[], tuple[Metrics, list[dict[str, Any]]]]
-    """Held-out metrics of the policy as it is, and completions for samples.jsonl: of the same problems every time."""
+    evaluate: Callable[[int], tuple[Metrics, list[dict[str, Any]]]]
+    """Held-out metrics of the policy as it is, and completions for samples.jsonl: of the same problems every time.
+    Given the number of finished steps."""
     save: Callable[[int, int, Metrics], None]
     """Writes a checkpoint, given the number of finished steps, the policy version and the last step's metrics."""
     warn: Callable[[str], None]
@@ -92,7 +93,7 @@ class Loop:
         metrics["policy/guards_crossed"] = float(guards.check(self.cfg.guards, self.step, metrics, self.warn))
         rows = sample_rows(groups, self.samples_per_step)
         if self._due(self.cfg.eval_every):
-            held_out, shown = self.evaluate()
+            held_out, shown = self.evaluate(self.step)
             metrics |= held_out
             rows += shown
         # Logged before the checkpoint: a run killed between the two repeats the step and its line, and loses neither.

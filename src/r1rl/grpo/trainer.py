@@ -129,7 +129,7 @@ class GRPOTrainer:
                 engine=engine,
                 tracker=tracker,
                 samples_per_step=cfg.tracking.samples_per_step,
-                evaluate=lambda: self._evaluate(engine, scorer, evaluated),
+                evaluate=lambda step: self._evaluate(engine, scorer, evaluated, step),
                 save=lambda step, version, metrics: self._save(step, version, learner, metrics),
                 warn=self.console.say,
                 drain=scorer.drain,
@@ -249,12 +249,14 @@ class GRPOTrainer:
         dynamic = cfg.rollout.dynamic_sampling
         return DynamicExperience(plain, dynamic, dynamic.reward or cfg.evaluate.reward)
 
-    def _evaluate(self, engine: Engine, scorer: Scorer, evaluated: ProblemSets) -> tuple[Metrics, list[dict[str, Any]]]:
+    def _evaluate(
+        self, engine: Engine, scorer: Scorer, evaluated: ProblemSets, step: int
+    ) -> tuple[Metrics, list[dict[str, Any]]]:
         metrics: Metrics = {}
         shown: list[dict[str, Any]] = []
         for name, problems in evaluated.by_source.items():
             title = f"evaluating {name}"
-            result = evaluate(engine, scorer, problems, self.config, self.accelerator, self.console, title)
+            result = evaluate(engine, scorer, problems, self.config, self.accelerator, self.console, title, step=step)
             metrics |= {f"eval/{name}/{key}": value for key, value in result.metrics.items()}
             shown += sample_rows(result.groups, self.config.evaluate.show)
         return metrics, shown

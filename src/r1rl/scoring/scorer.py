@@ -81,11 +81,14 @@ class Scorer(AbstractContextManager["Scorer"]):
     def score(self, groups: list[Group], trainer_state: Mapping[str, Any] | None = None) -> list[ScoredGroup]:
         """The groups with their rewards, in order; whatever was not submitted is scored now.
 
+        ``trainer_state`` is what functions that ask for it get; outside a training run nothing has been learnt yet, so
+        that without one its ``global_step`` is 0.
+
         A call that its process did not survive (too slow, too large, ended) gives NaN for its group and is counted.
         Raises: RewardError when a function raises or breaks its contract, when ``scoring.max_lost`` of its calls are
         lost in a row, or when one that cannot be stopped runs past its time limit.
         """
-        state = trainer_state or {}
+        state = {"global_step": 0} if trainer_state is None else trainer_state
         started = [self._take(group) or self._start(group) for group in groups]
         for pending in started:
             self._start_stateful(pending, state)

@@ -31,7 +31,7 @@ def try_rewards(
     with Scorer(rewards, ScoringConfig()) as scorer:
         rows = list(itertools.islice(read_rows(path), limit))
         groups = list(_groups(path, rows, completion, prompt))
-        scored = scorer.score(groups, {"global_step": 0})
+        scored = scorer.score(groups)
         return scored, reward_metrics(scored) | scorer.drain_metrics()
 
 

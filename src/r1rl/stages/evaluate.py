@@ -98,10 +98,12 @@ def evaluate(
     console: Console,
     title: str,
     interrupt: Interrupt | None = None,
+    step: int = 0,
 ) -> Evaluation:
     """Sample ``evaluate.samples`` completions a problem and score them with the run's own reward functions.
 
-    Every process takes its share of the problems; all return the same figures.
+    Every process takes its share of the problems; all return the same figures. ``step`` is the number of finished
+    training steps, which reward functions read as ``trainer_state.global_step``.
 
     Raises:
         Interrupted: ``interrupt`` was set; nothing is kept.
@@ -134,7 +136,8 @@ def evaluate(
         except Interrupted:
             indexed = [None]  # the others may be waiting in the gathering already: tell them there
         else:
-            indexed = list(zip([i for i, _ in mine], scorer.score([g for g in groups if g is not None]), strict=True))
+            scored = scorer.score([g for g in groups if g is not None], {"global_step": step})
+            indexed = list(zip([i for i, _ in mine], scored, strict=True))
     scorer.drain()
     everything = gather_object(indexed) if ranks > 1 else indexed
     whole = [pair for pair in everything if pair is not None]
