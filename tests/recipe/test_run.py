@@ -242,3 +242,27 @@ def test_a_signal_saves_leaves_a_mark_and_names_the_command(
     assert not (folder / PREEMPTED).exists()
     lines = [json.loads(line)["step"] for line in (folder / "metrics.jsonl").read_text().splitlines()]
     assert lines == list(range(1, len(lines) + 1))
+
+
+def test_an_interrupted_sft_stage_goes_on_with_more_epochs_and_smaller_micro_batches(
+    recipe: Path, ran: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from r1rl.stages import trainer
+
+    folder = run(recipe, until="drawn")
+
+    def cut(*_: Any) -> None:
+        raise R1Error("cut off before the model was written")
+
+    ran.clear()
+    with monkeypatch.context() as patched:
+        patched.setattr(trainer, "save_model", cut)
+        with pytest.raises(R1Error, match="cut off"):
+            run(recipe, only="tuned")
+    before = [json.loads(line) for line in (folder / "tuned" / "metrics.jsonl").read_text().splitlines()]
+    run(recipe, "sft.epochs=4", "sft.micro_batch=2", "sft.checkpoint_every=2", only="tuned")
+    after = [json.loads(line) for line in (folder / "tuned" / "metrics.jsonl").read_text().splitlines()]
+    assert ran == ["tuned", "tuned"]
+    assert after[: len(before)] == before  # went on behind what was learned
+    assert len(after) == 2 * len(before)
+    assert not (folder / "tuned.1").exists()
