@@ -25,12 +25,13 @@ PROMPTS: list[dict[str, Any]] = [
     {"system": ""},
     {"system": "Solve it.", "prefill": " <think>", "instruction": "Put it in \\boxed{}."},
     {"template": "raw"},
+    {"system": "Think 🙂 {{ x }}.", "prefill": ' \t"𝒙"\\n', "instruction": "答案: 𠮷 {% raw %}"},
 ]
 
 
 @pytest.mark.parametrize("prompt", PROMPTS, ids=lambda prompt: "-".join(prompt) or "default")
 def test_the_chat_template_writes_the_same_prompt(stages: Any, tiny: Path, prompt: dict[str, Any]) -> None:
-    ctx = stages(PLAN.format(model=tiny, prompt=json.dumps(prompt)), "out")
+    ctx = stages(PLAN.format(model=tiny, prompt=json.dumps(prompt, ensure_ascii=False)), "out")
     export.run(ctx)
     tokenizer = AutoTokenizer.from_pretrained(ctx.folder / "model")
     question = "What's 3+5?\nExplain {it}."

@@ -67,10 +67,10 @@ def as_chat_template(prompt: PromptConfig) -> str:
     """
     raw = prompt.template == "raw"
     opening = R1_ZERO_OPENING if prompt.system is None else prompt.system
-    head = json.dumps(f"{opening}\n" if opening and not raw else "")
-    instruction = json.dumps(f"\n{prompt.instruction}" if prompt.instruction else "")
+    head = _quoted(f"{opening}\n" if opening and not raw else "")
+    instruction = _quoted(f"\n{prompt.instruction}" if prompt.instruction else "")
     user = "{{ m['content'] }}" if raw else "{{ 'User: ' + m['content'] }}"
-    opened = json.dumps(("" if raw else "\nAssistant:") + (prompt.prefill or ""))
+    opened = _quoted(("" if raw else "\nAssistant:") + (prompt.prefill or ""))
     return (
         "{%- if messages[0]['role'] == 'system' %}{{ messages[0]['content'] + '\\n' }}"
         f"{{%- else %}}{{{{ {head} }}}}{{%- endif %}}"
@@ -81,3 +81,8 @@ def as_chat_template(prompt: PromptConfig) -> str:
         "{%- endfor %}"
         f"{{%- if add_generation_prompt %}}{{{{ {opened} }}}}{{%- endif %}}"
     )
+
+
+def _quoted(text: str) -> str:
+    """A string of Jinja, which reads escapes as Python does: to it, JSON's surrogate pairs are not characters."""
+    return json.dumps(text, ensure_ascii=False)
