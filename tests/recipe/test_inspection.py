@@ -108,6 +108,7 @@ def test_what_is_there_and_what_cannot_be_told(plan: Path, folder: Path) -> None
         ("rewards.brief.args.mots=3", "reward 'brief' takes no argument 'mots'; did you mean 'most'?"),
         ("rewards.brief.args.table={folder}/none.csv", "rewards.brief.args.table: {folder}/none.csv does not exist"),
         ("rewards.brief.args.table=[.!?]", ""),
+        ("rewards.length.use=soft_overlong", "reward 'length' needs max_length, buffer; give them under its args"),
         ("rewards.length.args.part=x", "reward 'length' takes no argument 'part'"),
         ("stages.zero.model={folder}/modle", "no such folder: {folder}/modle does not exist"),
         ("stages.zero.model={folder}/modle", "did you mean {folder}/model?"),

@@ -243,6 +243,50 @@ def test_a_hang_in_the_trainer_stops_the_run(scorer_of: Any, group: MakeGroup) -
     scorer.close()
 
 
+@pytest.mark.parametrize("where", ["process", "trainer"])
+def test_a_column_takes_the_place_of_nothing_that_is_bound(scorer_of: Any, group: MakeGroup, where: str) -> None:
+    code = """
+import functools
+def scaled(completions, scale=1.0, **kwargs):
+    assert set(kwargs) == {"prompts", "completion_ids", "prefill", "level"}, kwargs
+    return [scale] * len(completions)
+def made(scale):
+    return functools.update_wrapper(functools.partial(scaled, scale=scale), scaled)
+def first(scale, completions, **kwargs):
+    return [scale] * len(completions)
+positional = functools.partial(first, 4.0)
+class Level:
+    def __init__(self, level):
+        self.level = level
+    def __call__(self, completions, level):
+        return [self.level + each for each in level]
+"""
+    scorer = scorer_of(
+        code,
+        scaled={"use": ":scaled", "args": {"scale": 0.5}, "where": where},
+        made={"use": ":made", "args": {"scale": 2.0}, "where": where},
+        positional={"use": ":positional", "where": where},
+        level={"use": ":Level", "args": {"level": 10}, "where": where},
+    )
+    scored = scorer.score([group(["a"], scale=100.0, level=1)])[0]
+    values = {name: given[0] for name, given in scored.by_reward.items()}
+    assert values == {"scaled": 0.5, "made": 2.0, "positional": 4.0, "level": 11.0}
+
+
+def test_the_options_of_shipped_rewards_are_no_columns(scorer_of: Any, group: MakeGroup) -> None:
+    scorer = scorer_of(language=1.0, countdown=1.0, repetition={"args": {"penalty": -2.0}}, format=1.0)
+    text = "<think>We multiply three and five.</think><answer>3 * 5</answer>"
+    columns = {"nums": [3, 5], "target": 15, "n": 1, "penalty": 7.0, "answer_tags": False, "attempt": 0.5}
+    scored = scorer.score([group([text], **columns)])[0]
+    values = {name: given[0] for name, given in scored.by_reward.items()}
+    assert values == {"language": 1.0, "countdown": 1.0, "repetition": 0.0, "format": 1.0}
+
+
+def test_a_missing_option_of_a_shipped_reward_is_named(scorer_of: Any, group: MakeGroup) -> None:
+    with pytest.raises(RewardError, match=r"'long' needs buffer; set rewards\.long\.args\.buffer"):
+        scorer_of(long={"use": "soft_overlong", "args": {"max_length": 10}})
+
+
 def test_a_missing_column_is_named(scorer_of: Any, group: MakeGroup) -> None:
     scorer = scorer_of("def f(completions, level):\n    return [1.0]\n", f={"use": ":f"})
     with pytest.raises(

@@ -17,6 +17,7 @@ from r1rl.data.sources import first_rows
 from r1rl.errors import ModelError, R1Error
 from r1rl.places import FILE_ENDINGS, is_local, nearest, require_model, require_tokenizer
 from r1rl.scoring.locate import check_args, locate
+from r1rl.scoring.registry import place_of
 
 _ROWS = 20
 """Rows of each source that are looked at."""
@@ -165,7 +166,7 @@ def _reward(name: str, reward: RewardConfig) -> Iterator[Finding]:
     try:
         found = locate(use)
         if found is not None:
-            check_args(name, found, reward.args)
+            check_args(name, found, reward.args, ours=place_of(use)[1])
     except R1Error as error:
         yield Finding(what, False, str(error))
         return

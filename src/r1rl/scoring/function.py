@@ -47,18 +47,32 @@ class Signature:
     wants: tuple[str, ...]
     required: tuple[str, ...]
     takes_columns: bool
+    settled: tuple[str, ...]
+    """Arguments that the dataset's columns never fill: those that are bound, and the options of r1rl's own rewards."""
     is_async: bool
 
     @classmethod
-    def of(cls, name: str, call: Callable[..., Any], bound: Mapping[str, Any]) -> Signature:
-        """Inspect a function whose arguments ``bound`` are given already."""
+    def of(cls, name: str, call: Callable[..., Any]) -> Signature:
+        """Inspect a function, of which some arguments may be bound (``functools.partial``).
+
+        Raises: RewardError for an option of one of r1rl's own rewards that must be given and is not.
+        """
         parameters = inspect.signature(call).parameters.values()
-        named = [p for p in parameters if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY) and p.name not in bound]
+        bound, options = _bound(call), _options(call)
+        lacking = sorted(p.name for p in options if p.default is p.empty and p.name not in bound)
+        if lacking:
+            raise RewardError(
+                f"reward {name!r} needs {', '.join(lacking)}; set "
+                + ", ".join(f"rewards.{name}.args.{x}" for x in lacking)
+            )
+        settled = bound | {p.name for p in options}
+        named = [p for p in parameters if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY) and p.name not in settled]
         return cls(
             name=name,
             wants=tuple(p.name for p in named),
             required=tuple(p.name for p in named if p.default is p.empty),
             takes_columns=any(p.kind is p.VAR_KEYWORD for p in parameters),
+            settled=tuple(sorted(settled)),
             is_async=inspect.iscoroutinefunction(_unwrapped(call)),
         )
 
@@ -71,12 +85,17 @@ class Signature:
         """One call on a whole group, in TRL's protocol.
 
         The signature decides: what it names, it gets; a bare ``**kwargs`` gets the lists only (prompts, token ids and
-        the dataset's columns, each repeated per completion), since published functions zip over all of them.
+        the dataset's columns, each repeated per completion), since published functions zip over all of them. A column
+        never takes the place of what is ``settled``.
 
         Raises: RewardError for a column that it needs and the group does not have.
         """
         lists = columns_of(group)
-        given = {key: value for key, value in lists.items() if key in self.wants or self.takes_columns}
+        given = {
+            key: value
+            for key, value in lists.items()
+            if key in self.wants or (self.takes_columns and key not in self.settled)
+        }
         missing = sorted(set(self.required) - given.keys() - _OFFERED)
         if missing:
             raise RewardError(
@@ -134,17 +153,17 @@ class Outcome:
 class RewardFunction:
     """A loaded function: called where it was loaded."""
 
-    def __init__(self, name: str, call: Callable[..., Any], bound: Mapping[str, Any]) -> None:
+    def __init__(self, name: str, call: Callable[..., Any]) -> None:
         self.name = name
         self.call = call
-        self.signature = Signature.of(name, call, bound)
+        self.signature = Signature.of(name, call)
 
     @classmethod
     def load(cls, name: str, use: str, args: Mapping[str, Any]) -> RewardFunction:
         """Find a function and bind its arguments in this process. Raises RewardError."""
         found = load(use)
         made = bind(name, found, args)
-        return cls(name, as_function(made, args if made is found else {}), args)
+        return cls(name, as_function(made, args if made is found else {}))
 
     def run(self, request: Request, checker: Checker) -> Outcome:
         """Call it. Raises RewardError when it raises or returns what cannot be used."""
@@ -261,6 +280,25 @@ def columns_of(group: Group) -> dict[str, list[Any]]:
         "completions": texts if plain else [[{"role": "assistant", "content": text}] for text in texts],
         "completion_ids": [completion.token_ids.tolist() for completion in group.completions],
     }
+
+
+def _bound(call: Callable[..., Any]) -> set[str]:
+    """Names of the arguments that ``functools.partial`` has given already."""
+    names: set[str] = set()
+    while isinstance(call, functools.partial):
+        inner = list(inspect.signature(call.func).parameters)
+        names |= {*call.keywords, *inner[: len(call.args)]}
+        call = call.func
+    return names
+
+
+def _options(call: Callable[..., Any]) -> list[inspect.Parameter]:
+    """The keyword-only arguments of one of r1rl's own rewards: the configuration alone gives them, so that a dataset
+    with a column ``target`` does not choose the language. TRL's functions may ask for columns in that way."""
+    function = _unwrapped(call)
+    if getattr(function, "__module__", "").partition(".")[0] != "r1rl_rewards":
+        return []
+    return [p for p in inspect.signature(function).parameters.values() if p.kind is p.KEYWORD_ONLY]
 
 
 def _unwrapped(call: Callable[..., Any]) -> Callable[..., Any]:

@@ -45,8 +45,11 @@ def locate(use: str) -> Located | None:
     return _in_file(file, attribute)
 
 
-def check_args(name: str, found: Located, args: Mapping[str, Any]) -> None:
-    """Raises RewardError for an argument that a reward function does not take; classes and factories may take any."""
+def check_args(name: str, found: Located, args: Mapping[str, Any], *, ours: bool = False) -> None:
+    """Raises RewardError for an argument that a reward function does not take; classes and factories may take any.
+
+    ``ours``: it is one of r1rl's own, whose keyword-only arguments without default the configuration has to give.
+    """
     if not isinstance(found.node, ast.FunctionDef | ast.AsyncFunctionDef):
         return
     taken = found.node.args
@@ -54,6 +57,10 @@ def check_args(name: str, found: Located, args: Mapping[str, Any]) -> None:
     for argument in args:
         if argument not in parameters and ("completions" in parameters or taken.kwarg is None):
             raise RewardError(f"reward {name!r} takes no argument {argument!r}{nearest(argument, parameters)}")
+    needed = [a.arg for a, default in zip(taken.kwonlyargs, taken.kw_defaults, strict=True) if default is None]
+    lacking = [argument for argument in needed if ours and argument not in args]
+    if lacking:
+        raise RewardError(f"reward {name!r} needs {', '.join(lacking)}; give them under its args")
 
 
 def module_file(name: str) -> Path | None:

@@ -348,7 +348,7 @@ def _ok(reply: Mapping[str, Any]) -> Any:
 
 
 def _signature(given: Mapping[str, Any]) -> Signature:
-    lists = {key: tuple(given[key]) for key in ("wants", "required")}
+    lists = {key: tuple(given[key]) for key in ("wants", "required", "settled")}
     return Signature(**{**given, **lists})
 
 

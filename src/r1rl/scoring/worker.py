@@ -135,7 +135,7 @@ class _Worker:
             if is_torch_module(made):
                 found[name] = None
                 continue
-            function = self._functions[name] = RewardFunction(name, made, args)
+            function = self._functions[name] = RewardFunction(name, made)
             found[name] = asdict(function.signature)
         return {"ok": found}
 
