@@ -57,6 +57,7 @@ def test_error_of_log_probabilities_under_autocast(trained: Policy, text: Packed
 
 
 @pytest.mark.parametrize("weights", [torch.float32, BF16])
+@torch.no_grad()
 def test_the_head_adds_nothing_of_its_own(weights: torch.dtype) -> None:
     """``weights``: masters under autocast, or what DeepSpeed holds in bf16."""
     torch.manual_seed(0)

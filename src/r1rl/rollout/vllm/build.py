@@ -117,7 +117,8 @@ def engine_arguments(cfg: RunConfig, policy: Policy, backend: str, sleeps: bool 
         # stream, which torch's CPU generators cannot.
         batch = max(BATCH_TOKENS, arguments["max_model_len"])
         arguments |= {"enforce_eager": True, "enable_chunked_prefill": False, "max_num_batched_tokens": batch}
-    return arguments | vllm.args
+    overrides = arguments.get("hf_overrides", {}) | vllm.args.get("hf_overrides", {})
+    return arguments | vllm.args | ({"hf_overrides": overrides} if overrides else {})
 
 
 def variables(cfg: RunConfig, kind: str) -> dict[str, str]:
