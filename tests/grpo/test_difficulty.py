@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ from r1rl.config import RunConfig, load_config
 from r1rl.data.stream import PromptStream
 from r1rl.errors import ConfigError, DataError
 from r1rl.files import claim
+from r1rl.fingerprint.mark import MARK
 from r1rl.grpo import difficulty, trainer
 from r1rl.grpo.interrupt import Preempted
 from r1rl.tracking.console import Console
@@ -94,6 +96,7 @@ def test_only_what_is_missing_is_measured(config, streams, tmp_path: Path, monke
     whole = (folder / "difficulty.jsonl").read_text()
     other = tmp_path / "other"
     claim(other)
+    shutil.copy(folder / MARK, other)
     (other / "difficulty.jsonl").write_text("".join(whole.splitlines(keepends=True)[:-4]))
     asked: list[int] = []
     share = difficulty.Difficulty._share

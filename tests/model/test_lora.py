@@ -15,6 +15,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 from r1rl import GRPOTrainer
 from r1rl.config import GRPOConfig, ModelConfig, RunConfig, TinyModelConfig
 from r1rl.errors import ConfigError, ModelError
+from r1rl.fingerprint.mark import read as read_mark
 from r1rl.grpo.checkpoint import Checkpoints
 from r1rl.grpo.learner import Learner
 from r1rl.model.forward import PackedTokens, PolicyForward
@@ -162,7 +163,9 @@ def test_gradient_checkpointing_is_on_while_learning(tiny_folder):
 def test_a_resumed_run_equals_the_uninterrupted_one_bit_for_bit(config, tmp_path, beta, dropout):
     train(config(steps=4, beta=beta, dropout=dropout), tmp_path / "whole")
     train(config(steps=2, beta=beta, dropout=dropout), tmp_path / "cut")
-    _, checkpoint = Checkpoints(tmp_path / "cut" / "checkpoints", keep=2).newest("")
+    _, checkpoint = Checkpoints(tmp_path / "cut" / "checkpoints", keep=2).newest(
+        read_mark(tmp_path / "cut").fingerprint
+    )
     assert sum(file.stat().st_size for file in checkpoint.rglob("*.safetensors")) < 200_000  # adapters, not the model
     train(config(steps=4, beta=beta, dropout=dropout), tmp_path / "cut")
     whole, cut = saved(tmp_path / "whole" / "model"), saved(tmp_path / "cut" / "model")

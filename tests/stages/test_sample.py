@@ -58,7 +58,8 @@ def test_rows_have_their_origin_and_verify_again(stages: Any, plan: str) -> None
     table = json.loads((ctx.folder / "filters.json").read_text())
     assert table[-1][2] == len(kept)
     with Scorer(ctx.config.rewards, ctx.config.scoring) as scorer:
-        assert verdicts(kept, scorer) == [row["rewards"] for row in kept]
+        again = verdicts(kept, [range(row["tokens"]) for row in kept], scorer)
+    assert [verdict["rewards"] for verdict in again] == [row["rewards"] for row in kept]
 
 
 def test_a_killed_run_goes_on_and_gives_the_same(stages: Any, plan: str, monkeypatch: pytest.MonkeyPatch) -> None:

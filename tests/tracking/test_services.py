@@ -20,6 +20,7 @@ from r1rl.errors import ConfigError
 from r1rl.tracking import NullTracker, Tracker, build_tracker, read_jsonl
 from r1rl.tracking import build as build_module
 from r1rl.tracking.base import CompositeTracker, FileTracker, cells
+from waits import until
 
 CONFIG = {"grpo": {"lr": 1e-5}, "rewards": {"accuracy": {"weight": 1.0}}}
 ROWS = [
@@ -147,16 +148,25 @@ def log_records(file: Path) -> Iterator[bytes]:
 
 def test_wandb_offline(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     pytest.importorskip("wandb", reason="an optional service")
-    from wandb.proto import wandb_internal_pb2
-
     for name in ("WANDB_API_KEY", "WANDB_MODE", "WANDB_IDENTITY_TOKEN_FILE"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("NETRC", str(tmp_path / "none"))
     interrupted(tmp_path, "wandb")
     assert no_failures(tmp_path)
+    wanted = [(step, step / 10) for step in range(1, 7)]
+    until(lambda: means(wandb_rows(tmp_path)[1]) == wanted, "wandb's service to write what it was given")
+    ids, rows = wandb_rows(tmp_path)
+    assert ids == {json.loads((tmp_path / "tracking.json").read_text())["run_id"]}
+    assert any(row.get("samples", {}).get("nrows") == 2 or "samples/nrows" in row for row in rows)
+
+
+def wandb_rows(folder: Path) -> tuple[set[str], list[dict[str, Any]]]:
+    """Ids of the offline runs, and their history."""
+    from wandb.proto import wandb_internal_pb2
+
     rows: list[dict[str, Any]] = []
     ids: set[str] = set()
-    for file in sorted((tmp_path / "wandb").glob("offline-run-*/*.wandb")):
+    for file in sorted((folder / "wandb").glob("offline-run-*/*.wandb")):
         for data in log_records(file):
             record = wandb_internal_pb2.Record()
             record.ParseFromString(data)
@@ -166,10 +176,11 @@ def test_wandb_offline(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
                 assert record.run.display_name == "run/zero"
             if record.WhichOneof("record_type") == "history":
                 rows.append({"/".join(i.nested_key) or i.key: json.loads(i.value_json) for i in record.history.item})
-    assert ids == {json.loads((tmp_path / "tracking.json").read_text())["run_id"]}
-    logged = [(row["_step"], row["reward/mean"]) for row in rows if "reward/mean" in row]
-    assert logged == [(step, step / 10) for step in range(1, 7)]
-    assert any(row.get("samples", {}).get("nrows") == 2 or "samples/nrows" in row for row in rows)
+    return ids, rows
+
+
+def means(rows: list[dict[str, Any]]) -> list[tuple[int, float]]:
+    return [(row["_step"], row["reward/mean"]) for row in rows if "reward/mean" in row]
 
 
 def test_wandb_goes_online_only_with_a_login(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
