@@ -43,7 +43,7 @@ class Completion:
     logps: np.ndarray
     """[T] float32, natural log-probability of each token under the distribution it was sampled from."""
     text: str
-    """Decoded without the end-of-sequence token; does not repeat the template's pre-filled text."""
+    """Decoded without the tokens that end it; does not repeat the template's pre-filled text."""
     finish: FinishReason
     version: int = 0
     """Policy version (number of weight syncs) that sampled the first token."""

@@ -21,7 +21,7 @@ from r1rl.config import ModelConfig, PromptConfig
 from r1rl.data.templates import encode, writer
 from r1rl.errors import ConfigError, ModelError
 from r1rl.grpo.limits import positions_of
-from r1rl.model.load import load_tokenizer
+from r1rl.model.load import end_ids, load_tokenizer
 from r1rl.types import Message
 
 _PATIENCE_S = 120.0
@@ -120,7 +120,10 @@ class Generator:
         return min(self.sampling.max_new_tokens, positions - prompt)
 
     def _options(self, limit: int) -> dict[str, Any]:
-        options: dict[str, Any] = {"max_new_tokens": limit}
+        options: dict[str, Any] = {
+            "max_new_tokens": limit,
+            "eos_token_id": list(end_ids(self.model, self.tokenizer)),
+        }
         if self.sampling.temperature == 0:
             return options | {"do_sample": False, "temperature": None, "top_p": None, "top_k": None}
         return options | {

@@ -258,6 +258,18 @@ def turn_end(tokenizer: PreTrainedTokenizerBase) -> str:
     return _apply(tokenizer, answered, generation=False).partition(_SENTINEL)[2]
 
 
+def turn_end_ids(tokenizer: PreTrainedTokenizerBase) -> list[int]:
+    """The special tokens with which the chat template ends the assistant's last turn, in order; ``[]`` where it ends it
+    with plain text, and without a template that writes a question and its answer."""
+    try:
+        end = turn_end(tokenizer).lstrip()
+    except (ModelError, ValueError, TypeError):  # no template for such messages, so no conversation has one
+        return []
+    ids = tokenizer(end, add_special_tokens=False)["input_ids"] if end else []
+    added_ids = tokenizer.added_tokens_decoder
+    return [int(i) for i in ids if i in added_ids] if ids and ids[0] in added_ids else []
+
+
 def _shared_length(a: str, b: str) -> int:
     """Number of characters at the start that both texts have."""
     return next((i for i, (x, y) in enumerate(zip(a, b, strict=False)) if x != y), min(len(a), len(b)))

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
 
 from r1rl.config.model import ModelConfig
+from r1rl.data.templates import turn_end_ids
 from r1rl.errors import ModelError
 from r1rl.files import publishing
 from r1rl.model.attention import register
@@ -38,10 +39,8 @@ class Policy:
 
     @property
     def eos_ids(self) -> tuple[int, ...]:
-        """Every token id that ends a completion: the generation config's and the tokenizer's."""
-        configured = self.model.generation_config.eos_token_id if self.model.generation_config else None
-        ids = configured if isinstance(configured, list) else [configured]
-        return tuple(sorted({int(i) for i in [*ids, self.tokenizer.eos_token_id] if i is not None}))
+        """Every token id that ends a completion; see :func:`end_ids`."""
+        return end_ids(self.model, self.tokenizer)
 
     def weights(self) -> Iterator[tuple[str, Tensor]]:
         """Whole weights and persistent buffers by the plain model's names, adapters merged in, one at a time;
@@ -78,6 +77,21 @@ class Policy:
             plain = type(self.model)(config)
         plain.generation_config = self.model.generation_config
         return plain
+
+
+def end_ids(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> tuple[int, ...]:
+    """Every token id that ends a response: the generation config's, the tokenizer's end of sequence, and the token with
+    which the chat template ends a turn (base models often have another end of sequence)."""
+    configured = model.generation_config.eos_token_id if model.generation_config else None
+    ids = configured if isinstance(configured, list) else [configured]
+    found = [*ids, tokenizer.eos_token_id, *turn_end_ids(tokenizer)[:1]]
+    return tuple(sorted({int(i) for i in found if i is not None}))
+
+
+def end_turns(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> None:
+    """Have the generation config, and so what is saved, end where completions do in training."""
+    if model.generation_config is not None and turn_end_ids(tokenizer):
+        model.generation_config.eos_token_id = list(end_ids(model, tokenizer))
 
 
 def check_saving(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> None:
@@ -129,6 +143,7 @@ def load_policy(cfg: ModelConfig, device: torch.device, adapters_seed: int | Non
     """
     tokenizer = load_tokenizer(cfg)
     model = load_model(cfg, device)
+    end_turns(model, tokenizer)
     if cfg.lora is not None and adapters_seed is not None:
         add_adapters(model, cfg.lora, adapters_seed)
     if cfg.gradient_checkpointing:

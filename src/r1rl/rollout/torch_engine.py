@@ -14,6 +14,7 @@ from r1rl.model.attention import positions
 from r1rl.model.decode import fused_body
 from r1rl.model.head import body_and_head, head_function, softcap
 from r1rl.model.load import Policy
+from r1rl.rollout.ending import Ending
 from r1rl.rollout.engine import OnFinish, Request
 from r1rl.rollout.kv import Prefill, Slots
 from r1rl.rollout.sample import choose, uniforms
@@ -93,7 +94,7 @@ class _Generation:
         self.head = head_function(head, engine.fp32_head)
         self.fused = fused_body(self.model, engine.autocast)
         self.device = self.model.device
-        self.eos = frozenset(engine.policy.eos_ids)
+        self.ending = Ending.of(engine.policy)
         self.waiting: deque[int] = deque(i for i, r in enumerate(requests) if r.seeds)
         self.rows: list[_Row] = []
         self.slots = Slots(self.device)
@@ -172,7 +173,7 @@ class _Generation:
                 self._deliver(row)
 
     def _finish_reason(self, row: _Row) -> FinishReason | None:
-        if row.token_ids[-1] in self.eos or (self.params.stop and self._hit_stop(row)):
+        if row.token_ids[-1] in self.ending.ids or (self.params.stop and self._hit_stop(row)):
             return "stop"
         return "length" if len(row.token_ids) >= self.params.max_new_tokens else None
 
@@ -183,11 +184,10 @@ class _Generation:
         return any(stop in tail for stop in self.params.stop)
 
     def _deliver(self, row: _Row) -> None:
-        ids = row.token_ids[:-1] if row.token_ids[-1] in self.eos else row.token_ids
         self.results[row.request][row.sample] = Completion(
             token_ids=np.array(row.token_ids, dtype=np.int64),
             logps=np.array(row.logps, dtype=np.float32),
-            text=str(self.tokenizer.decode(ids, clean_up_tokenization_spaces=False)),
+            text=self.ending.text(row.token_ids),
             finish=row.finish or "abort",
             version=self.engine.version,
         )

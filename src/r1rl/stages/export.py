@@ -13,7 +13,7 @@ from r1rl.data.templates import R1_ZERO_OPENING
 from r1rl.errors import ModelError
 from r1rl.files import check_publishable, publishing
 from r1rl.model.generation import tidy_generation
-from r1rl.model.load import load_tokenizer
+from r1rl.model.load import end_ids, load_tokenizer
 from r1rl.stages.base import StageContext, StageResult
 
 _DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
@@ -52,9 +52,7 @@ def export_model(model: ModelConfig, settings: ExportConfig, prompt: PromptConfi
     tidy_generation(policy)
     if settings.chat_template and not tokenizer.chat_template:
         tokenizer.chat_template = as_chat_template(prompt)
-    stops = policy.generation_config.eos_token_id
-    ids = stops if isinstance(stops, list) else [stops]
-    policy.generation_config.eos_token_id = sorted({i for i in [*ids, tokenizer.eos_token_id] if i is not None})
+    policy.generation_config.eos_token_id = list(end_ids(policy, tokenizer))
     with publishing(folder) as draft:
         policy.save_pretrained(draft, max_shard_size=f"{settings.max_shard_gb}GB")
         tokenizer.save_pretrained(draft)

@@ -11,6 +11,7 @@ from typing import Any
 from r1rl.config.rollout import VLLMConfig
 from r1rl.model.load import Policy
 from r1rl.rollout.deadline import deadline
+from r1rl.rollout.ending import Ending
 from r1rl.rollout.engine import OnFinish, Request
 from r1rl.rollout.vllm.carriers import Carrier
 from r1rl.rollout.vllm.check import SyncCheck
@@ -43,7 +44,7 @@ class ColocatedEngine:
         self.llm, self.policy, self.cfg, self.carrier, self.check = llm, policy, cfg, carrier, check
         self.rank, self.deadline_s, self.sleeps = rank, deadline_s, sleeps
         self.version = 0
-        self.eos_ids = frozenset(policy.eos_ids)
+        self.ending = Ending.of(policy)
         self.client = InProcess(llm)
         self.client.init_weight_transfer_engine({})
         self._synced = False
@@ -110,7 +111,7 @@ class ColocatedEngine:
         try:
             for index, request in enumerate(requests):
                 if request.seeds:
-                    wanted = sampling(request, params, self.policy.eos_ids, self.cfg.seeded)
+                    wanted = sampling(request, params, self.ending.ids, self.cfg.seeded)
                     name = str(next(self._ids))
                     waiting[name] = index
                     engine.add_request(
@@ -130,8 +131,7 @@ class ColocatedEngine:
         spans = [(s.version, s.start, s.end) for s in output.weight_versions or ()]
         logps = output.logprobs
         return completion(
-            self.policy,
-            self.eos_ids,
+            self.ending,
             output.token_ids,
             [logps.logprobs[start] for start in logps.start_indices],
             output.finish_reason,

@@ -14,6 +14,7 @@ from r1rl.config.rollout import VLLMConfig
 from r1rl.errors import EngineError
 from r1rl.model.load import Policy
 from r1rl.rollout.deadline import deadline
+from r1rl.rollout.ending import Ending
 from r1rl.rollout.engine import OnFinish, Request
 from r1rl.rollout.vllm.carriers import Carrier
 from r1rl.rollout.vllm.check import Expected, SyncCheck
@@ -54,7 +55,7 @@ class Pool:
     ) -> None:
         self.members, self.policy, self.cfg, self.carrier, self.check = list(members), policy, cfg, carrier, check
         self.rank, self.leads, self.barrier, self.deadline_s = rank, leads, barrier, deadline_s
-        self.eos_ids = frozenset(policy.eos_ids)
+        self.ending = Ending.of(policy)
         self.version = 0
         self.expected: Expected | None = None
         self.closing = threading.Event()
@@ -276,7 +277,7 @@ class Pool:
             try:
                 answers = member.client.generate(
                     task.request.problem.prompt_ids,
-                    sampling(task.request, task.job.params, self.policy.eos_ids, self.cfg.seeded),
+                    sampling(task.request, task.job.params, self.ending.ids, self.cfg.seeded),
                     str(member.version),
                     task.name,
                 )
@@ -317,7 +318,7 @@ class Pool:
             for label, _, _ in spans:
                 if not label.isdigit() or not task.job.since <= int(label) <= self.version:
                     raise ServerError(f"a completion was sampled by weight version {label}, not {self.version}")
-            read.append(completion(self.policy, self.eos_ids, ids, logps, finish, spans, self.version))
+            read.append(completion(self.ending, ids, logps, finish, spans, self.version))
         return read
 
     def _withdraw(self, job: Job) -> None:

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Any
 
 import numpy as np
 
-from r1rl.model.load import Policy
+from r1rl.rollout.ending import Ending
 from r1rl.rollout.engine import Request
 from r1rl.types import Completion, FinishReason, SamplingParams
 
@@ -19,7 +19,7 @@ Span = tuple[str, int, int]
 """Tokens start … end were sampled by the weights of this version."""
 
 
-def sampling(request: Request, params: SamplingParams, eos_ids: Sequence[int], seeded: bool) -> dict[str, Any]:
+def sampling(request: Request, params: SamplingParams, end_ids: Collection[int], seeded: bool) -> dict[str, Any]:
     """vLLM's sampling parameters: n completions, each with its sampled tokens' log-probabilities.
 
     vLLM seeds completion i with the request's seed + i; a request's first seed is drawn at random from 2^62, so
@@ -31,7 +31,7 @@ def sampling(request: Request, params: SamplingParams, eos_ids: Sequence[int], s
         "top_p": params.top_p,
         "top_k": params.top_k,
         "max_tokens": params.max_new_tokens,
-        "stop_token_ids": list(eos_ids),
+        "stop_token_ids": sorted(end_ids),
         "logprobs": 0,
         "detokenize": bool(params.stop),
         "skip_special_tokens": False,
@@ -44,8 +44,7 @@ def sampling(request: Request, params: SamplingParams, eos_ids: Sequence[int], s
 
 
 def completion(
-    policy: Policy,
-    eos_ids: frozenset[int],
+    ending: Ending,
     token_ids: Sequence[int],
     logps: Sequence[float],
     finish: str | None,
@@ -54,12 +53,11 @@ def completion(
 ) -> Completion:
     """One completion; its text is decoded here, so that every engine's text is decoded alike."""
     ids = np.asarray(token_ids, dtype=np.int64)
-    body = ids[:-1] if len(ids) and int(ids[-1]) in eos_ids else ids
     first, versions = versions_of(spans, len(ids), version)
     return Completion(
         token_ids=ids,
         logps=np.asarray(logps, dtype=np.float32),
-        text=str(policy.tokenizer.decode(body.tolist(), clean_up_tokenization_spaces=False)),
+        text=ending.text(token_ids),
         finish=FINISH.get(finish or "", "abort"),
         version=first,
         versions=versions,
