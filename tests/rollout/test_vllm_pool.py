@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -17,6 +18,7 @@ from r1rl.rollout.collect import completion_seeds
 from r1rl.rollout.engine import Request
 from r1rl.rollout.torch_engine import TorchEngine
 from r1rl.rollout.vllm.build import build
+from r1rl.rollout.vllm.client import Client, ServerError
 from r1rl.rollout.vllm.member import State
 from r1rl.rollout.vllm.pool import Pool
 from r1rl.types import Completion, Problem, SamplingParams
@@ -151,3 +153,37 @@ def test_an_answer_nobody_waits_for_any_more_is_aborted_on_its_server(start: Sta
     assert len(pool.generate(REQUESTS, PARAMS)) == 6, "the server is fit for the next job"
     metrics = pool.metrics()
     assert (metrics["rollout/server_failures"], metrics["rollout/resubmitted"]) == (0, 0)
+
+
+def test_a_keeper_outlives_a_client_that_is_closed_under_it(start: Start, monkeypatch: pytest.MonkeyPatch) -> None:
+    raised: list[object] = []
+    monkeypatch.setattr(threading, "excepthook", raised.append)
+    pool, _, _ = start(max_restarts=1)
+    pool.sync(1)
+    closed, other = pool.members
+    closed.client.close()  # as a restart on another port does, and the end of the pool
+    closed.look.set()
+    until(lambda: pool.metrics()["rollout/server_failures"] >= 1)
+    assert "its client was closed" in closed.problem
+    assert {c.version for g in pool.generate(REQUESTS, PARAMS) for c in g} == {1}, "the other one serves meanwhile"
+    assert other.state is State.READY
+    pool.close()
+    assert not raised
+
+
+def test_calls_of_a_closed_client_are_server_errors() -> None:
+    client = Client("http://127.0.0.1:9", None, request_s=1.0, sync_s=1.0)
+    client.close()
+    assert not client.healthy()
+    for call in (client.version, client.resume, lambda: client.abort(["a"], 1.0), lambda: client.score([[1, 2]], 1.0)):
+        with pytest.raises(ServerError, match="its client was closed"):
+            call()
+
+
+@pytest.mark.parametrize("answer", [{}, [], None, {"prompt_logprobs": [None]}, {"weight_version": {}}])
+def test_what_a_server_sends_that_cannot_be_read_is_its_error(answer: object, monkeypatch: pytest.MonkeyPatch) -> None:
+    client = Client("http://127.0.0.1:9", None, request_s=1.0, sync_s=1.0)
+    monkeypatch.setattr(client, "_call", lambda *_: answer)
+    for call in (client.workers, lambda: client.score([[1, 2]], 1.0), lambda: client.generate([1], {}, "", "")):
+        with pytest.raises(ServerError, match="cannot be read"):
+            call()

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import httpx
@@ -46,11 +47,9 @@ class Client:
             name: of the request, unique; :meth:`abort` takes it.
         """
         body = {"request_id": name, "token_ids": list(prompt), "sampling_params": sampling, "cache_salt": salt}
-        choices = self._post("/inference/v1/generate", body, self.request_s)["choices"]
-        try:
-            return [_answer(choice) for choice in sorted(choices, key=lambda c: int(c["index"]))]
-        except (KeyError, TypeError, ValueError) as error:
-            raise ServerError(f"{self.url} sent completions that cannot be read: {error!r}") from error
+        answer = self._post("/inference/v1/generate", body, self.request_s)
+        with self._reading("completions"):
+            return [_answer(choice) for choice in sorted(answer["choices"], key=lambda c: int(c["index"]))]
 
     def score(self, prompts: Sequence[Sequence[int]], timeout_s: float) -> list[list[float]]:
         """Log-probabilities of each prompt's tokens but the first; generates one token after each."""
@@ -58,23 +57,30 @@ class Client:
         rows = []
         for prompt in prompts:
             body = {"token_ids": list(prompt), "sampling_params": sampling}
-            scored = self._post("/inference/v1/generate", body, timeout_s)["prompt_logprobs"]
-            rows.append([float(row[str(token)]["logprob"]) for row, token in zip(scored[1:], prompt[1:], strict=True)])
+            answer = self._post("/inference/v1/generate", body, timeout_s)
+            with self._reading("log-probabilities"):
+                pairs = zip(answer["prompt_logprobs"][1:], prompt[1:], strict=True)
+                rows.append([float(row[str(token)]["logprob"]) for row, token in pairs])
         return rows
 
     def healthy(self) -> bool:
         """Whether the server answers at all, which says nothing about its engine."""
         try:
-            return self._http.get("/health", timeout=CONNECT_S).status_code == 200
-        except httpx.HTTPError:
+            with self._closable("/health"):
+                return self._http.get("/health", timeout=CONNECT_S).status_code == 200
+        except (httpx.HTTPError, ServerError):
             return False
 
     def version(self) -> str:
-        return str(self._call("GET", "/weight_info", None, self.sync_s)["weight_version"])
+        answer = self._call("GET", "/weight_info", None, self.sync_s)
+        with self._reading("its weight version"):
+            return str(answer["weight_version"])
 
     def workers(self) -> int:
         """GPUs behind this server."""
-        return int(self._call("GET", "/get_world_size", None, self.sync_s)["world_size"])
+        answer = self._call("GET", "/get_world_size", None, self.sync_s)
+        with self._reading("its number of workers"):
+            return int(answer["world_size"])
 
     def pause(self, recompute: bool) -> None:
         """Hold running requests where they are; ``recompute`` drops their keys and values, and all cached prefixes."""
@@ -108,7 +114,26 @@ class Client:
         self._post("/finish_weight_update", body, self.sync_s)
 
     def close(self) -> None:
+        """Calls that run, and later ones, raise ServerError."""
         self._http.close()
+
+    @contextmanager
+    def _closable(self, path: str) -> Iterator[None]:
+        """Another thread may close the client at any moment, which httpx reports as a RuntimeError or worse."""
+        try:
+            yield
+        except (RuntimeError, OSError) as error:
+            if not self._http.is_closed:
+                raise
+            raise ServerError(f"{self.url}{path}: its client was closed") from error
+
+    @contextmanager
+    def _reading(self, what: str) -> Iterator[None]:
+        """What is read here was written by the server."""
+        try:
+            yield
+        except (KeyError, TypeError, ValueError, AttributeError) as error:
+            raise ServerError(f"{self.url} sent {what} that cannot be read: {error!r}") from error
 
     def _post(self, path: str, body: dict[str, Any] | None, timeout_s: float) -> Any:
         return self._call("POST", path, body, timeout_s)
@@ -118,7 +143,8 @@ class Client:
         # vLLM drops the connection after an error: one that is kept open would fail the next call, too.
         headers = {} if path.startswith("/inference") else {"Connection": "close"}
         try:
-            response = self._http.request(method, path, json=body, timeout=limits, headers=headers)
+            with self._closable(path):
+                response = self._http.request(method, path, json=body, timeout=limits, headers=headers)
             answer = response.json()
         except (httpx.HTTPError, ValueError) as error:
             raise ServerError(f"{self.url}{path}: {type(error).__name__} {error}".rstrip()) from error

@@ -287,8 +287,6 @@ class Pool:
                 task.job.fail(error)
             except EngineError as error:
                 self._again(member, task, error)
-            except RuntimeError as error:  # httpx: the client was closed while its server was replaced
-                self._again(member, task, ServerError(str(error)))
             else:
                 self._leave(member, task)
                 task.job.deliver(task.index, completions)
@@ -328,7 +326,7 @@ class Pool:
         for member in self.members:
             try:
                 member.client.abort(running.get(member.name, ()), self.cfg.probe_timeout_s)
-            except (EngineError, RuntimeError) as error:  # it costs that server's time, and no more
+            except EngineError as error:  # it costs that server's time, and no more
                 log.info("%s: requests that nobody needs go on: %s", member.name, error)
 
     def _leave(self, member: Member, task: Task) -> None:
