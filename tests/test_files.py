@@ -137,6 +137,23 @@ def test_discarding_does_not_follow_links(tmp_path: Path) -> None:
     assert state(tmp_path / "mine") == {"thesis.tex": b"years"}
 
 
+def test_a_link_to_a_folder_of_checkpoints_stays(tmp_path: Path) -> None:
+    """As on a machine whose large disk is elsewhere."""
+    (tmp_path / "disk").mkdir()
+    (tmp_path / "stage").mkdir()
+    link = tmp_path / "stage" / "checkpoints"
+    link.symlink_to(tmp_path / "disk")
+    files.claim(link)
+    for name in ("checkpoint-1", "cut-off"):
+        (link / name).mkdir()
+    files.mark(link / "checkpoint-1")
+    files.clear(link)
+    assert sorted(path.name for path in link.iterdir()) == [files.MANIFEST, "cut-off"]
+    files.discard(link)
+    assert not link.is_symlink()
+    assert (tmp_path / "disk" / "cut-off").is_dir()
+
+
 # -------------------------------------------------------------------------------------------------- published folders
 
 

@@ -124,6 +124,8 @@ def is_own(folder: Path) -> bool:
 def discard(folder: Path) -> None:
     """Remove a folder that r1rl made, with all that is in it; one that does not exist is no error.
 
+    Of a link to one, the link alone goes.
+
     Raises: ForeignError for a folder without r1rl's mark.
     """
     if not folder.exists():
@@ -131,6 +133,9 @@ def discard(folder: Path) -> None:
     begun = f".{MANIFEST}."  # a kill between making a folder and marking it leaves at most this
     if not is_own(folder) and not all(entry.name.startswith(begun) for entry in folder.iterdir()):
         raise ForeignError(f"{folder} was not made by r1rl and is left alone; move it away")
+    if folder.is_symlink():
+        folder.unlink()
+        return
     for entry in folder.iterdir():
         if entry.is_dir() and not entry.is_symlink():
             shutil.rmtree(entry)
@@ -138,6 +143,24 @@ def discard(folder: Path) -> None:
             entry.unlink()
     (folder / MANIFEST).unlink(missing_ok=True)  # last: what is left after a kill is still recognised
     folder.rmdir()
+
+
+def clear(place: Path) -> None:
+    """Remove what an unfinished stage kept: a file, or the folders that r1rl made in a folder of its own.
+
+    That folder goes too where no other one is left in it. A link to it stays, with an empty folder behind it: whoever
+    made it wants what comes next there too.
+
+    Raises: ForeignError, as :func:`discard`; OSError.
+    """
+    if not place.is_dir():
+        place.unlink(missing_ok=True)
+        return
+    for entry in list(place.iterdir()):
+        if is_own(entry):
+            discard(entry)
+    if not place.is_symlink() and not any(entry.is_dir() for entry in place.iterdir()):
+        discard(place)
 
 
 def draft_of(final: Path) -> Path:

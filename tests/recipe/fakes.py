@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from r1rl.errors import R1Error
+from r1rl.files import claim, mark
 from r1rl.fingerprint.identity import Identity
 from r1rl.fingerprint.mark import take
 from r1rl.stages.base import StageContext, StageResult
@@ -35,14 +36,16 @@ class Fakes:
         name = "step-{}" if kind == "grpo" else "checkpoint-{}"
         for step in range(began, length + 1):
             if kind in LENGTHS and step > began:
-                (saved / name.format(step)).mkdir(parents=True)
+                claim(saved)
+                (saved / name.format(step)).mkdir()
+                mark(saved / name.format(step))
             if self.stop_at.get(ctx.name) == step:
                 raise R1Error(f"{ctx.name} stopped")
         made = f"{identity.fingerprint} {max(began, length)} {self.chance}"
-        if kind in ("sft", "reward_model"):  # as their trainers do at the end
-            for folder in saved.glob("*"):
-                folder.rmdir()
-        return self._outputs(kind, ctx, made)
+        result = self._outputs(kind, ctx, made)
+        if kind in ("sft", "reward_model"):
+            result.spent = saved
+        return result
 
     def _outputs(self, kind: str, ctx: StageContext, made: str) -> StageResult:
         tokens = {"tokens": 1, "generated_tokens": 1}

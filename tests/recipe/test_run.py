@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import json
 import os
@@ -18,6 +19,7 @@ import pytest
 
 from r1rl.config import load_config
 from r1rl.errors import ConfigError, R1Error
+from r1rl.files import claim
 from r1rl.grpo.interrupt import PREEMPTED, Preempted
 from r1rl.recipe import run as recipe_run
 from r1rl.recipe.run import run_recipe
@@ -265,4 +267,32 @@ def test_an_interrupted_sft_stage_goes_on_with_more_epochs_and_smaller_micro_bat
     assert ran == ["tuned", "tuned"]
     assert after[: len(before)] == before  # went on behind what was learned
     assert len(after) == 2 * len(before)
+    assert not (folder / "tuned.1").exists()
+
+
+@pytest.mark.parametrize("fails_at", ["write", "clear"])
+def test_a_finished_stage_is_not_trained_again_whatever_happens_before_it_is_noted(
+    recipe: Path, tmp_path: Path, fails_at: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its checkpoints lie on another disk, as those of a large model do."""
+    folder, disk = run(recipe, only="base"), tmp_path / "disk"
+    run(recipe, only="drawn")
+    disk.mkdir()
+    claim(folder / "tuned")
+    (folder / "tuned" / "checkpoints").symlink_to(disk)
+
+    def fails(*_: Any) -> None:
+        raise OSError("the process was killed, or the disk went away")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(recipe_run.record if fails_at == "write" else recipe_run, fails_at, fails)
+        with pytest.raises(OSError, match="was killed") if fails_at == "write" else contextlib.nullcontext():
+            run(recipe, only="tuned")
+    before = (folder / "tuned" / "metrics.jsonl").read_text()
+    assert list(disk.glob("checkpoint-*"))
+    run(recipe, only="tuned")
+    assert (folder / "tuned" / "metrics.jsonl").read_text() == before
+    if fails_at == "write":
+        assert not list(disk.glob("checkpoint-*"))
+    assert (folder / "tuned" / "stage.json").is_file()
     assert not (folder / "tuned.1").exists()

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from safetensors.torch import load_file
 
+from r1rl.files import clear
 from r1rl.grpo.interrupt import Interrupt, Interrupted
 from r1rl.stages import evaluate, pretrain, sample, sft
 
@@ -78,9 +79,12 @@ def test_pretraining_goes_on_bit_for_bit(stages: Any) -> None:
         pretrain.run(cut)
     assert steps(cut.folder) == [1, 2]
     cut.interrupt = Interrupt()
-    pretrain.run(cut)
+    spent = pretrain.run(cut).spent
     assert steps(cut.folder) == logged
     assert same(weights(cut.folder), expected)
+    assert (cut.folder / pretrain.UNFINISHED).exists()  # until the run has noted that the stage is done
+    assert spent is not None
+    clear(spent)
     assert not (cut.folder / pretrain.UNFINISHED).exists()
 
 
@@ -98,9 +102,11 @@ def test_fine_tuning_goes_on_even_without_regular_checkpoints(stages: Any, tiny:
         sft.run(ctx)
     assert not (ctx.folder / "model").exists()
     ctx.interrupt = Interrupt()
-    sft.run(ctx)
+    spent = sft.run(ctx).spent
     assert steps(ctx.folder) == logged
     assert all((weights(ctx.folder)[name] - value).abs().max() < 1e-5 for name, value in expected.items())
+    assert spent is not None
+    clear(spent)
     assert not (ctx.folder / "checkpoints").exists()
 
 

@@ -12,6 +12,7 @@ import torch
 from safetensors.torch import load_file
 
 from r1rl.errors import ConfigError, DataError
+from r1rl.files import clear
 from r1rl.model.attention import Packed, positions
 from r1rl.model.load import load_policy
 from r1rl.stages import sft
@@ -99,11 +100,15 @@ def trained(stages: Any, tiny: Path, rows: Path, *overrides: str) -> Path:
 
 def test_it_learns_and_opens_again(stages: Any, tiny: Path, rows: Path) -> None:
     ctx = stages(PLAN.format(model=tiny, data=rows), "tune", "sft.epochs=6")
-    metrics = sft.run(ctx).metrics
+    result = sft.run(ctx)
+    metrics = result.metrics
     logged = [json.loads(line) for line in (ctx.folder / "metrics.jsonl").read_text().splitlines()]
     assert logged[-1]["sft/loss"] < 0.7 * logged[0]["sft/loss"]
     assert metrics["examples"] == 12
     assert load_policy(ctx.config.model.model_copy(update={"path": str(ctx.folder / "model")}), torch.device("cpu"))
+    assert newest_whole(ctx.folder / "checkpoints") is not None  # until the run has noted that the stage is done
+    assert result.spent is not None
+    clear(result.spent)
     assert not (ctx.folder / "checkpoints").exists()
 
 

@@ -21,7 +21,7 @@ from transformers.utils import logging as transformers_logging
 from r1rl.config import RunConfig, dump_config
 from r1rl.config.paths import launch_file, launch_names
 from r1rl.errors import ConfigError, ForeignError, R1Error, naming_the_disk, tell
-from r1rl.files import claim, write_json
+from r1rl.files import claim, clear, write_json
 from r1rl.fingerprint import mark
 from r1rl.grpo.interrupt import PREEMPTED, Interrupt, Interrupted
 from r1rl.grpo.processes import start as start_processes
@@ -208,7 +208,7 @@ class _Recipe:
         return self._finish(node, view, verdict, result, time.monotonic() - began)
 
     def _finish(self, node: Node, view: RunConfig, verdict: Verdict, result: StageResult, seconds: float) -> Done:
-        """Note what the stage left; the last act."""
+        """Note what the stage left; what it could have gone on from is needed until then."""
         finished = None
         if self.accelerator.is_main_process:
             model = result.model or Path(view.model.path)
@@ -216,6 +216,8 @@ class _Recipe:
             metrics = result.metrics | (work.metrics() if work else {})
             finished = Done.of(self.folder, verdict.identity, result.outputs, metrics, seconds)
             record.write(self.folder / node.name, finished)
+            if result.spent is not None:
+                _clear(result.spent, self.console)
         return cast(Done, self._shared(finished))
 
     def _verdict(self, node: Node, done: dict[str, Done]) -> Verdict:
@@ -296,6 +298,14 @@ def _renew_report(folder: Path, console: Console) -> None:
         write_report(folder)
     except (R1Error, OSError) as error:
         console.say(f"the report could not be written: {error}; try later: r1rl report {folder}")
+
+
+def _clear(place: Path, console: Console) -> None:
+    """Remove what a stage no longer needs. Whatever prevents it, the stage is done."""
+    try:
+        clear(place)
+    except (R1Error, OSError) as error:
+        console.say(f"{place} is no longer needed and could not be removed: {error}")
 
 
 def _call(kind: str, ctx: StageContext) -> StageResult:

@@ -42,6 +42,9 @@ class StageResult:
     reports: dict[str, Path] = field(default_factory=dict)
     """Files that must be there for the stage to count as done, by name."""
 
+    spent: Path | None = None
+    """File or folder from which an interrupted stage goes on; it is removed once this one is on record as done."""
+
     @property
     def outputs(self) -> dict[str, Path]:
         """Everything made, by the name that ``${STAGE.NAME}`` gives it."""

@@ -53,8 +53,8 @@ def run(ctx: StageContext) -> StageResult:
     folder = ctx.folder / "model"
     if ctx.accelerator.is_main_process:
         Policy(model, tokenizer).save(folder)
-        (ctx.folder / UNFINISHED).unlink(missing_ok=True)
-    return StageResult(model=folder, metrics={"loss": losses[-1], "tokens": cfg.tokens})
+    metrics = {"loss": losses[-1], "tokens": cfg.tokens}
+    return StageResult(model=folder, metrics=metrics, spent=ctx.folder / UNFINISHED)
 
 
 def documents(corpus: str, seed: int, args: Mapping[str, Any] | None = None) -> Iterator[Document]:

@@ -18,7 +18,7 @@ from r1rl.errors import ConfigError, DataError
 from r1rl.grpo.limits import check_examples
 from r1rl.model.load import check_saving, load_tokenizer
 from r1rl.stages.base import StageContext, StageResult
-from r1rl.stages.trainer import WarmFirstUpdate, adapters, common_arguments, fit
+from r1rl.stages.trainer import CHECKPOINTS, WarmFirstUpdate, adapters, common_arguments, fit
 from r1rl.types import Problem
 from r1rl_rewards.texts import summary_of
 
@@ -75,7 +75,9 @@ def run(ctx: StageContext) -> StageResult:
     tokens = sum(len(ids) for pair in pairs[held_out:] for ids in pair.values())
     metrics |= {"pairs": len(pairs) - held_out, "tokens": round(tokens * settings.epochs)}
     return StageResult(
-        model=ctx.folder / "model", metrics=metrics | {f"skipped_{why}": count for why, count in skipped.items()}
+        model=ctx.folder / "model",
+        metrics=metrics | {f"skipped_{why}": count for why, count in skipped.items()},
+        spent=ctx.folder / CHECKPOINTS,
     )
 
 

@@ -14,7 +14,7 @@ from r1rl.grpo.limits import check_examples
 from r1rl.model.attention import Packed
 from r1rl.model.load import load_policy
 from r1rl.stages.base import StageContext, StageResult
-from r1rl.stages.trainer import WarmFirstUpdate, adapters, common_arguments, fit
+from r1rl.stages.trainer import CHECKPOINTS, WarmFirstUpdate, adapters, common_arguments, fit
 from r1rl.types import Problem
 
 try:
@@ -71,6 +71,7 @@ def run(ctx: StageContext) -> StageResult:
             "tokens": round(tokens * settings.epochs),
             **{f"skipped_{reason}": count for reason, count in skipped.items()},
         },
+        spent=ctx.folder / CHECKPOINTS,
     )
 
 

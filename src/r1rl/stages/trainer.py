@@ -30,6 +30,8 @@ from r1rl.tracking import Tracker, build_tracker
 from r1rl.tracking.console import Progress
 from r1rl.tracking.jsonl import figures
 
+CHECKPOINTS = "checkpoints"
+"""In the stage's folder; what an interrupted stage goes on from."""
 _NAME = re.compile(r"checkpoint-[0-9]+")
 
 
@@ -51,7 +53,7 @@ def common_arguments(ctx: StageContext, settings: SFTConfig | RewardModelConfig)
     """Keyword arguments of every TRL trainer's configuration."""
     model, every = ctx.config.model, settings.checkpoint_every
     return {
-        "output_dir": str(ctx.folder / "checkpoints"),
+        "output_dir": str(ctx.folder / CHECKPOINTS),
         "seed": ctx.config.seed,
         "data_seed": ctx.config.seed,
         "use_cpu": ctx.accelerator.device.type == "cpu",
@@ -209,8 +211,8 @@ def fit(
         The last value of each figure, under our name without its room.
     """
     if ctx.accelerator.is_main_process:
-        claim(ctx.folder / "checkpoints")
-    resume = newest_whole(ctx.folder / "checkpoints")
+        claim(ctx.folder / CHECKPOINTS)
+    resume = newest_whole(ctx.folder / CHECKPOINTS)
     with ctx.console.progress(f"{ctx.name}: {title}", unit="update") as progress:
         bridge = Bridge(ctx, names, progress, step_of(resume))
         trainer = build([bridge])
@@ -226,7 +228,7 @@ def fit(
 
 
 def save_model(trainer: Any, tokenizer: PreTrainedTokenizerBase, ctx: StageContext) -> None:
-    """Write STAGE/model, adapters merged; then drop the checkpoints. Every rank takes part in the gathering."""
+    """Write STAGE/model, adapters merged. Every rank takes part in the gathering."""
     final, is_main = ctx.folder / "model", ctx.accelerator.is_main_process
     model = trainer.accelerator.unwrap_model(trainer.model)
     with publishing(final) if is_main else contextlib.nullcontext(draft_of(final)) as draft:
@@ -239,10 +241,4 @@ def save_model(trainer: Any, tokenizer: PreTrainedTokenizerBase, ctx: StageConte
         if is_main:
             tokenizer.save_pretrained(draft)
             (draft / "training_args.bin").unlink(missing_ok=True)
-    if is_main:
-        checkpoints = ctx.folder / "checkpoints"
-        for checkpoint in _whole(checkpoints):
-            discard(checkpoint)
-        if not any(entry.is_dir() for entry in checkpoints.iterdir()):
-            discard(checkpoints)
     ctx.accelerator.wait_for_everyone()
