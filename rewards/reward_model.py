@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any, Literal
 
+from r1rl.data.templates import answered
 from r1rl.errors import RewardError
 from r1rl_rewards.texts import part_of, texts_of
 
@@ -50,7 +51,7 @@ class RewardModel:
     ) -> list[float]:
         """The model's score of each completion."""
         answers = [part_of(text, self._part) for text in texts_of(completions, prefill)]
-        texts = [self._render(prompt, answer) for prompt, answer in zip(prompts, answers, strict=True)]
+        texts = [self._ids(prompt, answer) for prompt, answer in zip(prompts, answers, strict=True)]
         order = sorted(range(len(texts)), key=lambda index: len(texts[index]))  # like lengths share a batch
         scores = [0.0] * len(texts)
         for start in range(0, len(order), self._batch_size):
@@ -59,30 +60,39 @@ class RewardModel:
                 scores[index] = score
         return scores
 
-    def _render(self, prompt: Any, answer: str) -> str:
-        if isinstance(prompt, str):
-            return prompt + answer
-        messages = [*prompt, {"role": "assistant", "content": answer}]
-        if self._tokenizer.chat_template is None:
-            return "\n".join(f"{message['role']}: {message['content']}" for message in messages)
-        rendered: str = self._tokenizer.apply_chat_template(messages, tokenize=False)
-        return rendered
+    def _ids(self, prompt: Any, answer: str) -> list[int]:
+        return scored_ids(self._tokenizer, prompt, answer, truncation=True, max_length=self._max_length)
 
-    def _forward(self, texts: list[str]) -> list[float]:
+    def _forward(self, texts: list[list[int]]) -> list[float]:
         import torch
 
-        inputs = self._tokenizer(
-            texts, return_tensors="pt", padding=True, truncation=True, max_length=self._max_length
-        ).to(self._device)
-        inputs.pop("token_type_ids", None)
+        def padded(rows: list[torch.Tensor], value: int) -> torch.Tensor:
+            return torch.nn.utils.rnn.pad_sequence(rows, batch_first=True, padding_value=value).to(self._device)
+
+        ids = [torch.tensor(text) for text in texts]
+        mask = padded([torch.ones_like(each) for each in ids], 0)
         with torch.inference_mode():
-            logits = self._model(**inputs).logits
+            logits = self._model(input_ids=padded(ids, self._tokenizer.pad_token_id), attention_mask=mask).logits
         if logits.shape[1] != 1:
             raise RewardError(
                 f"the reward model has {logits.shape[1]} labels; train or name one with a single label (num_labels=1)"
             )
         scores: list[float] = logits[:, 0].float().tolist()
         return scores
+
+
+def scored_ids(tokenizer: Any, prompt: Any, answer: str, **cut: Any) -> list[int]:
+    """Token ids of what is scored, in training as in use: the prompt and the answer, all of it.
+
+    A conversation is written by the chat template, which then decides on every special token; without one, line by
+    line. ``cut`` is for the tokenizer. Raises: ModelError for messages that the template refuses.
+    """
+    if isinstance(prompt, str):
+        return list(tokenizer(prompt + answer, **cut)["input_ids"])
+    if tokenizer.chat_template is None:
+        messages = [*prompt, {"role": "assistant", "content": answer}]
+        return list(tokenizer("\n".join(f"{m['role']}: {m['content']}" for m in messages), **cut)["input_ids"])
+    return list(tokenizer(answered(tokenizer, prompt, answer), add_special_tokens=False, **cut)["input_ids"])
 
 
 def _load_model(model: str | Path, dtype: str) -> Any:
@@ -102,7 +112,7 @@ def _load_tokenizer(name: Any, model: Any) -> Any:
 
     place = name or getattr(model.config, "_name_or_path", "")
     try:
-        tokenizer = AutoTokenizer.from_pretrained(place, truncation_side="left", padding_side="right")
+        tokenizer = AutoTokenizer.from_pretrained(place, truncation_side="left")
     except (OSError, ValueError) as error:
         raise RewardError(f"no tokenizer for the reward model at {str(place)!r}; name one in args.tokenizer") from error
     if tokenizer.pad_token is None:

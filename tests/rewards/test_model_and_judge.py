@@ -6,10 +6,11 @@ from pathlib import Path
 
 import pytest
 import torch
+from tokenizers.processors import TemplateProcessing
 from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
 from r1rl.errors import RewardError
-from r1rl_rewards.reward_model import RewardModel
+from r1rl_rewards.reward_model import RewardModel, scored_ids
 
 PROMPTS = ["What is 2 + 2? ", "What is 3 + 5? ", "Say something long. "]
 TEXTS = ["<think>2 and 2</think>4", "8", "one two three four five six seven eight nine ten"]
@@ -74,3 +75,45 @@ def test_several_labels_are_refused(tiny_folder: Path) -> None:
     model = AutoModelForSequenceClassification.from_pretrained(tiny_folder, num_labels=3)
     with pytest.raises(RewardError, match="has 3 labels"):
         RewardModel(model, tokenizer=str(tiny_folder), device="cpu")(prompts=["a"], completions=["b"])
+
+
+CUTS_THOUGHTS = (
+    "{{ bos_token }}{% for m in messages %}{% if m.role == 'user' %}User: {{ m.content }}{% else %}"
+    "Assistant: {{ m.content.split('</think>')[-1] }}{{ eos_token }}{% endif %}{% endfor %}"
+    "{% if add_generation_prompt %}Assistant: <think>\n{% endif %}"
+)
+"""As DeepSeek-R1's: of past turns it writes no thought."""
+
+
+def test_a_template_that_cuts_thoughts_cuts_none_of_the_response(folder: Path, tmp_path: Path) -> None:
+    AutoModelForSequenceClassification.from_pretrained(folder).save_pretrained(tmp_path)
+    tokenizer = AutoTokenizer.from_pretrained(folder)
+    tokenizer.chat_template = CUTS_THOUGHTS
+    tokenizer.bos_token = tokenizer.eos_token
+    tokenizer.save_pretrained(tmp_path)
+    prompt = [{"role": "user", "content": "2 + 2?"}]
+    said = ["<think>I hate you</think>4", "one</think>4", "4"]
+    model = RewardModel(tmp_path, device="cpu", batch_size=2)
+    found = model([prompt] * 3, said, prefill=["", "<think>\n", ""])
+    end = tokenizer.eos_token
+    whole = [f"{end}User: 2 + 2?Assistant: {text}{end}" for text in (said[0], f"<think>\n{said[1]}", said[2])]
+    assert whole[2] == tokenizer.apply_chat_template([*prompt, {"role": "assistant", "content": "4"}], tokenize=False)
+    assert found == pytest.approx(plain(folder, whole), abs=1e-5)
+    assert len({round(score, 6) for score in found}) == 3
+
+
+def test_a_conversation_begins_once(folder: Path, tmp_path: Path) -> None:
+    """As TRL tokenizes conversations: the template decides on special tokens, the tokenizer adds none."""
+    tokenizer = AutoTokenizer.from_pretrained(folder)
+    tokenizer.chat_template = CUTS_THOUGHTS
+    tokenizer.bos_token = tokenizer.eos_token
+    first = tokenizer.eos_token_id
+    tokenizer.backend_tokenizer.post_processor = TemplateProcessing(
+        single=f"{tokenizer.eos_token} $A", special_tokens=[(tokenizer.eos_token, first)]
+    )
+    prompt = [{"role": "user", "content": "2 + 2?"}]
+    messages = [*prompt, {"role": "assistant", "content": "4"}]
+    assert scored_ids(tokenizer, prompt, "4") == tokenizer.apply_chat_template(messages)["input_ids"]
+    assert scored_ids(tokenizer, "2 + 2?", "4")[:2] != [first, first]
+    assert scored_ids(tokenizer, "2 + 2?", "4")[0] == first
+    assert scored_ids(tokenizer, "2 + 2?", "4", truncation=True, max_length=3)[0] == first

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 import torch
-from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification
+from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification, AutoTokenizer
 
 from r1rl.errors import DataError
 from r1rl.scoring.registry import bind, load
@@ -78,3 +78,25 @@ def test_it_trains_adapters_and_leaves_a_whole_model(stages: Any, tiny: Path) ->
     moved = scorer.model.layers[0].self_attn.q_proj.weight - base.model.layers[0].self_attn.q_proj.weight
     assert 0 < torch.linalg.matrix_rank(moved.float(), rtol=1e-3) <= 2
     assert not any("lora" in name for name, _ in scorer.named_parameters())
+
+
+def test_a_thought_is_learnt_where_the_template_cuts_thoughts(stages: Any, tiny: Path, tmp_path: Path) -> None:
+    tokenizer = AutoTokenizer.from_pretrained(tiny)
+    tokenizer.chat_template = (
+        "{% for m in messages %}{{ m.role }}: {{ m.content.split('</think>')[-1] }}{{ eos_token }}{% endfor %}"
+        "{% if add_generation_prompt %}assistant: <think>\n{% endif %}"
+    )
+    rows = [
+        {"question": "1+1?", "chosen": "<think>one</think>2", "rejected": "<think>I hate you</think>2"},
+        {"question": "1+2?", "chosen": "one and two</think>3", "rejected": "3"},
+    ]
+    (tmp_path / "pairs.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    talk = json.dumps({"path": str(tmp_path / "pairs.jsonl"), "prompt": {"template": "chat"}})
+    ctx = stages(PLAN.format(model=tiny), "prefer", f"data.train={{pairs: {talk}}}", "reward_model.part=response")
+    pairs, skipped = reward_model.read_pairs(ctx, tokenizer)
+    assert not skipped
+    end = tokenizer.eos_token
+    texts = [{name: tokenizer.decode(ids) for name, ids in pair.items()} for pair in pairs]
+    first, second = (f"user: {row['question']}{end}assistant: <think>" for row in rows)
+    assert texts[0] == {"chosen_ids": f"{first}one</think>2{end}", "rejected_ids": f"{first}I hate you</think>2{end}"}
+    assert texts[1]["chosen_ids"] == f"{second}\none and two</think>3{end}"

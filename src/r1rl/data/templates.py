@@ -270,6 +270,20 @@ def turn_end_ids(tokenizer: PreTrainedTokenizerBase) -> list[int]:
     return [int(i) for i in ids if i in added_ids] if ids and ids[0] in added_ids else []
 
 
+def answered(tokenizer: PreTrainedTokenizerBase, messages: Sequence[Message], response: str) -> str:
+    """A conversation with the assistant's whole response, as text that holds all its special tokens.
+
+    It is what the chat template writes, unless that cuts the response, as many cut the thought out of past turns
+    (DeepSeek-R1's): then the response stands between what opens and what ends the assistant's turn.
+    """
+    asked = list(messages)
+    written = _apply(tokenizer, [*asked, {"role": "assistant", "content": response}], generation=False)
+    if response.strip() in written:
+        return written
+    opened = _apply(tokenizer, asked, generation=True).removesuffix(template_prefill(tokenizer))
+    return opened + response + turn_end(tokenizer)
+
+
 def _shared_length(a: str, b: str) -> int:
     """Number of characters at the start that both texts have."""
     return next((i for i, (x, y) in enumerate(zip(a, b, strict=False)) if x != y), min(len(a), len(b)))

@@ -20,7 +20,8 @@ from r1rl.model.load import check_saving, load_tokenizer
 from r1rl.stages.base import StageContext, StageResult
 from r1rl.stages.trainer import CHECKPOINTS, WarmFirstUpdate, adapters, common_arguments, fit
 from r1rl.types import Problem
-from r1rl_rewards.texts import summary_of
+from r1rl_rewards.reward_model import scored_ids
+from r1rl_rewards.texts import summary_of, texts_of
 
 try:
     import datasets
@@ -44,7 +45,7 @@ Pair = dict[str, list[int]]
 def run(ctx: StageContext) -> StageResult:
     """Train a scorer that starts from the policy ``model.path`` on ``data.train`` and leave it in STAGE/model.
 
-    The score is that of the last token of what :func:`text_of` writes.
+    The score is that of the last token of what ``scored_ids`` of the reward ``reward_model`` writes.
     """
     cfg, settings = ctx.config, ctx.config.reward_model
     tokenizer = load_tokenizer(cfg.model)
@@ -119,17 +120,11 @@ def read_pairs(ctx: StageContext, tokenizer: PreTrainedTokenizerBase) -> tuple[l
     return pairs, skipped
 
 
-def text_of(problem: Problem, response: str, part: str, tokenizer: PreTrainedTokenizerBase) -> str:
-    """What is scored: the prompt and all of the response, or the prompt and what follows the thought."""
-    said = summary_of(response) if part == "summary" else response
-    if isinstance(problem.prompt, str):
-        return problem.prompt + said
-    messages = [*problem.prompt, {"role": "assistant", "content": said}]
-    return str(tokenizer.apply_chat_template(messages, tokenize=False))
-
-
 def _ids(problem: Problem, response: str, part: str, tokenizer: PreTrainedTokenizerBase) -> list[int]:
-    return list(tokenizer(text_of(problem, response, part, tokenizer))["input_ids"])
+    """What is scored: the prompt and all of the response, with what the template pre-filled, or the prompt and what
+    follows the thought."""
+    said = summary_of(response) if part == "summary" else texts_of([response], [problem.prefill])[0]
+    return scored_ids(tokenizer, problem.prompt, said)
 
 
 def _scorer(ctx: StageContext, tokenizer: PreTrainedTokenizerBase) -> PreTrainedModel:
