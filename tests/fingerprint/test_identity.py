@@ -90,6 +90,24 @@ def test_an_argument_that_names_the_whole_disk_is_not_read() -> None:
     ).contents.keys() == {"rewards.own.use"}
 
 
+def test_a_word_is_not_the_folder_of_its_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Neither an argument nor a model on the hub, wherever the command is given."""
+    sections: dict[str, Any] = {
+        "model": {"path": "gpt2"},
+        "data": {"train": {"sums": {"path": "generated:arithmetic", "args": {"split": "train"}}}},
+        "rewards": {"own": {"use": "accuracy", "args": {"languages": ["en", "de"], "table": "words.txt"}}},
+    }
+    before = of(**sections)
+    for name in ("train", "en", "gpt2"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "rows.jsonl").write_text("1")
+    monkeypatch.chdir(tmp_path)
+    assert said(before, of(**sections)) == ""
+    (tmp_path / "words.txt").write_text("1")
+    (tmp_path / "gpt2" / "config.json").write_text("{}")
+    assert {"model.path", "rewards.own.args.table"} <= of(**sections).contents.keys()
+
+
 def test_two_functions_of_one_file_are_not_the_same_reward(tmp_path: Path) -> None:
     (tmp_path / "own.py").write_text("def a(**k): ...\ndef b(**k): ...\n")
     uses = [of(rewards={"own": {"use": f"{tmp_path}/own.py:{name}"}}) for name in "ab"]

@@ -29,6 +29,16 @@ def absolute(raw: Mapping[str, Any], origins: Origins) -> dict[str, Any]:
     return {name: _walk(value, (name,), origins, names) for name, value in raw.items()}
 
 
+def like_a_path(text: str) -> bool:
+    """Whether an argument, which may be anything, can be meant as a path: ``train`` and ``en`` are words."""
+    return "/" in text or bool(Path(text).suffix)
+
+
+def is_model(folder: str | os.PathLike[str]) -> bool:
+    """Whether a folder holds a model: another one that is called like a model on the hub is not meant by its name."""
+    return os.path.isfile(os.path.join(folder, "config.json"))
+
+
 def launch_file(name: str) -> Path | None:
     """The file that ``launch`` means: a path, or the name of one that comes with r1rl (``zero2``, ``zero2.yaml``)."""
     if Path(name).is_file():
@@ -97,7 +107,7 @@ def _from_path(text: str, folders: list[Path]) -> str:
 def _from_model(text: str, folders: list[Path]) -> str:
     """A name on the hub and a folder look alike: a folder without a model is not meant."""
     place = _from_path(text, folders)
-    return place if os.path.isfile(os.path.join(place, "config.json")) or text.startswith(".") else text
+    return place if is_model(place) or text.startswith(".") else text
 
 
 def _from_code(text: str, folders: list[Path]) -> str:
@@ -111,4 +121,4 @@ def _output(text: str, folders: list[Path]) -> str:
 
 def _from_argument(text: str, folders: list[Path]) -> str:
     """An argument may be anything: a path is what looks like one and leads to something."""
-    return _from_path(text, folders) if "/" in text or Path(text).suffix else text
+    return _from_path(text, folders) if like_a_path(text) else text

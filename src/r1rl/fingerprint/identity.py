@@ -11,6 +11,7 @@ from typing import Any
 
 import r1rl
 from r1rl.config import RunConfig
+from r1rl.config.paths import is_model, like_a_path
 from r1rl.config.references import USES, pick
 from r1rl.data.sources import generator_module
 from r1rl.errors import StorageError
@@ -196,10 +197,15 @@ def _code(text: str) -> dict[str, str]:
 
 
 def _local(text: str, key: list[str]) -> dict[str, str]:
-    """A text under ``path`` or ``args`` may be any name; elsewhere it must look like one of a file."""
-    if key[-1] != "path" and "args" not in key and "/" not in text:
-        return {}
+    """Files as the configuration finds them (:mod:`r1rl.config.paths`): a word that happens to be the name of
+    something in the current folder is none, except for the ``path`` of a source."""
+    if "args" in key:
+        meant = like_a_path(text)
+    else:
+        meant = key[-1] == "path" or "/" in text
     path = Path(text).expanduser()
+    if not meant or (key == ["model", "path"] and "/" not in text and not is_model(path)):
+        return {}
     try:
         if not path.exists() or path.resolve() in (Path.cwd(), Path.home(), Path(path.anchor)):
             return {}
