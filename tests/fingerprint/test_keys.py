@@ -10,7 +10,7 @@ from r1rl.config.references import USES
 from r1rl.fingerprint.keys import ROWS, Effect, default, effect
 
 FREE_FOR_GRPO = """
-data.eval data.eval.NAME
+data.eval data.eval.NAME data.held_out data.held_out.NAME
 evaluate.reward
 grpo.algorithm grpo.checkpoint_every grpo.deadline_s grpo.entropy_every grpo.eval_every grpo.guards
 grpo.keep_checkpoints grpo.logprob_chunk grpo.sequence_parallel grpo.tokens_per_microbatch
@@ -39,8 +39,10 @@ def test_what_is_free_for_a_policy_in_training_is_listed_here() -> None:
     used = [key for key in keys() if any(f"{key}.".startswith(f"{part}.") for part in USES["grpo"])]
     free = {key for key in used if effect("grpo", key, run) is Effect.FREE}
     vllm = {key for key in free if key.startswith("rollout.vllm.")}
-    inside = {key for key in free if any(key.startswith(f"{each}.") for each in ("grpo.guards", "data.eval"))}
-    assert free - vllm - inside == set(FREE_FOR_GRPO.split()) - {"data.eval.NAME"}
+    inside = {
+        key for key in free if any(key.startswith(f"{each}.") for each in ("grpo.guards", "data.eval", "data.held_out"))
+    }
+    assert free - vllm - inside == set(FREE_FOR_GRPO.split()) - {"data.eval.NAME", "data.held_out.NAME"}
     assert {key for key in used if key.startswith("rollout.vllm.")} - vllm == {
         f"rollout.vllm.{name}" for name in VLLM_THAT_COUNTS
     }
@@ -52,9 +54,12 @@ def test_a_key_without_a_row_is_learned() -> None:
 
 def test_evaluation_data_counts_where_it_decides_what_is_trained_on() -> None:
     run = RunConfig()
-    assert effect("grpo", "data.eval.held.path", run) is Effect.FREE
+    trains = [
+        (kind, f"data.{part}.held.path") for kind in ("grpo", "sft", "reward_model") for part in ("eval", "held_out")
+    ]
+    assert {effect(kind, key, run) for kind, key in trains} == {Effect.FREE}
     run.data.on_overlap = "drop"
-    assert effect("grpo", "data.eval.held.path", run) is Effect.LEARNED
+    assert {effect(kind, key, run) for kind, key in trains} == {Effect.LEARNED}
     assert effect("evaluate", "data.eval.held.path", run) is Effect.LEARNED
     assert effect("sample", "data.eval.held.path", run) is Effect.LEARNED
 

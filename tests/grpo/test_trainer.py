@@ -376,9 +376,12 @@ def test_a_model_folder_without_tokenizer_says_so(tiny_folder, rewards_file, tmp
         train(config(folder, rewards_file), tmp_path / "run")
 
 
-def test_a_training_question_in_the_evaluation_set_is_refused_or_dropped(tiny_folder, rewards_file, tmp_path) -> None:
+@pytest.mark.parametrize("part", ["eval", "held_out"])
+def test_a_training_question_in_an_evaluation_set_is_refused_or_dropped(
+    tiny_folder, rewards_file, tmp_path, part: str
+) -> None:
     same = {"path": "generated:arithmetic", "args": {"split": "train", "size": 10}}
-    data = {"train": {"a": same}, "eval": {"b": same | {"limit": 3}}, "prompt": {"system": ""}}
+    data = {"train": {"a": same}, part: {"b": same | {"limit": 3}}, "prompt": {"system": ""}}
     with pytest.raises(DataError):
         train(config(tiny_folder, rewards_file, data=data), tmp_path / "run")
     train(config(tiny_folder, rewards_file, data=data | {"on_overlap": "drop"}, grpo={"steps": 1}), tmp_path / "run")

@@ -124,3 +124,26 @@ def test_rejection_sampling_knows_every_evaluation_set(plan: Path) -> None:
     nodes = graph(load_config(plan, [more]))
     assert set(nodes["drawn"].view.data.eval) == {"held_out", "other"}
     assert changed(plan, more) == {"drawn", "eval"}
+
+
+def test_what_trains_knows_every_evaluation_set(plan: Path) -> None:
+    more = "stages.eval.data.eval.other={path: generated:arithmetic, args: {split: test, size: 4}}"
+    policy = "stages.policy={kind: grpo, model: base}"
+    columns = (
+        "stages.eval.data.eval.column={path: generated:arithmetic, args: {split: test, size: 3}, question: answer}"
+    )
+    nodes = graph(load_config(plan, [more, policy, columns]))
+    for name in ("judge", "tuned", "policy"):
+        assert set(nodes[name].view.data.eval) == {"held_out"}
+        assert set(nodes[name].view.data.held_out) == {"other", "column"}
+    assert changed(plan, more, "data.on_overlap=drop") == {"judge", "drawn", "tuned", "eval"}
+
+
+def test_what_a_later_stage_makes_is_not_held_out(plan: Path, tmp_path: Path) -> None:
+    made = "stages.eval.data.eval.made.path=${drawn.data}"
+    nodes = graph(load_config(plan, [made]))
+    assert "made" not in nodes["judge"].view.data.held_out
+    assert "made" not in nodes["drawn"].view.data.eval
+    assert nodes["tuned"].view.data.held_out["made"].path == "${drawn.data}"
+    outputs = {name: {"model": tmp_path / name, "data": tmp_path / f"{name}.jsonl"} for name in nodes}
+    assert resolved(nodes["tuned"], outputs).data.held_out["made"].path == str(tmp_path / "drawn.jsonl")

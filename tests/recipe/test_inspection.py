@@ -72,7 +72,7 @@ def wrong(plan: Path, *overrides: str) -> list[str]:
 def test_what_is_there_and_what_cannot_be_told(plan: Path, folder: Path) -> None:
     found = inspect(load_config(plan))
     assert {each.what: stages for each, stages in found.items() if each.ok is None} == {
-        "data.eval.hub": ["draw", "zero"],
+        "data.eval.hub": ["draw", "tune", "talk", "like", "zero"],
         "data.train.draw": ["tune"],
     }
     assert {each.what for each in found if each.ok} == {

@@ -107,7 +107,7 @@ def test_what_a_stage_builds_on_must_be_done(recipe: Path, ran: list[str]) -> No
         ("stages.rl.rewards.odd.use=gone.py:odd", "stage rl: reward file 'gone.py' does not exist"),
         ("stages.rl.rewards.fromat=1.0", "stage rl: no reward is called 'fromat'; did you mean 'format'"),
         ("stages.rl.data.train.sums.path=gone.jsonl", "stage rl: dataset file gone.jsonl does not exist"),
-        ("stages.score.data.eval.held_out.path=./gone", "stage drawn: dataset ./gone does not exist"),
+        ("stages.score.data.eval.held_out.path=./gone", "stage prefer: dataset ./gone does not exist"),
         ("stages.rl.data.train.sums.args.splitt=train", "stage rl: generated:bilingual cannot take these args"),
     ],
 )

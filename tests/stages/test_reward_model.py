@@ -11,6 +11,7 @@ import torch
 from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification, AutoTokenizer
 
 from r1rl.errors import DataError
+from r1rl.model.load import load_tokenizer
 from r1rl.scoring.registry import bind, load
 from r1rl.stages import reward_model
 
@@ -45,6 +46,19 @@ def test_pairs_without_a_text(stages: Any, tiny: Path) -> None:
     ctx = stages(PLAN.format(model=tiny), "prefer", "reward_model.rejected=worse")
     with pytest.raises(DataError, match=r"reward_model\.chosen and rejected"):
         reward_model.run(ctx)
+
+
+@pytest.mark.parametrize("part", ["eval", "held_out"])
+def test_what_is_evaluated_is_not_learnt(stages: Any, tiny: Path, part: str) -> None:
+    same = "{path: generated:bilingual_preferences, args: {size: 160, aspect: help}, limit: 1}"
+    ctx = stages(PLAN.format(model=tiny), "prefer", f"data.{part}.same={same}")
+    tokenizer = load_tokenizer(ctx.config.model)
+    with pytest.raises(DataError, match=r"training questions are also evaluation questions, .* \(pairs and same\)"):
+        reward_model.read_pairs(ctx, tokenizer)
+    ctx.config.data.on_overlap = "drop"
+    pairs, skipped = reward_model.read_pairs(ctx, tokenizer)
+    assert skipped["overlap"] > 0
+    assert len(pairs) == 160 - sum(skipped.values())
 
 
 def test_the_first_update_learns(stages: Any, tiny: Path) -> None:

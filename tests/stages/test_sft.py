@@ -73,6 +73,24 @@ def test_bad_rows(stages: Any, tiny: Path, rows: Path) -> None:
     assert skipped == {"corrupt": 1, "bad_row": 1}
 
 
+@pytest.mark.parametrize("part", ["eval", "held_out"])
+def test_what_is_evaluated_is_not_learnt(stages: Any, tiny: Path, rows: Path, tmp_path: Path, part: str) -> None:
+    asked = tmp_path / "asked.jsonl"
+    asked.write_text('{"problem": "what is  3+3?"}\n{"problem": "What is 99+1?"}\n{"problem": null}\n')
+    held_out = f"data.{part}.asked={{path: {asked}, question: problem}}"
+    ctx = stages(PLAN.format(model=tiny, data=rows), "tune", held_out)
+    tokenizer = load_policy(ctx.config.model, torch.device("cpu")).tokenizer
+    with pytest.raises(
+        DataError, match=r"1 of 12 training questions .* 'what is 3\+3\?' \(rows and asked\); change the"
+    ):
+        sft.read_examples(ctx, tokenizer)
+    ctx.config.data.on_overlap = "drop"
+    examples, skipped = sft.read_examples(ctx, tokenizer)
+    assert len(examples) == 11
+    assert skipped == {"overlap": 1}
+    assert not any("3+3" in tokenizer.decode(example["input_ids"]) for example in examples)
+
+
 def test_packed_loss_and_gradient_equal_those_of_single_examples(stages: Any, tiny: Path, rows: Path) -> None:
     ctx = stages(PLAN.format(model=tiny, data=rows), "tune")
     policy = load_policy(ctx.config.model, torch.device("cpu"))

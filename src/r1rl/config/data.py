@@ -102,6 +102,8 @@ class DataConfig(Section):
     """Training sources by name; their weights set the mixture."""
     eval: dict[str, DatasetConfig] = Field(default_factory=dict)
     """Evaluation sources by name; proven disjoint from the training ones before the run starts."""
+    held_out: dict[str, DatasetConfig] = Field(default_factory=dict)
+    """Further sources whose questions are not trained on. A recipe adds the `data.eval` of its other stages."""
     prompt: PromptConfig = Field(default_factory=PromptConfig)
     difficulty: DifficultyConfig | None = None
     on_overlap: Literal["error", "drop"] = "error"

@@ -170,7 +170,9 @@ def _reaches(sections: Mapping[str, Any], key: tuple[str, ...]) -> bool:
 def _mark_removed(run: Mapping[str, Any], sections: dict[str, Any]) -> None:
     """A stage without one of the run's rewards or sources must say so, or loading would bring it back."""
     pairs = [(run["rewards"], sections.get("rewards"))]
-    pairs += [(run["data"][kind], sections["data"][kind]) for kind in ("train", "eval") if "data" in sections]
+    pairs += [
+        (run["data"][kind], sections["data"][kind]) for kind in ("train", "eval", "held_out") if "data" in sections
+    ]
     for whole, part in pairs:
         if part is not None:
             part.update({name: None for name in whole if name not in part})

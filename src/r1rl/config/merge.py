@@ -13,7 +13,7 @@ from r1rl.config.source import read_yaml
 from r1rl.errors import ConfigError
 
 # Maps from a name to a section: a null under them takes the name out again.
-_NAMED = (("rewards",), ("stages",), ("data", "train"), ("data", "eval"))
+_NAMED = (("rewards",), ("stages",), ("data", "train"), ("data", "eval"), ("data", "held_out"))
 
 # Sections that always exist: written with nothing under them, they are as if not written.
 _SECTIONS = {name for name, field in RunConfig.model_fields.items() if field.default_factory is not None}

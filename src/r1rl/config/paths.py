@@ -84,7 +84,7 @@ def _kind(key: Key) -> Callable[[str, list[Path]], str] | None:
             return _from_model
         case ("model",) if key[0] == "stages":
             return _from_model
-        case ("data", "train" | "eval", _, "path") | ("sample", "mix", _, "path"):
+        case ("data", "train" | "eval" | "held_out", _, "path") | ("sample", "mix", _, "path"):
             return _from_path
         case ("data",) | ("launch",) if key[0] == "stages":
             return _from_path
@@ -92,7 +92,7 @@ def _kind(key: Key) -> Callable[[str, list[Path]], str] | None:
             return _from_code
         case ("export", "folder"):
             return _output
-        case ("rewards", _, "args", *_) | ("data", "train" | "eval", _, "args", *_):
+        case ("rewards", _, "args", *_) | ("data", "train" | "eval" | "held_out", _, "args", *_):
             return _from_argument
     return None
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import logging
@@ -14,7 +15,7 @@ from dataclasses import dataclass, field, replace
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any, Literal
 
-from r1rl.config.data import DatasetConfig, DifficultyConfig, PromptConfig
+from r1rl.config.data import DataConfig, DatasetConfig, DifficultyConfig, PromptConfig
 from r1rl.data.columns import PLACE, missing_columns
 from r1rl.data.sources import Row, Rows, read_rows
 from r1rl.data.templates import Question, Rendered, render_all
@@ -137,6 +138,15 @@ class Source:
             prompt = self.prompt if origin is None else self.config.prompts[origin]
             found |= zip(indices, render_all([asked[i][1] for i in indices], tokenizer, prompt), strict=True)
         return [found[index] for index in range(len(asked))]
+
+    def questions(self, rows: Rows) -> list[str]:
+        """The normalised questions of the rows that have one."""
+        self.require_columns(rows)
+        found = []
+        for row in rows.rows:
+            with contextlib.suppress(BadRow):  # the stage that evaluates on it says so, where it is an error
+                found.append(_normalized(self._split(self.question(row.values))[0]))
+        return found
 
     def exchange(self, values: Mapping[str, Any]) -> tuple[Question, str]:
         """The question and the response of a row that has both. Raises BadRow."""
@@ -262,17 +272,47 @@ def response_text(value: Any) -> str | None:
 
 def normalized_question(problem: Problem) -> str:
     """The question without its template: Unicode-normalised (NFC), case folded, blanks collapsed."""
-    question = question_text(problem.columns.get("question", problem.prompt))
+    return _normalized(problem.columns.get("question", problem.prompt))
+
+
+def _normalized(asked: Question) -> str:
+    question = question_text(asked)
     return " ".join(unicodedata.normalize("NFC", question).casefold().split())
 
 
-def ensure_disjoint(train: ProblemSets, held_out: ProblemSets, on_overlap: Literal["error", "drop"]) -> ProblemSets:
-    """The training problems, none of whose questions is also in ``held_out`` (equal once normalised).
+def read_questions(sources: Mapping[str, DatasetConfig]) -> dict[str, str]:
+    """The normalised questions of every source, each with the source it is in; needs no tokenizer.
+
+    Raises DataError for what ``read_rows`` cannot read and a missing column.
+    """
+    found: dict[str, str] = {}
+    for name, config in sources.items():
+        source = Source(name, config.model_copy(update={"answer": None, "answer_pattern": None}), PromptConfig())
+        found |= dict.fromkeys(source.questions(read_rows(config)), name)
+    return found
+
+
+def never_evaluated(train: ProblemSets, data: DataConfig) -> ProblemSets:
+    """The training problems, none of whose questions is one of ``data.eval`` or ``data.held_out``, as
+    :func:`ensure_disjoint` has it: for stages that do not evaluate."""
+    return ensure_disjoint(
+        train, ProblemSets(), data.on_overlap, read_questions(data.eval) | read_questions(data.held_out)
+    )
+
+
+def ensure_disjoint(
+    train: ProblemSets,
+    held_out: ProblemSets,
+    on_overlap: Literal["error", "drop"],
+    also: Mapping[str, str] | None = None,
+) -> ProblemSets:
+    """The training problems, none of whose questions is also in ``held_out`` (equal once normalised), or one of
+    ``also``: normalised questions with the names of their sources.
 
     With ``drop`` the shared ones leave training and are counted as ``overlap``; with ``error`` they raise a DataError
     with their number and an example. Near copies are not found: this proves that no question is the same, no more.
     """
-    evaluated = {normalized_question(problem): problem for problem in held_out.problems}
+    evaluated = {**(also or {}), **{normalized_question(problem): problem.source for problem in held_out.problems}}
     kept = ProblemSets(skipped={name: Counter(reasons) for name, reasons in train.skipped.items()})
     shared: list[Problem] = []
     for name, problems in train.by_source.items():
@@ -288,7 +328,7 @@ def ensure_disjoint(train: ProblemSets, held_out: ProblemSets, on_overlap: Liter
     if on_overlap == "error":
         question = normalized_question(shared[0])
         raise DataError(
-            f"{counted}, for example {question[:80]!r} ({shared[0].source} and {evaluated[question].source}); "
+            f"{counted}, for example {question[:80]!r} ({shared[0].source} and {evaluated[question]}); "
             "change the splits, or set data.on_overlap: drop"
         )
     logger.warning("%s; dropped from training", counted)

@@ -136,19 +136,16 @@ ROWS: tuple[Row, ...] = (
         "rollout.dynamic_sampling.*",
         kinds=("sample", "evaluate"),
     ),
-    *_free(
-        "not read by this kind of stage",
-        "data.eval.*",
-        "data.difficulty.*",
-        "data.on_overlap",
-        kinds=("sft", "reward_model"),
-    ),
-    Row(
-        "data.eval.*",
-        Effect.FREE,
-        "what is measured on the way; with data.on_overlap: drop it decides what is trained on",
-        ("grpo",),
-        lambda view: view.data.on_overlap == "error",
+    *_free("not read by this kind of stage", "data.difficulty.*", kinds=("sft", "reward_model")),
+    *(
+        Row(
+            pattern,
+            Effect.FREE,
+            "what is measured, and never trained on; with data.on_overlap: drop it decides what is trained on",
+            ("grpo", "sft", "reward_model"),
+            lambda view: view.data.on_overlap == "error",
+        )
+        for pattern in ("data.eval.*", "data.held_out.*")
     ),
     Row(
         "evaluate.reward",

@@ -13,7 +13,7 @@ from accelerate.utils import broadcast_object_list, gather_object
 from r1rl.config import RunConfig
 from r1rl.config.applied import held_out, idle, training_applies, training_rewards
 from r1rl.config.derived import derive
-from r1rl.data.problems import ProblemSets, ensure_disjoint, load_problems
+from r1rl.data.problems import ProblemSets, ensure_disjoint, load_problems, read_questions
 from r1rl.data.stream import PromptStream
 from r1rl.errors import R1Error, StorageError
 from r1rl.fingerprint.identity import Identity
@@ -222,7 +222,7 @@ class GRPOTrainer:
         check_prompts(train.problems, self.config.rollout.max_new_tokens, self.policy.model)
         if self.config.grpo.eval_every:
             check_lengths(evaluated.problems, self.config, self.policy.model)
-        return ensure_disjoint(train, evaluated, data.on_overlap), evaluated
+        return ensure_disjoint(train, evaluated, data.on_overlap, read_questions(data.held_out)), evaluated
 
     def _experience(self, train: ProblemSets, engine: Engine, scorer: Scorer) -> Experience:
         cfg = self.config

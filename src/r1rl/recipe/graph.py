@@ -7,13 +7,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from r1rl.config import DatasetConfig, RunConfig, stage_config, stages_of
+from r1rl.config import DataConfig, DatasetConfig, RunConfig, stage_config, stages_of
 from r1rl.config.references import USES, pick, references_in, replaced, strings
 
 Outputs = Mapping[str, Mapping[str, Path]]
 """Of each finished stage, by name: what it hands on, by the name of the output."""
 
 _HANDS_ON = "model"
+_TRAINS = frozenset({"sft", "grpo", "reward_model"})
+"""Kinds that train on questions, of which none may be one of an evaluation set of any stage."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,7 +38,9 @@ def graph(config: RunConfig) -> dict[str, Node]:
     for name, stage in stages_of(config).items():
         view = views[name]
         if stage.kind == "sample":
-            view.data.eval = _every_evaluation(views)
+            view.data.eval = _every_evaluation(views, list(nodes))
+        if stage.kind in _TRAINS:
+            view.data.held_out |= _elsewhere(view.data, _every_evaluation(views, list(nodes)))
         parts = {section: pick(view.model_dump(mode="json"), section) for section in USES[stage.kind]}
         inputs = _inputs(stage.kind, view, parts, list(nodes))
         nodes[name] = Node(name, stage.kind, view, inputs, stage.launch)
@@ -80,17 +84,33 @@ def _inputs(kind: str, view: RunConfig, parts: Mapping[str, Any], earlier: list[
     return tuple(name for name in earlier if name in named)
 
 
-def _every_evaluation(views: Mapping[str, RunConfig]) -> dict[str, DatasetConfig]:
-    """The evaluation sets of all stages, each once: what rejection sampling must keep out of its data."""
+def _every_evaluation(views: Mapping[str, RunConfig], earlier: Collection[str]) -> dict[str, DatasetConfig]:
+    """The evaluation sets of all stages, each once: what must be kept out of the data that is trained on.
+
+    Those that are made by a stage which is none of ``earlier`` are not there to be read yet.
+    """
     found: dict[str, DatasetConfig] = {}
     seen: list[dict[str, Any]] = []
     for stage, view in views.items():
         for name, source in view.data.eval.items():
-            rows = source.model_dump(include={"path", "subset", "split", "revision", "args", "limit", "skip"})
-            if rows not in seen:
+            rows = _questions(source)
+            made = {reference.stage for _, text in strings(rows) for reference in references_in(text)}
+            if rows not in seen and made.issubset(earlier):
                 seen.append(rows)
                 found[name if name not in found else f"{stage}.{name}"] = source.model_copy(update={"rewards": None})
     return found
+
+
+def _elsewhere(own: DataConfig, everywhere: Mapping[str, DatasetConfig]) -> dict[str, DatasetConfig]:
+    """The evaluation sets that a stage does not have itself."""
+    there = [_questions(source) for source in own.eval.values()]
+    return {name: source for name, source in everywhere.items() if _questions(source) not in there}
+
+
+def _questions(source: DatasetConfig) -> dict[str, Any]:
+    """What decides which questions a source holds."""
+    rows = {"path", "subset", "split", "revision", "args", "limit", "skip"}
+    return source.model_dump(include=rows | {"question", "question_from"})
 
 
 def _filled(text: str, outputs: Outputs) -> str:

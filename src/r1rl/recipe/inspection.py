@@ -21,7 +21,6 @@ from r1rl.scoring.registry import place_of
 
 _ROWS = 20
 """Rows of each source that are looked at."""
-_MEASURES = frozenset({"grpo", "sample", "evaluate"})
 _WEIGHTS = ("*.safetensors", "*.bin", "*.safetensors.index.json")
 _ON_HUB = "on the Hugging Face hub"
 
@@ -55,9 +54,12 @@ def _stage(kind: str, launch: str | None, view: RunConfig, stages: list[str]) ->
     if "data" in uses:
         for name, source in view.data.train.items():
             yield _source(f"data.train.{name}", _for(kind, source), _responses(kind, view))
-    if kind in _MEASURES:
+    if "data" in uses or "data.eval" in uses:
         for name, source in view.data.eval.items():
-            yield _source(f"data.eval.{name}", source, [])
+            yield _source(f"data.eval.{name}", _for(kind, source), [])
+    if "data" in uses:
+        for name, source in view.data.held_out.items():
+            yield _source(f"data.held_out.{name}", source.model_copy(update={"answer": None}), [])
     if kind == "sample":
         for name, source in view.sample.mix.items():
             yield _source(f"sample.mix.{name}", _for("sft", source), [view.sample.response])

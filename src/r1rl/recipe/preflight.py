@@ -4,14 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+from r1rl.config import DatasetConfig
 from r1rl.config.references import USES, references_in
 from r1rl.data.sources import look
 from r1rl.errors import DataError, RewardError
 from r1rl.recipe.graph import Node
 from r1rl.scoring.processes import look_for
-
-EVALUATION = frozenset({"grpo", "sample", "evaluate"})
-"""Kinds that read the evaluation sources: to measure, or to keep their questions out of the training data."""
 
 
 def preflight(nodes: Iterable[Node]) -> None:
@@ -32,8 +30,10 @@ def preflight(nodes: Iterable[Node]) -> None:
 
 def _data(node: Node) -> None:
     data = node.view.data
-    sources = [*data.train.values()] if "data" in USES[node.kind] else []
-    if node.kind in EVALUATION:
+    uses, sources = USES[node.kind], list[DatasetConfig]()
+    if "data" in uses:
+        sources += [*data.train.values(), *data.held_out.values()]
+    if "data" in uses or "data.eval" in uses:
         sources += data.eval.values()
     for source in sources:
         if not references_in(source.path):

@@ -13,7 +13,7 @@ from transformers import (
     TrainerCallback,
 )
 
-from r1rl.data.problems import load_problems, response_text
+from r1rl.data.problems import load_problems, never_evaluated, response_text
 from r1rl.errors import ConfigError, DataError
 from r1rl.grpo.limits import check_examples
 from r1rl.model.load import check_saving, load_tokenizer
@@ -89,11 +89,12 @@ class WarmRewardTrainer(WarmFirstUpdate, RewardTrainer):
 def read_pairs(ctx: StageContext, tokenizer: PreTrainedTokenizerBase) -> tuple[list[Pair], Counter[str]]:
     """Token ids of both texts of every row, in the order of the data, and what was left out.
 
-    Raises: DataError for a row without one of them (unless its source says ``on_bad_row: skip``) and for no pairs.
+    Raises: DataError for a row without one of them (unless its source says ``on_bad_row: skip``), for a question that
+    is also one of an evaluation set (unless ``data.on_overlap: drop``) and for no pairs.
     """
     cfg, settings = ctx.config, ctx.config.reward_model
     sources = {name: source.model_copy(update={"answer": None}) for name, source in cfg.data.train.items()}
-    sets = load_problems(sources, cfg.data.prompt, tokenizer)
+    sets = never_evaluated(load_problems(sources, cfg.data.prompt, tokenizer), cfg.data)
     skipped = sum(sets.skipped.values(), Counter[str]())
     pairs: list[Pair] = []
     for problem in sets.problems:

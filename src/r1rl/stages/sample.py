@@ -17,7 +17,7 @@ from accelerate.utils import gather_object
 from transformers import PreTrainedTokenizerBase
 
 from r1rl.config.applied import applying
-from r1rl.data.problems import ensure_disjoint, load_problems, normalized_question
+from r1rl.data.problems import ensure_disjoint, load_problems, normalized_question, read_questions
 from r1rl.data.sieve import Row, Sieve, mixed_rows
 from r1rl.errors import DataError
 from r1rl.files import finite, replacing, write_json
@@ -48,7 +48,7 @@ def run(ctx: StageContext) -> StageResult:
     policy = load_policy(cfg.model, ctx.accelerator.device, adapters_seed=None)
     held_out = load_problems(cfg.data.eval, cfg.data.prompt, policy.tokenizer)
     train = load_problems(cfg.data.train, cfg.data.prompt, policy.tokenizer)
-    problems = ensure_disjoint(train, held_out, cfg.data.on_overlap).problems
+    problems = ensure_disjoint(train, held_out, cfg.data.on_overlap, read_questions(cfg.data.held_out)).problems
     own = cfg.sample.max_new_tokens
     key = "sample.max_new_tokens" if own else "rollout.max_new_tokens"
     check_prompts(problems, own or cfg.rollout.max_new_tokens, policy.model, key)

@@ -7,7 +7,7 @@ from typing import Any
 
 from transformers import PreTrainedTokenizerBase, TrainerCallback
 
-from r1rl.data.problems import load_problems, response_text
+from r1rl.data.problems import load_problems, never_evaluated, response_text
 from r1rl.data.templates import turn_end
 from r1rl.errors import ConfigError, DataError
 from r1rl.grpo.limits import check_examples
@@ -78,11 +78,12 @@ def run(ctx: StageContext) -> StageResult:
 def read_examples(ctx: StageContext, tokenizer: PreTrainedTokenizerBase) -> tuple[list[Example], Counter[str]]:
     """Prompt and response of every row as ``input_ids`` and ``labels`` (−100 on the prompt), and what was left out.
 
-    Raises: DataError for a row without response (unless its source says ``on_bad_row: skip``) and for no rows at all.
+    Raises: DataError for a row without response (unless its source says ``on_bad_row: skip``), for a question that is
+    also one of an evaluation set (unless ``data.on_overlap: drop``) and for no rows at all.
     """
     cfg, settings = ctx.config, ctx.config.sft
     sources = {name: source.model_copy(update={"answer": None}) for name, source in cfg.data.train.items()}
-    sets = load_problems(sources, cfg.data.prompt, tokenizer, settings.response)
+    sets = never_evaluated(load_problems(sources, cfg.data.prompt, tokenizer, settings.response), cfg.data)
     skipped = sum(sets.skipped.values(), Counter[str]())
     examples: list[Example] = []
     end = turn_end(tokenizer) if any(not isinstance(problem.prompt, str) for problem in sets.problems) else ""
