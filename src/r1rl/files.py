@@ -9,6 +9,7 @@ digest of every file, so that a later one replaces what r1rl wrote and nothing e
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import hashlib
 import json
 import math
@@ -19,12 +20,13 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import IO, Any, Literal
 
-from r1rl.errors import ForeignError, writing
+from r1rl.errors import ForeignError, StorageError, writing
 
 MANIFEST = ".r1rl.json"
 """In every folder that r1rl made: ``files`` holds the SHA-256 digests that each published file may have, by name."""
 
 _DRAFT = ".r1rl-draft"
+_LOCK = ".lock"
 _SHOWN = 3
 
 
@@ -119,6 +121,32 @@ def mark(folder: Path) -> None:
 def is_own(folder: Path) -> bool:
     """Whether r1rl made this folder."""
     return _listed(folder) is not None
+
+
+@contextlib.contextmanager
+def alone_in(folder: Path) -> Iterator[None]:
+    """Keeps other processes that ask for the same out of a folder of r1rl's. The lock goes with the process, however
+    it ends.
+
+    Raises: StorageError where another one is in there, or the file system has no locks.
+    """
+    with writing(folder / _LOCK):
+        lock = (folder / _LOCK).open("a+")
+    with lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            lock.seek(0)
+            who = lock.read().strip() or "unknown"
+            raise StorageError(f"{folder} is in use by process {who}; wait for it, or choose another folder") from error
+        except OSError as error:
+            raise StorageError(
+                f"{folder} cannot be locked ({error.strerror or error}): choose a file system that has locks"
+            ) from error
+        lock.truncate(0)
+        lock.write(str(os.getpid()))
+        lock.flush()
+        yield
 
 
 def discard(folder: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 from r1rl import GRPOTrainer
 from r1rl.config import RewardConfig, RunConfig
 from r1rl.errors import ConfigError, DataError, ModelError, R1Error, RewardError, TrainingError
+from r1rl.files import alone_in
 from r1rl.grpo.guards import check
 from r1rl.scoring.trial import try_rewards
 from r1rl.tracking.console import Console
@@ -143,6 +145,21 @@ def test_a_folder_with_other_work_is_refused_or_renamed(tiny_folders, rewards_fi
     GRPOTrainer(config(base, rewards_file, grpo=grpo), folder, console=Console(quiet=True), overwrite=True).train()
     assert [row["step"] for row in lines(folder)] == [1]
     assert all(torch.equal(before[name], tensor) for name, tensor in weights(tmp_path / "run.1").items())
+
+
+def test_two_trainers_do_not_share_a_folder(tiny_folder, rewards_file, tmp_path) -> None:
+    """Nor does one rename the folder of another that is at work; the lock goes when the training has ended."""
+    cfg, folder = config(tiny_folder, rewards_file, grpo={"steps": 1, "lr": 1e-3, "beta": 0.0}), tmp_path / "run"
+    train(cfg, folder)
+    other = config(tiny_folder, rewards_file, grpo={"steps": 1, "lr": 2e-3, "beta": 0.0})
+    before = lines(folder)
+    with alone_in(folder):
+        for overwrite in (False, True):
+            with pytest.raises(R1Error, match=rf"{folder} is in use by process {os.getpid()}; .*another folder"):
+                GRPOTrainer(other, folder, console=Console(quiet=True), overwrite=overwrite).train()
+    assert not (tmp_path / "run.1").exists()
+    assert lines(folder) == before
+    train(cfg, folder)
 
 
 def test_a_run_that_had_ended_returns_its_last_metrics(tiny_folder, rewards_file, tmp_path) -> None:

@@ -16,6 +16,7 @@ from r1rl.config.derived import derive
 from r1rl.data.problems import ProblemSets, ensure_disjoint, load_problems, read_questions
 from r1rl.data.stream import PromptStream
 from r1rl.errors import R1Error, StorageError
+from r1rl.files import alone_in, claim
 from r1rl.fingerprint.identity import Identity
 from r1rl.fingerprint.mark import take
 from r1rl.grpo.ahead import AheadExperience
@@ -100,10 +101,15 @@ class GRPOTrainer:
         Raises:
             R1Error: ``folder`` holds work that was made with other settings, files or code (see ``overwrite``), or
                 something else than this stage's files.
+            StorageError: another process trains in ``folder``.
             Preempted: a scheduler, or Ctrl-C, asked the run to end; it left a checkpoint.
         """
+        with contextlib.ExitStack() as held:
+            self._claim(held)
+            return self._train()
+
+    def _train(self) -> Metrics:
         cfg = self.config
-        self._claim()
         train, evaluated = self._problems()
         state, checkpoint = self._find_checkpoint()
         difficulty = self._difficulty()  # looks at the policy before a checkpoint is loaded into it
@@ -261,14 +267,18 @@ class GRPOTrainer:
             shown += sample_rows(result.groups, self.config.evaluate.show)
         return metrics, shown
 
-    def _claim(self) -> None:
-        """Take the folder, or refuse it on every process."""
+    def _claim(self, held: contextlib.ExitStack) -> None:
+        """Take the folder, as long as ``held`` lasts, or refuse it on every process."""
         failure: R1Error | None = None
         if self.accelerator.is_main_process:
             try:
                 identity = Identity.of("grpo", self.config)
+                claim(self.folder)
+                held.enter_context(alone_in(self.folder))
                 self.fingerprint, aside = take(self.folder, identity, self.overwrite, self.fingerprint)
                 if aside is not None:
+                    held.close()  # it went with the folder that was renamed
+                    held.enter_context(alone_in(self.folder))
                     self.console.say(f"{self.folder} held other work, which is now in {aside}")
             except R1Error as error:
                 failure = error

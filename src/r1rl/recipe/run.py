@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import importlib
 import os
 import sys
 import time
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TypeVar, cast
@@ -21,7 +19,7 @@ from transformers.utils import logging as transformers_logging
 from r1rl.config import RunConfig, dump_config
 from r1rl.config.paths import launch_file, launch_names
 from r1rl.errors import ConfigError, ForeignError, R1Error, naming_the_disk, tell
-from r1rl.files import claim, clear, write_json
+from r1rl.files import alone_in, claim, clear, write_json
 from r1rl.fingerprint import mark
 from r1rl.grpo.interrupt import PREEMPTED, Interrupt, Interrupted
 from r1rl.grpo.processes import start as start_processes
@@ -123,7 +121,7 @@ def run_recipe(
     console.say(f"CPU threads: {threads.count} ({threads.why})")
     accelerator.wait_for_everyone()
     owner = accelerator.is_main_process and not launched
-    with naming_the_disk(folder), _alone_in(folder) if owner else contextlib.nullcontext():
+    with naming_the_disk(folder), alone_in(folder) if owner else contextlib.nullcontext():
         agreed: set[str] = set()
         if owner:
             preflight(nodes[name] for name in selection.wanted(nodes))
@@ -328,20 +326,3 @@ def _call(kind: str, ctx: StageContext) -> StageResult:
         ctx.accelerator.wait_for_everyone()  # a launcher ends the others as soon as one has left
         raise ctx.interrupt.ended(f"stage {ctx.name} was asked to end: {result}")
     return cast(StageResult, result)
-
-
-@contextlib.contextmanager
-def _alone_in(folder: Path) -> Iterator[None]:
-    """Two runs in one folder would spoil each other's outputs. The lock goes with the process, however it ends."""
-    with (folder / ".lock").open("a+") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
-            lock.seek(0)
-            raise R1Error(
-                f"{folder} is in use by process {lock.read().strip() or 'unknown'}; wait for it, or change name"
-            ) from error
-        lock.truncate(0)
-        lock.write(str(os.getpid()))
-        lock.flush()
-        yield
