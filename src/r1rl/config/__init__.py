@@ -9,7 +9,7 @@ from r1rl.config.model import LoraConfig, ModelConfig, TinyModelConfig
 from r1rl.config.reward_model import RewardModelConfig
 from r1rl.config.rewards import RewardConfig, ScoringConfig
 from r1rl.config.rollout import DynamicSamplingConfig, RolloutConfig
-from r1rl.config.run import HubConfig, PretrainConfig, RunConfig, StageConfig, stages_of
+from r1rl.config.run import HubConfig, PretrainConfig, RunConfig, StageConfig, final_stage, stages_of
 from r1rl.config.sample import FilterConfig, LanguageFilterConfig, RewriteConfig, SampleConfig
 from r1rl.config.sft import SFTConfig
 from r1rl.config.tracking import TrackingConfig
@@ -42,6 +42,7 @@ __all__ = [
     "TinyModelConfig",
     "TrackingConfig",
     "dump_config",
+    "final_stage",
     "load_config",
     "stage_config",
     "stages_of",

@@ -10,7 +10,7 @@ from typing import Literal
 from r1rl.config.applied import SOFT_OVERLONG, Applies, applying, idle, training_applies, training_rewards
 from r1rl.config.references import OUTPUTS, POLICIES, USES, Reference, pick, references_in, strings
 from r1rl.config.rewards import RewardConfig
-from r1rl.config.run import RunConfig, StageConfig, stages_of
+from r1rl.config.run import RunConfig, StageConfig, final_stage, stages_of
 
 Problem = tuple[tuple[str, ...], str]
 """The key to change and what is wrong with it."""
@@ -25,6 +25,12 @@ def check_names(run: RunConfig) -> Iterator[Problem]:
     for stage in run.stages:
         if not _NAME.fullmatch(stage):
             yield ("stages", stage), "a stage's name is a folder's: letters, digits, - and _ only"
+
+
+def check_hub(run: RunConfig) -> Iterator[Problem]:
+    """What is pushed must be made."""
+    if run.hub is not None and final_stage(run) is None:
+        yield ("hub", "repo"), "no stage makes a model to push: add a stage that trains or exports one, or remove hub"
 
 
 def check_stage(run: RunConfig, stage: str, resolved: RunConfig) -> Iterator[Problem]:

@@ -11,7 +11,7 @@ import yaml
 from pydantic import ValidationError
 
 from r1rl.config.base import Origins, explicit
-from r1rl.config.checks import Problem, check_idle_rewards, check_names, check_stage
+from r1rl.config.checks import Problem, check_hub, check_idle_rewards, check_names, check_stage
 from r1rl.config.explain import Locate, explain
 from r1rl.config.merge import expand, only_source, overlay, read_layers, without_removed
 from r1rl.config.overrides import read_overrides
@@ -55,6 +55,7 @@ def load_config(path: str | os.PathLike[str], overrides: Sequence[str] = ()) -> 
 
     run = _validate(raw, origins, locate)
     _raise_found(check_names(run), locate)
+    _raise_found(check_hub(run), locate)
     views = _every_stage(run)
     _raise_found(check_idle_rewards(run, views), locate)
     _reject_idle(run, given_origins)

@@ -12,6 +12,7 @@ from r1rl.config.evaluate import EvaluateConfig
 from r1rl.config.export import ExportConfig
 from r1rl.config.grpo import GRPOConfig
 from r1rl.config.model import ModelConfig, TinyModelConfig
+from r1rl.config.references import POLICIES
 from r1rl.config.reward_model import RewardModelConfig
 from r1rl.config.rewards import RewardConfig, ScoringConfig
 from r1rl.config.rollout import RolloutConfig
@@ -79,7 +80,10 @@ class StageConfig(Section):
 
 
 class HubConfig(Section):
-    """Push the final model to the Hugging Face hub."""
+    """Push the final model to the Hugging Face hub, once the stages are done.
+
+    It is that of the last stage that trains a policy or exports one; of the reward model where there is neither.
+    """
 
     repo: str
     """``user/name`` on the hub."""
@@ -128,3 +132,13 @@ def stages_of(run: RunConfig) -> dict[str, StageConfig]:
     if run.data.eval:
         stages["evaluate"] = StageConfig(kind="evaluate", model="grpo")
     return stages
+
+
+def final_stage(run: RunConfig) -> str | None:
+    """The stage whose model is the run's: the last that trains or exports a policy, or else a reward model's."""
+    plan = stages_of(run)
+    for kinds in (POLICIES | {"export"}, {"reward_model"}):
+        found = [name for name, stage in plan.items() if stage.kind in kinds]
+        if found:
+            return found[-1]
+    return None

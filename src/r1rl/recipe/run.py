@@ -16,7 +16,7 @@ from accelerate import Accelerator
 from accelerate.utils import broadcast_object_list, gather_object
 from transformers.utils import logging as transformers_logging
 
-from r1rl.config import RunConfig, dump_config
+from r1rl.config import RunConfig, dump_config, final_stage
 from r1rl.config.paths import launch_file, launch_names
 from r1rl.errors import ConfigError, ForeignError, R1Error, naming_the_disk, tell
 from r1rl.files import alone_in, claim, clear, write_json
@@ -28,6 +28,7 @@ from r1rl.recipe.compute import measured
 from r1rl.recipe.graph import Node, dependents, graph, resolved
 from r1rl.recipe.launch import launch_stage
 from r1rl.recipe.preflight import preflight
+from r1rl.recipe.push import push_final
 from r1rl.recipe.record import Done
 from r1rl.recipe.summary import summarize
 from r1rl.recipe.verdict import State, Verdict, agree, forecast, judge
@@ -134,6 +135,9 @@ def run_recipe(
         if owner:
             write_json(folder / "results.json", {name: each.metrics for name, each in done.items()})
             summarize(folder, nodes, console)
+            final = final_stage(config)
+            if config.hub is not None and final in selection.wanted(nodes):
+                push_final(config.hub, final, done, folder, console)
     return folder
 
 
