@@ -129,9 +129,7 @@ def run(
         return
     recipe = importlib.import_module("r1rl.recipe.run")
     given = {"start": start, "only": only, "yes": yes}
-    folder = recipe.run_recipe(loaded, **{key: value for key, value in given.items() if value})
-    if loaded.tracking.console:
-        print(f"run folder: {folder}")
+    recipe.run_recipe(loaded, **{key: value for key, value in given.items() if value})
 
 
 @app.command("config-docs", hidden=True)

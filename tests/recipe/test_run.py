@@ -219,6 +219,15 @@ def test_a_run_is_the_same_from_any_folder(
     assert "done" in capsys.readouterr().out
     run(folder / "config.yaml")
     assert ran == ["out"]
+    archive = tmp_path / "archive" / "x"
+    archive.parent.mkdir()
+    folder.rename(archive)
+    assert run(archive / "config.yaml") == archive
+    assert ran == ["out"]
+    assert not folder.exists()
+    monkeypatch.chdir(archive)
+    assert run(Path("config.yaml"), "name=y", until="out") == archive.with_name("y")
+    assert ran == ["out", "out"]  # another name, asked for, is another run
 
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 75)])

@@ -19,8 +19,10 @@ from r1rl.config.paths import absolute
 from r1rl.config.references import references_in
 from r1rl.config.run import RunConfig, StageConfig, stages_of
 from r1rl.errors import ConfigError
-from r1rl.files import write_text
+from r1rl.files import is_own, write_text
 
+RESOLVED = "config.yaml"
+"""In a run folder: the configuration that every stage of it runs, which is the same run wherever that folder goes."""
 SECTIONS = tuple(name for name in StageConfig.model_fields if name not in ("kind", "launch"))
 """Sections that a stage may override."""
 _ANY_KIND = ("model", "data", "rollout", "rewards")
@@ -40,12 +42,14 @@ def load_config(path: str | os.PathLike[str], overrides: Sequence[str] = ()) -> 
     A file may name another to build on with ``extends: other.yaml``. Relative paths are looked for from the folder of
     the file that names them, then from the current one (:mod:`r1rl.config.paths`). A null removes a reward or a data
     source that came from there. An algorithm preset fills only keys that nobody gave. The value of an override is YAML,
-    or the text itself where the key takes text (:mod:`r1rl.config.overrides`).
+    or the text itself where the key takes text (:mod:`r1rl.config.overrides`). The ``config.yaml`` of a run folder is
+    that run, wherever the folder was moved.
 
     Raises:
         ConfigError: one line with everything found wrong: the key, its file and line (or override), what to write.
     """
     raw, origins = read_layers(Path(path))
+    raw = raw | _whereabouts(Path(path), raw)
     given, given_origins = read_overrides(overrides)
     origins.update(given_origins)
     raw = absolute(without_removed(overlay(raw, given)), origins)
@@ -134,6 +138,18 @@ def dump_config(run: RunConfig, path: str | os.PathLike[str]) -> None:
     target = Path(path)
     target.parent.mkdir(parents=True, exist_ok=True)
     write_text(target, yaml.safe_dump(resolved, sort_keys=False, allow_unicode=True, width=100))
+
+
+def _whereabouts(path: Path, raw: Mapping[str, Any]) -> dict[str, str]:
+    """``output_dir`` and ``name`` of the run whose resolved configuration this is; nothing for any other file."""
+    folder = path.absolute().parent
+    resolved = path.name == RESOLVED and all(key in raw for key in ("output_dir", "name", "stages"))
+    if not resolved or not is_own(folder):
+        return {}
+    written = Path(str(raw["output_dir"]), str(raw["name"]))
+    if written.is_dir() and written.samefile(folder):
+        return {}
+    return {"output_dir": str(folder.parent), "name": folder.name}
 
 
 def _validate(raw: Mapping[str, Any], origins: Origins, locate: Locate) -> RunConfig:
