@@ -63,6 +63,13 @@ def test_the_other_columns_come_along(load):
     assert problem.columns == {"question": "Q", "answer": "4", "level": 3, "nums": [1, 2]}
 
 
+def test_a_column_that_only_other_rows_have_is_none(load):
+    rows = [{"question": "Q", "answer": "1", "hint": "h"}, {"question": "R", "answer": "2", "level": 3}]
+    first, second = load(rows).problems
+    assert first.columns == {**rows[0], "level": None}
+    assert second.columns == {**rows[1], "hint": None}
+
+
 def test_columns_by_other_names_and_no_gold(load):
     problem = load([{"problem": "Q", "solution": "so: x"}], question="problem", answer="solution").problems[0]
     assert (problem.columns["question"], problem.columns["answer"]) == ("Q", "so: x")

@@ -71,8 +71,9 @@ def load_problems(
     With ``response``, a conversation may end with the assistant's message: that is then the column of this name, and
     the question what comes before it.
 
-    A problem's ``columns`` are the row's, and always ``question`` (as the dataset has it) and, where the source has
-    one, ``answer``: the gold answer, text if it was text or a number. Rows left out are counted and logged.
+    A problem's ``columns`` are those of its source, None where the row lacks one, and always ``question`` (as the
+    dataset has it) and, where the source has one, ``answer``: the gold answer, text if it was text or a number. Rows
+    left out are counted and logged.
 
     Raises DataError for what ``read_rows`` cannot read, a missing column, a row without question or gold answer
     (unless ``on_bad_row: skip``), a prompt longer than ``prompt.max_tokens`` (unless ``too_long: skip``), and a source
@@ -109,7 +110,8 @@ class Source:
         for row in rows.rows:
             try:
                 question, said = self._split(self.question(row.values))
-                kept.append((row, question, {**said, **row.values, "question": question, **self._gold(row.values)}))
+                columns = {**dict.fromkeys(self.there), **said, **row.values}  # None where only other rows have it
+                kept.append((row, question, {**columns, "question": question, **self._gold(row.values)}))
             except BadRow as error:
                 if self.config.on_bad_row == "error":
                     raise DataError(f"{self._at(row)}: {error}; mend it, or set on_bad_row: skip") from error
