@@ -16,7 +16,7 @@ from r1rl import GRPOTrainer
 from r1rl.config import RewardConfig, RunConfig
 from r1rl.errors import ConfigError, DataError, ModelError, R1Error, RewardError, TrainingError
 from r1rl.files import alone_in
-from r1rl.grpo.guards import check
+from r1rl.grpo.guards import crossings
 from r1rl.scoring.trial import try_rewards
 from r1rl.tracking.console import Console
 
@@ -325,15 +325,35 @@ def test_tokens_of_every_epoch_are_counted(tiny_folder, rewards_file, tmp_path) 
     assert metrics["policy/tokens"] == 3 * (metrics["rollout/tokens"] + metrics["rollout/prompt_tokens"])
 
 
-def test_guards_warn_or_stop() -> None:
+def test_what_crosses_a_guard() -> None:
     cfg = config(Path("x"), Path("y"), grpo={"guards": {"min_entropy": 0.5}}).grpo.guards
-    said: list[str] = []
-    assert check(cfg, 3, {"policy/entropy": 0.1}, said.append) == 1
-    assert "min_entropy" in said[0]
-    assert check(cfg, 3, {"policy/entropy": 0.9}, said.append) == 0
-    stop = cfg.model_copy(update={"action": "stop"})
-    with pytest.raises(TrainingError, match="collapsed"):
-        check(stop, 3, {"policy/entropy": 0.1}, said.append)
+    (said,) = crossings(cfg, 3, {"policy/entropy": 0.1})
+    assert "step 3: policy/entropy is 0.1, past grpo.guards.min_entropy 0.5" in said
+    assert "collapsed" in said
+    assert not crossings(cfg, 3, {"policy/entropy": 0.9})
+
+
+def test_a_guard_warns(tiny_folder, rewards_file, tmp_path, capsys) -> None:
+    grpo = {"steps": 1, "guards": {"min_length": 1000}}
+    metrics = GRPOTrainer(config(tiny_folder, rewards_file, grpo=grpo), tmp_path / "run", console=Console()).train()
+    assert metrics["policy/guards_crossed"] == 1
+    assert "min_length" in capsys.readouterr().out
+
+
+def test_a_guard_stops_a_step_that_is_logged_and_saved(tiny_folder, rewards_file, tmp_path) -> None:
+    grpo = {"steps": 3, "checkpoint_every": 0, "guards": {"min_length": 1000, "action": "stop"}}
+    saved = tmp_path / "run" / "checkpoints" / "step-000001"
+    with pytest.raises(TrainingError, match=f"shrunk.*{saved}"):
+        train(config(tiny_folder, rewards_file, grpo=grpo), tmp_path / "run")
+    assert [row["policy/guards_crossed"] for row in lines(tmp_path / "run")] == [1]
+    samples = (tmp_path / "run" / "samples.jsonl").read_text().splitlines()
+    assert {json.loads(line)["step"] for line in samples} == {1}
+    warn = grpo | {"guards": {"min_length": 1000}}
+    train(config(tiny_folder, rewards_file, grpo=warn), tmp_path / "run")
+    assert [row["step"] for row in lines(tmp_path / "run")] == [1, 2, 3]
+    train(config(tiny_folder, rewards_file, grpo=warn), tmp_path / "whole")
+    stopped, whole = weights(tmp_path / "run"), weights(tmp_path / "whole")
+    assert all(torch.equal(whole[name], stopped[name]) for name in whole)
 
 
 BAD = [

@@ -36,7 +36,7 @@ class GuardConfig(Section):
     non_finite: Literal["stop", "skip"] = "stop"
     """A loss or gradient that is not finite: stop the run, or skip the update and count it."""
     action: Literal["stop", "warn"] = "warn"
-    """What the other guards do."""
+    """What the other guards do: stop once the step is logged and saved, where the same command goes on; or say so."""
     max_kl: float | None = None
     """Mean k3 divergence from the reference, nats a token."""
     min_entropy: float | None = None

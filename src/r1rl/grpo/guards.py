@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 
 from r1rl.config.grpo import GuardConfig
-from r1rl.errors import TrainingError
 
 # metric, the config's bound, which side is bad, what it usually means
 GUARDS: list[tuple[str, str, Callable[[float, float], bool], str]] = [
@@ -30,20 +29,13 @@ GUARDS: list[tuple[str, str, Callable[[float, float], bool], str]] = [
 ]
 
 
-def check(cfg: GuardConfig, step: int, metrics: Mapping[str, float], warn: Callable[[str], None]) -> int:
-    """Number of bounds crossed in this step.
-
-    Raises:
-        TrainingError: one was crossed and ``guards.action`` is stop.
-    """
-    crossed = 0
+def crossings(cfg: GuardConfig, step: int, metrics: Mapping[str, float]) -> list[str]:
+    """A sentence about every bound that this step crossed, whatever ``guards.action`` is."""
+    crossed: list[str] = []
     for metric, bound_name, bad, meaning in GUARDS:
         bound = getattr(cfg, bound_name)
         if bound is None or metric not in metrics or not bad(metrics[metric], bound):
             continue
-        crossed += 1
-        message = f"step {step}: {metric} is {metrics[metric]:.4g}, past grpo.guards.{bound_name} {bound:g}; {meaning}"
-        if cfg.action == "stop":
-            raise TrainingError(message)
-        warn(message)
+        value = f"{metric} is {metrics[metric]:.4g}"
+        crossed.append(f"step {step}: {value}, past grpo.guards.{bound_name} {bound:g}; {meaning}")
     return crossed

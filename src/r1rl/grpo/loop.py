@@ -5,9 +5,11 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, TypeVar
 
 from r1rl.config.grpo import GRPOConfig
+from r1rl.errors import TrainingError
 from r1rl.grpo import guards
 from r1rl.grpo.batch import Batch, make_batch
 from r1rl.grpo.experience import Experience, check_gathered
@@ -47,8 +49,9 @@ class Loop:
     evaluate: Callable[[int], tuple[Metrics, list[dict[str, Any]]]]
     """Held-out metrics of the policy as it is, and completions for samples.jsonl: of the same problems every time.
     Given the number of finished steps."""
-    save: Callable[[int, int, Metrics], None]
-    """Writes a checkpoint, given the number of finished steps, the policy version and the last step's metrics."""
+    save: Callable[[int, int, Metrics], Path]
+    """Writes a checkpoint, given the number of finished steps, the policy version and the last step's metrics; returns
+    where it is."""
     warn: Callable[[str], None]
     drain: Callable[[], Measured]
     """What this process's scorer measured since the last step."""
@@ -62,7 +65,12 @@ class Loop:
     _times: Metrics = field(default_factory=dict)
 
     def train_step(self) -> Metrics:
-        """One step of the algorithm; returns its metrics."""
+        """One step of the algorithm; returns its metrics.
+
+        Raises:
+            TrainingError: it crossed a bound of ``guards`` and ``guards.action`` is stop; raised on every rank, once
+                the step is logged and saved.
+        """
         begin = self.clock()
         rollout = self.rollout = self.rollout or self._timed("rollout", self._collect)
         learned = self._timed("update", lambda: self.learner.update(rollout.batch))
@@ -90,7 +98,8 @@ class Loop:
         self.opening = {}
         metrics["rollout/completions_per_s"] = metrics["rollout/completions"] / metrics["time/step"]
         metrics["policy/version"] = float(self.version)
-        metrics["policy/guards_crossed"] = float(guards.check(self.cfg.guards, self.step, metrics, self.warn))
+        crossed = guards.crossings(self.cfg.guards, self.step, metrics)
+        metrics["policy/guards_crossed"] = float(len(crossed))
         rows = sample_rows(groups, self.samples_per_step)
         if self._due(self.cfg.eval_every):
             held_out, shown = self.evaluate(self.step)
@@ -99,8 +108,16 @@ class Loop:
         # Logged before the checkpoint: a run killed between the two repeats the step and its line, and loses neither.
         self.tracker.log(self.step, metrics)
         self.tracker.samples(self.step, rows)
-        if self._due(self.cfg.checkpoint_every) or self.step == self.cfg.steps:
-            self.save(self.step, self.version, metrics)
+        stop = bool(crossed) and self.cfg.guards.action == "stop"
+        if stop or self._due(self.cfg.checkpoint_every) or self.step == self.cfg.steps:
+            saved = self.save(self.step, self.version, metrics)
+            if stop:
+                raise TrainingError(
+                    f"{' | '.join(crossed)}. The run stopped there, as grpo.guards.action says; this step is in "
+                    f"metrics.jsonl and samples.jsonl, and saved in {saved}: the same command goes on from it"
+                )
+        for message in crossed:
+            self.warn(message)
         return metrics
 
     def _due(self, every: int) -> bool:

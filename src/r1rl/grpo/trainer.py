@@ -315,22 +315,24 @@ class GRPOTrainer:
 
     def _save(
         self, step: int, version: int, learner: Learner, metrics: Metrics, rollout: Rollout | None = None
-    ) -> None:
+    ) -> Path:
+        """Write a checkpoint and return where it is; collective, and fails on every process where one fails."""
         streams = learner.backend.gather([rng_state()])
-
         others: dict[str, Any] = {RNG: streams}
         if rollout is not None:
             others[ROLLOUT] = rollout_state(rollout.groups, rollout.batch.samples)
         state = RunState(step, version, self.fingerprint, learner.state_dict(), learner.backend.ranks)
         failure: StorageError | None = None
+        saved = self.checkpoints.folder
         try:
             write = self.accelerator.is_main_process
-            self.checkpoints.save(state, learner.tensors(), others, write, _score(metrics))
+            saved = self.checkpoints.save(state, learner.tensors(), others, write, _score(metrics))
         except StorageError as error:
             failure = error
         failures = [message for message in learner.backend.gather([failure and str(failure)]) if message]
         if failures:
             raise StorageError(failures[0]) from failure
+        return saved
 
     def _leave(self, loop: Loop, learner: Learner) -> None:
         """Checkpoint where the run stands and end it."""
