@@ -147,6 +147,9 @@ def test_missing_column(load):
         ({"question": float("nan"), "answer": "1"}, {}, "column 'question' is missing"),
         ({"question": "Q", "answer": float("-inf")}, {}, "gold answer in column 'answer' is -inf"),
         ({"question": "Q", "answer": [None, float("nan"), " "]}, {}, "gold answer in column 'answer' is empty"),
+        ({"question": "cut \ud83d", "answer": "1"}, {}, "column 'question' holds half a character"),
+        ({"question": "Q", "answer": "1", "chosen": "\ude42"}, {}, "column 'chosen' holds half a character"),
+        ({"question": "Q", "answer": "1", "hints": [{"a": "\ud83d"}]}, {}, "column 'hints' holds half a character"),
         ({"question": "Q", "answer": "no mark"}, {"answer_pattern": "#### (.+)"}, "finds nothing in column 'answer'"),
     ],
 )
@@ -159,6 +162,10 @@ def test_bad_rows_are_named_or_counted(load, caplog, row, keys, message):
     assert len(sets) == 1
     assert sets.metrics() == {"data/s/problems": 1, "data/s/skipped_bad_row": 1}
     assert "left out: 1 bad_row" in caplog.text
+
+
+def test_a_whole_emoji_is_no_bad_row(load):
+    assert load([{"question": "Why 🙂?", "answer": "1"}]).problems[0].prompt == "Why 🙂?"
 
 
 def test_nothing_left(load):

@@ -73,6 +73,18 @@ def test_bad_rows(stages: Any, tiny: Path, rows: Path) -> None:
     assert skipped == {"corrupt": 1, "bad_row": 1}
 
 
+def test_half_a_character_is_a_bad_row(stages: Any, tiny: Path, rows: Path) -> None:
+    with rows.open("a") as stream:
+        stream.write(json.dumps({"question": "What is 1+1?", "response": "2 \ud83d"}) + "\n")
+    ctx = stages(PLAN.format(model=tiny, data=rows), "tune")
+    tokenizer = load_policy(ctx.config.model, torch.device("cpu")).tokenizer
+    with pytest.raises(DataError, match="line 13: column 'response' holds half a character"):
+        sft.read_examples(ctx, tokenizer)
+    ctx.config.data.train["rows"].on_bad_row = "skip"
+    examples, skipped = sft.read_examples(ctx, tokenizer)
+    assert (len(examples), skipped) == (12, {"bad_row": 1})
+
+
 @pytest.mark.parametrize("part", ["eval", "held_out"])
 def test_what_is_evaluated_is_not_learnt(stages: Any, tiny: Path, rows: Path, tmp_path: Path, part: str) -> None:
     asked = tmp_path / "asked.jsonl"

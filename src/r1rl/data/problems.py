@@ -27,13 +27,15 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
+_SURROGATE = re.compile(r"[\ud800-\udfff]")
+
 
 @dataclass(slots=True)
 class ProblemSets:
     """Problems by the name of their source, and the rows left out, by source and reason.
 
-    The reasons: ``corrupt`` (unreadable line), ``bad_row`` (no question or no gold answer), ``too_long``, ``overlap``
-    (also an evaluation question), ``difficulty`` (outside the bounds of ``data.difficulty``).
+    The reasons: ``corrupt`` (unreadable line), ``bad_row`` (no question, no gold answer, a lone surrogate),
+    ``too_long``, ``overlap`` (also an evaluation question), ``difficulty`` (outside the bounds of ``data.difficulty``).
     """
 
     by_source: dict[str, list[Problem]] = field(default_factory=dict)
@@ -75,9 +77,9 @@ def load_problems(
     dataset has it) and, where the source has one, ``answer``: the gold answer, text if it was text or a number. Rows
     left out are counted and logged.
 
-    Raises DataError for what ``read_rows`` cannot read, a missing column, a row without question or gold answer
-    (unless ``on_bad_row: skip``), a prompt longer than ``prompt.max_tokens`` (unless ``too_long: skip``), and a source
-    of which nothing is left.
+    Raises DataError for what ``read_rows`` cannot read, a missing column, a row without question or gold answer or with
+    half a character (unless ``on_bad_row: skip``), a prompt longer than ``prompt.max_tokens`` (unless
+    ``too_long: skip``), and a source of which nothing is left.
     """
     sets = ProblemSets()
     for name, config in sources.items():
@@ -94,7 +96,7 @@ def load_problems(
 
 
 class BadRow(ValueError):
-    """A row without a usable question or gold answer."""
+    """A row without a usable question or gold answer, or with text that is not Unicode."""
 
 
 class Source:
@@ -177,7 +179,10 @@ class Source:
             raise DataError(f"data source {self.name} ({self.config.path}) {missing}")
 
     def question(self, values: Mapping[str, Any]) -> Question:
-        """What a row asks. Raises BadRow."""
+        """What a row asks. Raises BadRow, also for text in any of its columns that no tokenizer takes."""
+        for column, value in values.items():
+            if not _is_unicode([column, value]):
+                raise BadRow(f"column {column!r} holds half a character (a lone surrogate, as of a cut-off emoji)")
         if self.config.question_from:
             return self._written(self.config.question_from, values)
         question = self._present(values, self.config.question)
@@ -243,6 +248,18 @@ class Source:
         identity = f"{self.name}-{hashlib.blake2b(content, digest_size=8).hexdigest()}"
         seen[identity] += 1
         return identity if seen[identity] == 1 else f"{identity}-{seen[identity]}"
+
+
+def _is_unicode(value: Any) -> bool:
+    """Whether all text in it has a UTF-8 form; JSON escapes can spell text that has none."""
+    match value:
+        case str():
+            return value.isascii() or _SURROGATE.search(value) is None
+        case list() | tuple():
+            return all(map(_is_unicode, value))
+        case dict():
+            return all(map(_is_unicode, (*value, *value.values())))
+    return True
 
 
 def _is_missing(value: Any) -> bool:
