@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from r1rl.model.attention import Packed, positions
 from r1rl.model.load import load_policy
 from r1rl.stages import sft
 from r1rl.stages.trainer import newest_whole
+from r1rl.tracking.console import Console
 
 PLAN = """
 name: plan
@@ -57,6 +59,37 @@ def test_a_prefilled_tag_is_not_learnt_twice(stages: Any, tiny: Path, rows: Path
     example = sft.read_examples(ctx, tokenizer)[0][3]
     assert tokenizer.decode(example["input_ids"]).count("<think>") == 1
     assert "<think>" not in tokenizer.decode([label for label in example["labels"] if label != -100])
+
+
+@pytest.mark.parametrize("opening", [" <think>", " <think>\\n"])
+def test_a_response_without_a_thought_closes_an_empty_one(
+    stages: Any, tiny: Path, tmp_path: Path, opening: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    responses = [" Hello 2", "<think>two</think> 2", "two</think> 2", "<think>cut off"]
+    path = tmp_path / "mixed.jsonl"
+    path.write_text("".join(json.dumps({"question": f"Q{i}", "response": r}) + "\n" for i, r in enumerate(responses)))
+    ctx = stages(PLAN.format(model=tiny, data=path), "tune", f'data.prompt.prefill="{opening}"')
+    ctx = replace(ctx, console=Console())
+    tokenizer = load_policy(ctx.config.model, torch.device("cpu")).tokenizer
+    texts = [
+        tokenizer.decode(e["input_ids"]).removesuffix(tokenizer.eos_token) for e in sft.read_examples(ctx, tokenizer)[0]
+    ]
+    written = opening.replace("\\n", "\n")
+    assert [text.partition("Assistant:")[2] for text in texts] == [
+        " <think>\n\n</think>\n\nHello 2",
+        f"{written}two</think> 2",
+        f"{written}two</think> 2",
+        f"{written}cut off",
+    ]
+    assert "1 responses have no thought" in capsys.readouterr().out
+
+
+def test_a_thought_that_the_template_closed_is_not_closed_again(stages: Any, tiny: Path, rows: Path) -> None:
+    rows.write_text('{"question": "Hi", "response": "Hello"}\n')
+    ctx = stages(PLAN.format(model=tiny, data=rows), "tune", 'data.prompt.prefill="<think>\\n\\n</think>\\n\\n"')
+    tokenizer = load_policy(ctx.config.model, torch.device("cpu")).tokenizer
+    (example,) = sft.read_examples(ctx, tokenizer)[0]
+    assert tokenizer.decode(example["input_ids"]).count("</think>") == 1
 
 
 def test_bad_rows(stages: Any, tiny: Path, rows: Path) -> None:

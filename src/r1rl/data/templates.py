@@ -227,6 +227,7 @@ def added(own: str, prefill: str) -> str:
 
 _SENTINEL = "r1rlAssistantTurn"
 _THINK_TAG_AT_END = re.compile(r"<(think|thinking|thought|reasoning)>\s*(</\1>\s*)?\Z")
+_OPEN_THOUGHT = re.compile(r"<(think|thinking|thought|reasoning)>(?!.*</\1>)", re.DOTALL)
 
 
 def template_prefill(tokenizer: PreTrainedTokenizerBase, system: str | None = None) -> str:
@@ -248,6 +249,14 @@ def template_prefill(tokenizer: PreTrainedTokenizerBase, system: str | None = No
         if shared > turn_start:
             start = min(start, shared)
     return opened[start:]
+
+
+def without_thought(prefill: str, response: str) -> str | None:
+    """The tag of a thought that ``prefill`` opens and ``response`` has nothing of, neither its beginning nor its end;
+    None where there is no such thought."""
+    opened = _OPEN_THOUGHT.search(prefill)
+    tag = opened[1] if opened else None
+    return None if tag is None or f"<{tag}>" in response or f"</{tag}>" in response else tag
 
 
 def turn_end(tokenizer: PreTrainedTokenizerBase) -> str:

@@ -8,7 +8,7 @@ from typing import Any
 from transformers import PreTrainedTokenizerBase, TrainerCallback
 
 from r1rl.data.problems import load_problems, never_evaluated, response_text
-from r1rl.data.templates import turn_end
+from r1rl.data.templates import turn_end, without_thought
 from r1rl.errors import ConfigError, DataError
 from r1rl.grpo.limits import check_examples
 from r1rl.model.attention import Packed
@@ -86,6 +86,7 @@ def read_examples(ctx: StageContext, tokenizer: PreTrainedTokenizerBase) -> tupl
     sets = never_evaluated(load_problems(sources, cfg.data.prompt, tokenizer, settings.response), cfg.data)
     skipped = sum(sets.skipped.values(), Counter[str]())
     examples: list[Example] = []
+    empty_thoughts = 0
     end = turn_end(tokenizer) if any(not isinstance(problem.prompt, str) for problem in sets.problems) else ""
     for problem in sets.problems:
         response = response_text(problem.columns.get(settings.response))
@@ -95,25 +96,26 @@ def read_examples(ctx: StageContext, tokenizer: PreTrainedTokenizerBase) -> tupl
         example = encode(problem, response, tokenizer, end)
         if len(example["input_ids"]) <= settings.max_tokens:
             examples.append(example)
+            empty_thoughts += without_thought(problem.prefill, response) is not None
         else:
             skipped["too_long"] += 1
     if not examples:
         raise DataError(f"stage {ctx.name} has no example to learn from; left out: {dict(skipped)}")
+    if empty_thoughts:
+        ctx.console.say(f"{ctx.name}: {empty_thoughts} responses have no thought; they close an empty one")
     if skipped:
         ctx.console.say(f"{ctx.name}: {len(examples)} examples; left out: {dict(skipped)}")
     return examples, skipped
 
 
 def encode(problem: Problem, response: str, tokenizer: PreTrainedTokenizerBase, end: str = "") -> Example:
-    """One example; a response that repeats what the template pre-filled has it once.
+    """One example; a response that repeats what the template pre-filled has it once, and one without a thought after a
+    template that opens it closes an empty thought first, as Qwen3's template writes it.
 
     It ends with the tokenizer's end of sequence; after a conversation as the chat template ends the assistant's turn
     (``end``), which is learnt up to the end of sequence, and followed by it where the template has none.
     """
-    if problem.prefill and response.startswith(problem.prefill):
-        response = response.removeprefix(problem.prefill)
-    elif problem.prefill.strip() and response.lstrip().startswith(problem.prefill.strip()):
-        response = response.lstrip().removeprefix(problem.prefill.strip())
+    response = _continuation(problem.prefill, response)
     eos = tokenizer.eos_token_id
     closing = [] if isinstance(problem.prompt, str) else tokenizer(end, add_special_tokens=False)["input_ids"]
     closing = closing if eos in closing else [*closing, eos]
@@ -123,6 +125,19 @@ def encode(problem: Problem, response: str, tokenizer: PreTrainedTokenizerBase, 
         "input_ids": [*problem.prompt_ids, *said, *after],
         "labels": [-100] * len(problem.prompt_ids) + said + [-100] * len(after),
     }
+
+
+def _continuation(prefill: str, response: str) -> str:
+    """The response as it goes on from ``prefill``."""
+    tag = without_thought(prefill, response)
+    if tag is not None:
+        blank = "\n" if prefill.endswith("\n") else "\n\n"
+        return f"{blank}</{tag}>\n\n{response.lstrip()}"
+    if prefill and response.startswith(prefill):
+        return response.removeprefix(prefill)
+    if prefill.strip() and response.lstrip().startswith(prefill.strip()):
+        return response.lstrip().removeprefix(prefill.strip())
+    return response
 
 
 class PackedTrainer(WarmFirstUpdate, SFTTrainer):
