@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
+from itertools import compress
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification, AutoTokenizer
 
 from r1rl.errors import DataError
 from r1rl.model.load import load_tokenizer
 from r1rl.scoring.registry import bind, load
 from r1rl.stages import reward_model
+from r1rl.types import Problem
 
 PLAN = """
 name: plan
@@ -56,9 +61,47 @@ def test_what_is_evaluated_is_not_learnt(stages: Any, tiny: Path, part: str) -> 
     with pytest.raises(DataError, match=r"training questions are also evaluation questions, .* \(pairs and same\)"):
         reward_model.read_pairs(ctx, tokenizer)
     ctx.config.data.on_overlap = "drop"
-    pairs, skipped = reward_model.read_pairs(ctx, tokenizer)
+    pairs, _, skipped = reward_model.read_pairs(ctx, tokenizer)
     assert skipped["overlap"] > 0
     assert len(pairs) == 160 - sum(skipped.values())
+
+
+def pairs_of(**sizes: int) -> list[Problem]:
+    return [
+        Problem(f"{source}-{i}", (), "", {"question": f"{source} {i}"}, source)
+        for source, size in sizes.items()
+        for i in range(size)
+    ]
+
+
+def held_by_source(problems: list[Problem], share: float, seed: int = 0) -> Counter[str]:
+    return Counter(p.source for p in compress(problems, reward_model.held_out(problems, share, seed)))
+
+
+def test_every_source_gives_its_share_to_measure_on() -> None:
+    problems = pairs_of(safety=20, help=100)
+    assert held_by_source(problems, 0.1) == {"safety": 2, "help": 10}
+    assert held_by_source(problems, 0.0) == {}
+    chosen = reward_model.held_out(problems, 0.1, seed=0)
+    assert chosen == reward_model.held_out(problems, 0.1, seed=0) != reward_model.held_out(problems, 0.1, seed=1)
+    first = list(compress(range(20), chosen))
+    assert first != [0, 1]
+
+
+def test_small_sources_are_trained_on() -> None:
+    assert held_by_source(pairs_of(safety=4, help=36), 0.1) == {"help": 4}
+    ones = pairs_of(**{f"s{i}": 1 for i in range(10)}, help=10)
+    assert set(held_by_source(ones, 0.9)) == {"help"}
+    assert held_by_source(ones, 0.9)["help"] < 10
+
+
+@given(st.lists(st.tuples(st.sampled_from("abc"), st.integers(0, 9)), min_size=1), st.floats(0, 0.99))
+def test_pairs_of_a_question_stand_on_one_side(drawn: list[tuple[str, int]], share: float) -> None:
+    problems = [Problem(str(i), (), "", {"question": f"Q {n}"}, source) for i, (source, n) in enumerate(drawn)]
+    is_held = reward_model.held_out(problems, share, seed=0)
+    asked = [problem.columns["question"] for problem in problems]
+    assert not set(compress(asked, is_held)) & set(compress(asked, [not each for each in is_held]))
+    assert not all(is_held)
 
 
 def test_the_first_update_learns(stages: Any, tiny: Path) -> None:
@@ -107,7 +150,7 @@ def test_a_thought_is_learnt_where_the_template_cuts_thoughts(stages: Any, tiny:
     (tmp_path / "pairs.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     talk = json.dumps({"path": str(tmp_path / "pairs.jsonl"), "prompt": {"template": "chat"}})
     ctx = stages(PLAN.format(model=tiny), "prefer", f"data.train={{pairs: {talk}}}", "reward_model.part=response")
-    pairs, skipped = reward_model.read_pairs(ctx, tokenizer)
+    pairs, _, skipped = reward_model.read_pairs(ctx, tokenizer)
     assert not skipped
     end = tokenizer.eos_token
     texts = [{name: tokenizer.decode(ids) for name, ids in pair.items()} for pair in pairs]

@@ -38,7 +38,8 @@ class RewardModelConfig(Section):
     max_tokens: int = Field(8192, ge=16)
     """Longest prompt with response; pairs with a longer one are left out and counted."""
     held_out: float = Field(0.1, ge=0, lt=1)
-    """Share of the pairs kept from training to measure how often the model agrees with them."""
+    """Share of the pairs of every source kept from training to measure how often the model agrees with them; a hash of
+    ``seed`` and question chooses, and pairs of one question stay together."""
     center: float = Field(0.0, ge=0)
     """Weight of the term that draws the mean score to 0 (arXiv 2312.09244, equation 2; 0.01 is usual); 0 is off."""
     checkpoint_every: int = Field(200, ge=0)

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections import Counter
+from collections.abc import Sequence
+from itertools import compress
 from typing import Any
 
 import torch
@@ -13,7 +16,7 @@ from transformers import (
     TrainerCallback,
 )
 
-from r1rl.data.problems import load_problems, never_evaluated, response_text
+from r1rl.data.problems import load_problems, never_evaluated, normalized_question, response_text
 from r1rl.errors import ConfigError, DataError
 from r1rl.grpo.limits import check_examples
 from r1rl.model.load import check_saving, load_tokenizer
@@ -49,14 +52,14 @@ def run(ctx: StageContext) -> StageResult:
     """
     cfg, settings = ctx.config, ctx.config.reward_model
     tokenizer = load_tokenizer(cfg.model)
-    pairs, skipped = read_pairs(ctx, tokenizer)
-    held_out = round(len(pairs) * settings.held_out)
+    pairs, asked, skipped = read_pairs(ctx, tokenizer)
+    is_held = held_out(asked, settings.held_out, cfg.seed)
+    train, held = list(compress(pairs, [not each for each in is_held])), list(compress(pairs, is_held))
     arguments = common_arguments(ctx, settings) | {
         "lr_scheduler_type": "linear",
         "max_length": settings.max_tokens,
         "center_rewards_coefficient": settings.center or None,
     }
-    held = datasets.Dataset.from_list(pairs[:held_out]) if held_out else None
 
     def build(callbacks: list[TrainerCallback]) -> RewardTrainer:
         model = _scorer(ctx, tokenizer)
@@ -65,16 +68,16 @@ def run(ctx: StageContext) -> StageResult:
         return WarmRewardTrainer(
             model=model,
             args=TRLConfig(**arguments),
-            train_dataset=datasets.Dataset.from_list(pairs[held_out:]),
-            eval_dataset=held,
+            train_dataset=datasets.Dataset.from_list(train),
+            eval_dataset=datasets.Dataset.from_list(held) if held else None,
             processing_class=tokenizer,
             callbacks=callbacks,
             **adapters(ctx, "SEQ_CLS"),
         )
 
     metrics: dict[str, Any] = {**fit(ctx, "learning the preference", NAMES, tokenizer, build)}
-    tokens = sum(len(ids) for pair in pairs[held_out:] for ids in pair.values())
-    metrics |= {"pairs": len(pairs) - held_out, "tokens": round(tokens * settings.epochs)}
+    tokens = sum(len(ids) for pair in train for ids in pair.values())
+    metrics |= {"pairs": len(train), "tokens": round(tokens * settings.epochs)}
     return StageResult(
         model=ctx.folder / "model",
         metrics=metrics | {f"skipped_{why}": count for why, count in skipped.items()},
@@ -86,8 +89,36 @@ class WarmRewardTrainer(WarmFirstUpdate, RewardTrainer):
     """TRL's trainer."""
 
 
-def read_pairs(ctx: StageContext, tokenizer: PreTrainedTokenizerBase) -> tuple[list[Pair], Counter[str]]:
-    """Token ids of both texts of every row, in the order of the data, and what was left out.
+def held_out(problems: Sequence[Problem], share: float, seed: int) -> list[bool]:
+    """Which of the pairs that belong to these problems are kept from training: the share of every source.
+
+    A hash of seed and question chooses. All pairs of a question fall on one side, in whatever source they stand, and
+    something of every source that has questions of its own is left to train on.
+    """
+    questions = [normalized_question(problem) for problem in problems]
+    pairs = Counter(questions)
+    first: dict[str, str] = {}
+    for question, problem in zip(questions, problems, strict=True):
+        first.setdefault(question, problem.source)
+    sources: dict[str, list[str]] = {}
+    for question, source in first.items():
+        sources.setdefault(source, []).append(question)
+    kept: set[str] = set()
+    due = 0.0
+    for mine in sources.values():
+        size = sum(pairs[question] for question in mine)
+        due += size * share
+        room = min(round(due), size - 1)
+        due -= round(due)  # what rounding took from this source goes to the next
+        for question in sorted(mine, key=lambda text: hashlib.blake2b(f"{seed} {text}".encode()).digest()):
+            if pairs[question] <= room:
+                kept.add(question)
+                room -= pairs[question]
+    return [question in kept for question in questions]
+
+
+def read_pairs(ctx: StageContext, tokenizer: PreTrainedTokenizerBase) -> tuple[list[Pair], list[Problem], Counter[str]]:
+    """Token ids of both texts of every row, in the order of the data, the problem of each, and what was left out.
 
     Raises: DataError for a row without one of them (unless its source says ``on_bad_row: skip``), for a question that
     is also one of an evaluation set (unless ``data.on_overlap: drop``) and for no pairs.
@@ -97,6 +128,7 @@ def read_pairs(ctx: StageContext, tokenizer: PreTrainedTokenizerBase) -> tuple[l
     sets = never_evaluated(load_problems(sources, cfg.data.prompt, tokenizer), cfg.data)
     skipped = sum(sets.skipped.values(), Counter[str]())
     pairs: list[Pair] = []
+    asked: list[Problem] = []
     for problem in sets.problems:
         responses = [response_text(problem.columns.get(name)) for name in (settings.chosen, settings.rejected)]
         if None in responses:
@@ -114,11 +146,12 @@ def read_pairs(ctx: StageContext, tokenizer: PreTrainedTokenizerBase) -> tuple[l
             skipped["equal"] += 1
         else:
             pairs.append({"chosen_ids": chosen, "rejected_ids": rejected})
+            asked.append(problem)
     if not pairs:
         raise DataError(f"stage {ctx.name} has no pair to learn from; left out: {dict(skipped)}")
     if skipped:
         ctx.console.say(f"{ctx.name}: {len(pairs)} pairs; left out: {dict(skipped)}")
-    return pairs, skipped
+    return pairs, asked, skipped
 
 
 def _ids(problem: Problem, response: str, part: str, tokenizer: PreTrainedTokenizerBase) -> list[int]:
