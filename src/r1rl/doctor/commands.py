@@ -38,7 +38,7 @@ def doctor(
 def _memory(
     name: str, view: RunConfig, shape: Shape, gpus: int, gpu_memory: float, zero: int, console: Console
 ) -> None:
-    parts = estimate(view, shape, max(gpus, 1), zero)
+    parts = estimate(view, shape, max(gpus, 1), zero, gpu_bytes=gpu_memory * GIB if gpus else 0)
     runtime = RUNTIME_BYTES["cuda" if gpus else "cpu"]
     total = sum(p.bytes for p in parts) + runtime
     rows = [(p.name, p.bytes / GIB, p.knob) for p in parts if p.bytes] + [("libraries", runtime / GIB, "")]

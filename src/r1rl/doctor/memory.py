@@ -9,6 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from r1rl.config import RunConfig
+from r1rl.config.applied import training_rewards
 from r1rl.config.derived import derive
 
 GIB = 2**30
@@ -16,6 +17,9 @@ RUNTIME_BYTES = {"cpu": 0.45 * GIB, "cuda": 1.0 * GIB}
 """Interpreter and libraries; on a GPU its context and workspaces."""
 REDUCE_BUCKET = 500_000_000
 """Values in the buffer from which DeepSpeed reduces gradients, its default; allocated whole for any model."""
+
+MIXED_BYTES = 2.5
+"""Of a saved value where float32 weights work in bfloat16: norms and the residual stream stay in float32. Measured."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,14 +62,17 @@ class Part:
     knob: str
 
 
-def estimate(run: RunConfig, shape: Shape, ranks: int, stage: int, bucket: int = REDUCE_BUCKET) -> list[Part]:
-    """Peak memory of one rank of a grpo stage. Learner and embedded engine take turns, so the larger of them counts.
+def estimate(
+    run: RunConfig, shape: Shape, ranks: int, stage: int, bucket: int = REDUCE_BUCKET, gpu_bytes: float = 0.0
+) -> list[Part]:
+    """Peak memory of one rank of a grpo stage. Learner and engine take turns, so the larger of them counts.
 
     Args:
         run: the configuration as that stage sees it.
         ranks: processes that share the model's state.
         stage: of ZeRO; 0 is one process or DDP.
         bucket: values of DeepSpeed's buffer that take memory; on a CPU only those that are written to.
+        gpu_bytes: memory of the rank's GPU, of which a colocated vLLM takes a share; 0 without one.
     """
     trained = _lora_parameters(run, shape) if run.model.lora else shape.parameters
     low = 2 if run.model.dtype == "bfloat16" and stage else 4  # without DeepSpeed, weights stay in float32
@@ -78,14 +85,18 @@ def estimate(run: RunConfig, shape: Shape, ranks: int, stage: int, bucket: int =
     gradients = 4 * trained + buckets if ranks == 1 or not stage else buckets
     # The head in float32: a copy of weights that are of lower precision, and its gradient.
     copied = 4 * shape.hidden * shape.vocabulary if low == 2 and run.model.cast_lm_head_to_fp32 else 0
+    colocated = run.rollout.engine == "vllm" and run.rollout.vllm.mode == "colocate"
+    share = run.rollout.vllm.gpu_memory * gpu_bytes if colocated else 0.0
     learner = [
         Part("output head in float32", 2 * copied, "model.cast_lm_head_to_fp32: false"),
         Part("gradients", gradients, "ZeRO-2 shards them: launch/accelerate/zero2.yaml"),
-        *_learner(run, shape),
+        Part("vLLM's share", 0 if run.rollout.vllm.sleep else share, "rollout.vllm.gpu_memory, rollout.vllm.sleep"),
+        *_learner(run, shape, mixed=low == 4 and run.model.dtype == "bfloat16"),
     ]
     sampler = [
         Part("output head in float32", 0 if replica else copied, "model.cast_lm_head_to_fp32: false"),
         Part("gradients", buckets, "ZeRO-2 shards them: launch/accelerate/zero2.yaml"),
+        Part("vLLM's share", share, "rollout.vllm.gpu_memory"),
         *_sampler(run, shape),
     ]
     return [
@@ -94,22 +105,26 @@ def estimate(run: RunConfig, shape: Shape, ranks: int, stage: int, bucket: int =
         Part("optimizer", 8 * trained / state, "ZeRO-1 shards it; model.lora makes it small"),
         Part("reference", reference, "grpo.beta: 0 needs none; model.lora needs no copy"),
         Part("engine's copy", replica, "rollout.engine: vllm on GPUs of its own"),
+        Part("reward models", shape.parameters * sum(_judges(run)), "rewards.NAME.args: dtype, device"),
         *max(learner, sampler, key=lambda parts: sum(part.bytes for part in parts)),
     ]
 
 
-def _learner(run: RunConfig, shape: Shape) -> list[Part]:
-    """What one micro-batch takes."""
+def _learner(run: RunConfig, shape: Shape, mixed: bool) -> list[Part]:
+    """What one micro-batch takes; ``mixed`` where float32 weights work in bfloat16."""
     tokens = max(run.grpo.tokens_per_microbatch, derive(run).max_sequence_tokens)
     tokens = -(-min(tokens, derive(run).max_tokens_per_step) // run.grpo.sequence_parallel)
     block = 8 * shape.hidden + 2 * (shape.heads + shape.kv_heads) * shape.head_dim + 4 * shape.intermediate
-    kept = shape.hidden if run.model.gradient_checkpointing else block
-    values = tokens * (kept * shape.layers + (block if run.model.gradient_checkpointing else 0))
+    width, stream = (MIXED_BYTES, 4) if mixed else (_width(run), _width(run))
+    if run.model.gradient_checkpointing:
+        activations = tokens * (stream * shape.hidden * shape.layers + width * block)
+    else:
+        activations = tokens * width * block * shape.layers
     logits = 4 * min(run.grpo.logprob_chunk, tokens) * shape.vocabulary
     return [
         Part(
             "activations",
-            _width(run) * values,
+            activations,
             "grpo.tokens_per_microbatch, model.gradient_checkpointing, grpo.sequence_parallel",
         ),
         Part("logits of a chunk", 4 * logits, "grpo.logprob_chunk"),
@@ -130,6 +145,12 @@ def _sampler(run: RunConfig, shape: Shape) -> list[Part]:
         Part("key-value cache", cache, "rollout.max_concurrent, rollout.max_new_tokens"),
         Part("joined projections", joined, "rollout.engine: vllm on GPUs of its own"),
     ]
+
+
+def _judges(run: RunConfig) -> list[int]:
+    """Bytes per parameter of the reward models that score on the policy's GPU; as large as the policy, by guess."""
+    here = [reward.args for name, reward in training_rewards(run).items() if (reward.use or name) == "reward_model"]
+    return [2 if args.get("dtype") in ("bfloat16", "float16") else 4 for args in here if "device" not in args]
 
 
 def _width(run: RunConfig) -> int:
