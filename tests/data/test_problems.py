@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from r1rl.config.data import DatasetConfig, DifficultyConfig, PromptConfig
 from r1rl.config.load import load_config
-from r1rl.data.problems import ProblemSets, ensure_disjoint, filter_by_pass_rate, load_problems
+from r1rl.data.problems import ProblemSets, _digits, ensure_disjoint, filter_by_pass_rate, load_problems
 from r1rl.errors import ConfigError, DataError
 from r1rl.types import Problem
 
@@ -162,6 +162,32 @@ def test_bad_rows_are_named_or_counted(load, caplog, row, keys, message):
     assert len(sets) == 1
     assert sets.metrics() == {"data/s/problems": 1, "data/s/skipped_bad_row": 1}
     assert "left out: 1 bad_row" in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("written", "gold"),
+    [
+        ("1e16", "10000000000000000"),
+        ("1e23", "100000000000000000000000"),
+        ("72.0", "72"),
+        ("-0.0", "0"),
+        ("0.0000001", "0.0000001"),
+        ("-2.5", "-2.5"),
+        ("123456789012345678901", "123456789012345678901"),
+    ],
+)
+def test_a_number_is_a_gold_without_exponent(tokenizer, tmp_path, written, gold):
+    path = tmp_path / "rows.jsonl"
+    path.write_text(f'{{"question": "Q", "answer": {written}}}\n')
+    source = DatasetConfig(path=str(path), answer_pattern="^([-.0-9]+)$")
+    assert load_problems({"s": source}, RAW, tokenizer).problems[0].columns["answer"] == gold
+
+
+@given(st.floats(allow_nan=False, allow_infinity=False) | st.decimals(allow_nan=False, allow_infinity=False, places=3))
+def test_a_number_written_out_reads_as_the_same(number):
+    text = _digits(number)
+    assert type(number)(text) == number
+    assert re.fullmatch(r"-?\d+(\.\d+)?", text)
 
 
 def test_a_whole_emoji_is_no_bad_row(load):

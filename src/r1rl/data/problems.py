@@ -213,7 +213,7 @@ class Source:
         if isinstance(value, int | float | Decimal) and not isinstance(value, bool):
             if not math.isfinite(value):
                 raise BadRow(f"the gold answer in column {self.config.answer!r} is {value}")
-            value = str(value)
+            value = _digits(value)
         if self.pattern is not None:
             match = self.pattern.search(value) if isinstance(value, str) else None
             if match is None or match[1] is None:
@@ -248,6 +248,14 @@ class Source:
         identity = f"{self.name}-{hashlib.blake2b(content, digest_size=8).hexdigest()}"
         seen[identity] += 1
         return identity if seen[identity] == 1 else f"{identity}-{seen[identity]}"
+
+
+def _digits(number: float | Decimal) -> str:
+    """A number as people write it: whole ones as integers, the rest as decimals, never with an exponent."""
+    if isinstance(number, int):
+        return str(int(number))
+    exact = number if isinstance(number, Decimal) else Decimal(repr(float(number)))
+    return str(int(exact)) if exact == exact.to_integral_value() else format(exact, "f")
 
 
 def _is_unicode(value: Any) -> bool:
