@@ -28,7 +28,7 @@ SIZES = {
     "Qwen/Qwen2.5-3B": (2048, 11_008, 36, 16, 2, 151_936, True),
     "Qwen/Qwen2.5-7B": (3584, 18_944, 28, 28, 4, 152_064, False),
 }
-"""By model: hidden and intermediate size, layers, heads, key-value heads, vocabulary, tied embeddings; as on the hub."""
+"""By model, as on the hub: hidden and intermediate size, layers, heads, key-value heads, vocabulary, tied or not."""
 
 
 def qwen(path: str, **_: Any) -> transformers.Qwen2Config:
@@ -53,8 +53,7 @@ def test_a_promise_is_what_the_doctor_says(
     config: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     text = " ".join(comments(config))
-    claims = [claim for claim in CLAIM.findall(PROMISE.sub("", text))]
-    assert not claims, "give memory in the doctor's words, so that it is tested"
+    assert not CLAIM.findall(PROMISE.sub("", text)), "give memory in the doctor's words, so that it is tested"
     trains = any(stage.kind == "grpo" for stage in stages_of(load_config(config)).values())
     promises = PROMISE.findall(text)
     assert len(promises) == (trains and "Qwen" in str(load_config(config).model.path)), "one, of what needs a GPU"
