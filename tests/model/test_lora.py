@@ -172,6 +172,17 @@ def test_a_resumed_run_equals_the_uninterrupted_one_bit_for_bit(config, tmp_path
     assert all(torch.equal(whole[name], cut[name]) for name in whole)
 
 
+@pytest.mark.parametrize("minibatches", [1, 2])
+def test_what_sampled_has_no_dropout(config, tmp_path, minibatches):
+    """π_old is the policy that sampled: the embedded engine, which has none."""
+    cfg = config(steps=2, dropout=0.5, beta=0.05)  # the second step's adapters are not 0 any more
+    cfg.grpo.minibatches = minibatches
+    trainer, metrics = train(cfg, tmp_path / "run")
+    assert metrics["policy/engine_mismatch"] < 1e-4
+    assert metrics["policy/ratio_deviation"] > 1e-3  # what learns has it
+    assert all(m.training for m in trainer.policy.model.modules() if isinstance(m, torch.nn.Dropout) and m.p > 0)
+
+
 def test_layers_that_the_model_does_not_have(tiny_folder):
     with pytest.raises(ModelError, match=r"model\.lora\.target_modules"):
         opened(tiny_folder, target_modules=["query_key_value"])

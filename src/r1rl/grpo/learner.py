@@ -25,7 +25,7 @@ from r1rl.grpo.reference import AdaptersOff, FrozenCopy, Reference, frozen
 from r1rl.grpo.schedule import learning_rate
 from r1rl.grpo.shards import read_tensors
 from r1rl.model.forward import PackedTokens, PolicyForward
-from r1rl.model.load import DTYPES, Policy, train_mode
+from r1rl.model.load import DTYPES, Policy, dropouts, train_mode, without_dropout
 from r1rl.model.lora import adapted
 from r1rl.model.ulysses import Team
 
@@ -88,6 +88,7 @@ class Learner:
         forward = PolicyForward(policy.model, temperature, cfg.logprob_chunk, autocast, team, fp32_head)
         start = frozen(forward) if cfg.beta > 0 and not adapted(policy.model) else None
         train_mode(forward)
+        self.dropouts = dropouts(policy.model)
         if resume is not None:
             load_weights(policy, resume)
         optimizer = torch.optim.AdamW(
@@ -117,13 +118,14 @@ class Learner:
         """Learn from one rollout: minibatches × epochs updates.
 
         With one update a rollout, the old log-probabilities are the new ones, detached, and no pass is spent on
-        them; with several, one pass over the rollout records them before the first update.
+        them; with several, one pass over the rollout records them before the first update. So it does where adapters
+        have dropout, and without it: π_old is the policy that sampled, and a pass with dropout is another one.
 
         Raises:
             TrainingError: a loss or gradient was not finite and ``guards.non_finite`` is stop.
             Interrupted: somebody asked; the same batch again goes on behind the last update made.
         """
-        if self.updates_per_rollout > 1 and self.progress.done == 0:
+        if (self.updates_per_rollout > 1 or self.dropouts) and self.progress.done == 0:
             self._record(batch.samples, lambda tokens: self.backend.forward(tokens)[0], "old_logps")
             if self.reference is not None:
                 self._record(batch.samples, self.reference, "ref_logps")
@@ -261,7 +263,8 @@ class Learner:
         found: list[tuple[int, np.ndarray]] = []
         place = {id(sample): i for i, sample in enumerate(samples)}
         for chunk in self._pack(samples, teams):
-            logps_C = logps_of(micro_batch(chunk, self.backend.device).tokens)
+            with without_dropout(self.dropouts):
+                logps_C = logps_of(micro_batch(chunk, self.backend.device).tokens)
             split = logps_C.float().cpu().split([len(s.completion_ids) for s in chunk])
             found += [(place[id(s)], logps.numpy()) for s, logps in zip(chunk, split, strict=True) if id(s) in place]
         for i, logps in self.backend.gather(found):

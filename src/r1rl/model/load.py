@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -184,6 +185,24 @@ def train_mode(model: nn.Module) -> None:
     for name, module in model.named_modules():
         if isinstance(module, nn.Dropout) and ".lora_dropout." not in name:
             module.p = 0.0
+
+
+def dropouts(model: nn.Module) -> list[nn.Dropout]:
+    """The dropout that :func:`train_mode` left."""
+    return [module for module in model.modules() if isinstance(module, nn.Dropout) and module.p > 0]
+
+
+@contextlib.contextmanager
+def without_dropout(modules: Sequence[nn.Dropout]) -> Iterator[None]:
+    """The function that the policy samples with, inside."""
+    was = [module.training for module in modules]
+    for module in modules:
+        module.eval()
+    try:
+        yield
+    finally:
+        for module, training in zip(modules, was, strict=True):
+            module.train(training)
 
 
 def _first_line(error: Exception) -> str:
