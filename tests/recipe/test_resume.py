@@ -296,6 +296,20 @@ def test_a_finished_stage_whose_outputs_were_edited_is_not_overwritten(house: Ho
     assert (house.run_folder / "tuned.1" / "model" / "config.json").read_text() == "edited by its owner"
 
 
+def test_a_finished_stage_whose_outputs_were_deleted_is_not_trained_again_unasked(house: House) -> None:
+    """SFT has no checkpoint left to make its model from; an evaluation costs little, and what is there stays."""
+    house.run()
+    shutil.rmtree(house.run_folder / "tuned" / "model")
+    with pytest.raises(R1Error, match="stage tuned: its model is missing, and no checkpoint is left to make it from"):
+        house.run()
+    assert forecast(graph(load_config(house.folder / "plan.yaml")), house.run_folder)["tuned"].state is State.REDO
+    assert house.run(yes=True) == {"tuned": 0}  # it came out alike
+    assert (house.run_folder / "tuned.1" / "stage.json").is_file()
+    (house.run_folder / "score" / "evaluation.json").unlink()
+    assert house.run() == {"score": 0}
+    assert not (house.run_folder / "score.1").exists()
+
+
 def test_from_redoes_without_asking_and_keeps_the_earlier_outputs(house: House) -> None:
     house.run()
     assert house.run(start="rl") == {"rl": 0, "after": 0, "score": 0}

@@ -20,13 +20,16 @@ QUICK = frozenset({"evaluate", "export"})
 """Kinds that measure or copy a model: they are done again without asking."""
 
 
+_GONE = "missing, and no checkpoint is left to make it from"
+
+
 class State(Enum):
     """Of a stage, given its configuration and what lies on disk."""
 
     DONE = "done"
     TO_DO = "to do"
     RESUME = "unfinished"
-    """Goes on from its last checkpoint, or makes again what is missing."""
+    """Goes on from its last checkpoint, or makes again what is missing from there."""
     EXTEND = "goes on"
     """Goes further than it was asked to before."""
     REDO = "changed"
@@ -131,10 +134,10 @@ def _judge(run: Path, node: Node, identity: Identity, unknown: frozenset[str] | 
             altered, missing = done.altered(run), done.missing(run)
             if not altered and not missing:
                 return verdict(State.DONE, since)
-            if mark.has_checkpoints(folder) or not altered:
+            if mark.has_checkpoints(folder) or (node.kind in QUICK and not altered):
                 return verdict(State.RESUME, altered=tuple(altered))
-            names = ", ".join(path.name for path in altered)
-            return verdict(State.REDO, [Change("", f"its {names} is not what it left", Effect.LEARNED)])
+            spoilt = [*_spoilt(altered, "not what it left"), *_spoilt(missing, _GONE)]
+            return verdict(State.REDO, spoilt)
     if began is None:
         foreign = not (folder / mark.MARK).exists() and not is_own(folder)  # refused when the stage claims it
         return verdict(State.REDO, [mark.UNKNOWN]) if work and not foreign else verdict(State.TO_DO)
@@ -144,6 +147,10 @@ def _judge(run: Path, node: Node, identity: Identity, unknown: frozenset[str] | 
     if mark.redone(changes) or (further and ended):
         return verdict(State.REDO, mark.redone(changes) or changes)
     return verdict(State.EXTEND if further and work else State.RESUME, changes)
+
+
+def _spoilt(outputs: list[Path], how: str) -> list[Change]:
+    return [Change("", f"its {path.name} is {how}", Effect.LEARNED) for path in outputs]
 
 
 def _known(changes: list[Change], unknown: frozenset[str] | set[str]) -> list[Change]:
