@@ -317,6 +317,19 @@ def test_completions_without_a_reward_are_not_learned_from(tiny_folder, rewards_
     assert all(torch.equal(before[name], after[name]) for name in before)
 
 
+def test_empty_minibatches_count_in_no_share(tiny_folder, rewards_file, tmp_path) -> None:
+    cfg = config(
+        tiny_folder,
+        rewards_file,
+        rewards={"digits": {"use": f"{rewards_file}:some"}},
+        grpo={"steps": 1, "beta": 0.1, "minibatches": 8},
+        rollout={"prompts": 2, "group_size": 4, "max_new_tokens": 12},
+    )
+    metrics = train(cfg, tmp_path / "run")
+    assert metrics["rollout/completions"] * (1 - metrics["reward/unscored"]) < 8  # so that one at least is empty
+    assert metrics["policy/forwarded_fraction"] == 1.0
+
+
 def test_tokens_of_every_epoch_are_counted(tiny_folder, rewards_file, tmp_path) -> None:
     metrics = train(
         config(tiny_folder, rewards_file, grpo={"steps": 1, "beta": 0.1, "epochs": 3, "minibatches": 2}), tmp_path / "a"

@@ -140,7 +140,12 @@ class Learner:
         means = {name: float(np.mean(values)) for name, values in history.items()}
         if whole and "policy/ratio_deviation" in history:
             means["policy/first_ratio_deviation"] = history["policy/ratio_deviation"][0]
-        return means | tokens | {"policy/updates": float(self.updates_per_rollout)}
+        forwarded = sum(contributes(sample, self.cfg.beta) for sample in batch.samples)
+        counts = {
+            "policy/updates": float(self.updates_per_rollout),
+            "policy/forwarded_fraction": forwarded / max(1, len(batch.samples)),
+        }
+        return means | tokens | counts
 
     def _minibatches(self, batch: Batch) -> list[list[Sample]]:
         """Every update's samples, in an order that follows from the seed and the number of updates before."""
@@ -175,7 +180,6 @@ class Learner:
             "policy/grad_norm": step.norm,
             "policy/lr": lr,
             "policy/tokens": sum(len(s) for s in forwarded),
-            "policy/forwarded_fraction": len(forwarded) / max(1, len(samples)),
             "policy/micro_batches": len(packed),
             "policy/engine_mismatch_max": max(self.backend.gather([self.worst_gap])),
             "policy/imbalance": imbalance([len(s) for s in forwarded], teams),

@@ -53,7 +53,7 @@ METRICS: dict[str, Metric] = {
     "rollout/truncated": Metric("share", "completions cut at rollout.max_new_tokens"),
     "rollout/length_mean": Metric("tokens", "mean length of a completion"),
     "rollout/length_max": Metric("tokens", "longest completion"),
-    "rollout/completions": Metric("count", "completions trained on in the step"),
+    "rollout/completions": Metric("count", "completions of the step; those without a reward are not learned from"),
     "rollout/tokens": Metric("tokens", "their tokens"),
     "rollout/prompt_tokens": Metric("tokens", "their prompts' tokens, once a completion"),
     "rollout/completions_per_s": Metric("1/s", "completions over the time of the whole step"),
@@ -90,10 +90,10 @@ METRICS: dict[str, Metric] = {
     "policy/engine_kl": Metric("nats/token", "k3 divergence KL(π_engine ‖ π_learner) on the sampled tokens"),
     "policy/sequence_masked": Metric("share", "tokens of completions that grpo.sequence_mask left out"),
     "policy/forwarded_fraction": Metric(
-        "share", "completions that went through the model; the others have no gradient"
+        "share", "of the completions with a reward those that went through the model; the others have no gradient"
     ),
     "policy/tokens": Metric("tokens", "prompts and completions that went through the model in the step's updates"),
-    "policy/updates": Metric("count", "updates of the step: minibatches × epochs"),
+    "policy/updates": Metric("count", "minibatches × epochs; one without any completion to learn from moves nothing"),
     "policy/micro_batches": Metric("count", "packed micro-batches of an update"),
     "policy/imbalance": Metric("ratio", "tokens of the fullest process over the mean; 1 is even"),
     "policy/updates_skipped": Metric("count", "updates left out since the start for a loss or gradient not finite"),
