@@ -123,6 +123,19 @@ def is_own(folder: Path) -> bool:
     return _listed(folder) is not None
 
 
+def workplace(path: Path) -> Path | None:
+    """The innermost folder that r1rl works in (a run's, a stage's, its checkpoints) which is ``path`` or around it.
+
+    A published folder is not one: nobody but others needs what is in it.
+    """
+    path = path.expanduser().resolve()
+    for place in (path, *path.parents):
+        with contextlib.suppress(PermissionError):  # somebody else's, as far up as the root
+            if _listed(place) == {}:
+                return place
+    return None
+
+
 @contextlib.contextmanager
 def alone_in(folder: Path) -> Iterator[None]:
     """Keeps other processes that ask for the same out of a folder of r1rl's. The lock goes with the process, however

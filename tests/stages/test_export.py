@@ -12,7 +12,8 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from r1rl.config import ExportConfig, ModelConfig, PromptConfig
 from r1rl.data.templates import render
-from r1rl.errors import ConfigError
+from r1rl.errors import ConfigError, ForeignError
+from r1rl.files import claim
 from r1rl.stages import export
 
 PLAN = """
@@ -85,3 +86,52 @@ def test_an_earlier_export_is_replaced_and_what_was_added_is_kept(tiny: Path, tm
     (folder / "generation_config.json").write_text('{"do_sample": true}')
     with pytest.raises(ConfigError, match=r"generation_config.json was changed since r1rl wrote it"):
         export.export_model(model, ExportConfig(), PromptConfig(), folder)
+
+
+@pytest.fixture
+def run(tiny: Path, tmp_path: Path) -> Path:
+    """A run with one finished stage that trained."""
+    folder = tmp_path / "runs" / "x"
+    claim(folder)
+    claim(folder / "base")
+    claim(folder / "base" / "checkpoints")
+    export.export_model(ModelConfig(path=str(tiny)), ExportConfig(), PromptConfig(), tmp_path / "made")
+    (tmp_path / "made").rename(folder / "base" / "model")
+    return folder
+
+
+@pytest.mark.parametrize(
+    "place", ["base/model", "base/model/sub", "base", "base/other", "base/checkpoints", ".", "new"]
+)
+def test_the_work_of_a_run_is_not_overwritten(run: Path, tiny: Path, place: str) -> None:
+    """Neither by the model itself nor by another one, though r1rl wrote what is there."""
+    before = {f: f.read_bytes() for f in run.rglob("*") if f.is_file()}
+    (run.parent / "link").symlink_to(run)
+    for model in (run / "base" / "model", tiny):
+        for folder in (run / place, run.parent / "link" / place):
+            with pytest.raises(ForeignError, match=r"choose (another one|a folder outside of it)"):
+                export.export_model(ModelConfig(path=str(model)), ExportConfig(), PromptConfig(), folder)
+    assert {f: f.read_bytes() for f in run.rglob("*") if f.is_file()} == before
+
+
+def test_an_export_is_not_exported_onto_itself(tiny: Path, tmp_path: Path) -> None:
+    out = tmp_path / "a" / "b"
+    export.export_model(ModelConfig(path=str(tiny)), ExportConfig(dtype="float32"), PromptConfig(), out)
+    for folder in (out, out / "c", out.parent):
+        with pytest.raises(ForeignError, match="is the folder of the model that is exported, or overlaps it"):
+            export.export_model(ModelConfig(path=str(out)), ExportConfig(), PromptConfig(), folder)
+
+
+def test_an_export_stage_writes_in_its_own_run_beside_the_other_stages(stages: Any, tiny: Path, tmp_path: Path) -> None:
+    for folder in (tmp_path / "run", tmp_path / "run" / "out", tmp_path / "run" / "next", tmp_path / "other"):
+        claim(folder)
+    ctx = stages(PLAN.format(model=tiny, prompt="{}"), "out")
+    ctx.folder = tmp_path / "run" / "out"
+    for place in ("run", "run/out", "run/next", "run/next/model", "other", "other/model"):
+        ctx.config.export.folder = str(tmp_path / place)
+        with pytest.raises(ForeignError, match="where r1rl keeps its work"):
+            export.run(ctx)
+    for place in ("run/released", "run/out/model", "run/out/model"):
+        ctx.config.export.folder = str(tmp_path / place)
+        export.run(ctx)
+        assert (tmp_path / place / "config.json").is_file()

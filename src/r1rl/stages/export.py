@@ -10,8 +10,8 @@ from transformers import AutoModelForCausalLM
 
 from r1rl.config import ExportConfig, ModelConfig, PromptConfig
 from r1rl.data.templates import R1_ZERO_OPENING
-from r1rl.errors import ModelError
-from r1rl.files import check_publishable, publishing
+from r1rl.errors import ForeignError, ModelError
+from r1rl.files import check_publishable, publishing, workplace
 from r1rl.model.generation import tidy_generation
 from r1rl.model.load import end_ids, load_tokenizer
 from r1rl.stages.base import StageContext, StageResult
@@ -23,21 +23,28 @@ def run(ctx: StageContext) -> StageResult:
     """Export ``model.path`` to ``export.folder``, or STAGE/model."""
     cfg = ctx.config
     folder = Path(cfg.export.folder).expanduser() if cfg.export.folder else ctx.folder / "model"
-    export_model(cfg.model, cfg.export, cfg.data.prompt, folder)
+    export_model(cfg.model, cfg.export, cfg.data.prompt, folder, ctx.folder)
     ctx.console.say(f"{ctx.name}: {folder} opens in transformers and by: vllm serve {folder}")
     return StageResult(reports={"folder": folder})
 
 
-def export_model(model: ModelConfig, settings: ExportConfig, prompt: PromptConfig, folder: Path) -> None:
+def export_model(
+    model: ModelConfig, settings: ExportConfig, prompt: PromptConfig, folder: Path, stage: Path | None = None
+) -> None:
     """Write weights, tokenizer, generation settings and chat template.
 
     An earlier export is replaced, files that others put beside it are kept, anything else is refused.
 
+    Args:
+        stage: the folder RUN/STAGE of the stage that exports; it alone may write inside a run's folder, its own run's.
+
     Raises:
         ModelError: there is nothing to open.
-        ForeignError: the folder holds what r1rl did not write.
+        ForeignError: the folder holds what r1rl did not write, the model itself, or the work of a run.
         StorageError: it cannot be written.
     """
+    _check_apart(folder, model.path)
+    _check_outside_runs(folder, stage)
     check_publishable(folder)
     tokenizer = load_tokenizer(model)
     try:
@@ -56,6 +63,24 @@ def export_model(model: ModelConfig, settings: ExportConfig, prompt: PromptConfi
     with publishing(folder) as draft:
         policy.save_pretrained(draft, max_shard_size=f"{settings.max_shard_gb}GB")
         tokenizer.save_pretrained(draft)
+
+
+def _check_apart(folder: Path, source: str) -> None:
+    """Raises ForeignError where the model that is exported lies in ``folder`` or around it."""
+    target, model = folder.expanduser().resolve(), Path(source).expanduser().resolve()
+    if model.is_dir() and (target.is_relative_to(model) or model.is_relative_to(target)):
+        raise ForeignError(f"{folder} is the folder of the model that is exported, or overlaps it; choose another one")
+
+
+def _check_outside_runs(folder: Path, stage: Path | None) -> None:
+    """Raises ForeignError for a folder of a run or inside one, except one that ``stage`` adds to its own run."""
+    target, place = folder.expanduser().resolve(), workplace(folder)
+    own = (stage.resolve(), stage.resolve().parent) if stage else ()
+    if place is not None and (place not in own or target in own):
+        raise ForeignError(
+            f"{folder} is the folder of a run or a stage, or lies inside one ({place}), where r1rl keeps its work; "
+            "choose a folder outside of it"
+        )
 
 
 def as_chat_template(prompt: PromptConfig) -> str:
