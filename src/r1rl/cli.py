@@ -110,7 +110,7 @@ def run(
     overrides: Overrides = None,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Show nothing but errors.")] = False,
     start: Annotated[
-        str | None, typer.Option("--from", metavar="STAGE", help="Run it and what builds on it again.")
+        str | None, typer.Option("--from", metavar="STAGE", help="Redo it and what builds on it from their start.")
     ] = None,
     only: Annotated[str | None, typer.Option(metavar="STAGE", help="Run this stage alone.")] = None,
     yes: Annotated[

@@ -316,6 +316,27 @@ def test_from_redoes_without_asking_and_keeps_the_earlier_outputs(house: House) 
     assert (house.run_folder / "rl.1" / "stage.json").is_file()
 
 
+def test_from_redoes_an_interrupted_stage_and_goes_on_with_its_own_attempt(house: House) -> None:
+    house.fakes.stop_at = {"rl": 2}
+    house.run()
+    assert house.run(start="rl") == {"rl": 0}
+    assert (house.run_folder / "rl.1" / "checkpoints" / "step-2").is_dir()
+    house.fakes.stop_at = {"after": 1}
+    assert house.run(start="rl") == {"rl": 2, "after": 0}  # the same command goes on
+    house.fakes.stop_at = {}
+    assert house.run(start="rl") == {"after": 1, "score": 0}
+    assert house.run(start="rl") == {"rl": 0, "after": 0, "score": 0}  # the attempt had ended
+
+
+def test_an_attempt_of_from_ends_with_another_command(house: House) -> None:
+    house.run()
+    house.fakes.stop_at = {"rl": 2}
+    assert house.run(start="rl") == {"rl": 0}
+    house.fakes.stop_at = {}
+    assert house.run() == {"rl": 2}  # it came out alike
+    assert house.run(start="rl") == {"rl": 0, "after": 0, "score": 0}
+
+
 def test_a_stage_with_nothing_saved_is_redone_without_asking(house: House) -> None:
     house.fakes.stop_at = {"rl": 0}
     house.run()

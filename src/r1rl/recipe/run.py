@@ -23,7 +23,7 @@ from r1rl.files import alone_in, claim, clear, write_json
 from r1rl.fingerprint import mark
 from r1rl.grpo.interrupt import PREEMPTED, Interrupt, Interrupted
 from r1rl.grpo.processes import start as start_processes
-from r1rl.recipe import record
+from r1rl.recipe import attempt, record
 from r1rl.recipe.compute import measured
 from r1rl.recipe.graph import Node, dependents, graph, resolved
 from r1rl.recipe.launch import launch_stage
@@ -123,16 +123,18 @@ def run_recipe(
     accelerator.wait_for_everyone()
     owner = accelerator.is_main_process and not launched
     with naming_the_disk(folder), alone_in(folder) if owner else contextlib.nullcontext():
-        agreed: set[str] = set()
+        agreed, again = set[str](), selection.again(nodes)
         if owner:
             preflight(nodes[name] for name in selection.wanted(nodes))
             agreed = _agreed(nodes, folder, selection, yes)
             dump_config(_anywhere(config), folder / "config.yaml")
+            again -= attempt.begun(folder, start)
         accelerator.wait_for_everyone()
-        recipe = _Recipe(nodes, folder, accelerator, console, launched, yes, agreed)
+        recipe = _Recipe(nodes, folder, accelerator, console, launched, yes, agreed, again)
         with recipe.interrupt:
             done = recipe.run(selection)
         if owner:
+            attempt.end(folder)
             write_json(folder / "results.json", {name: each.metrics for name, each in done.items()})
             summarize(folder, nodes, console)
             final = final_stage(config)
@@ -164,15 +166,17 @@ class _Recipe:
     launched: bool
     yes: bool
     agreed: set[str]
+    again: set[str]
+    """Stages that run even if they are done; the main process knows which of them an earlier run began anew."""
     interrupt: Interrupt = field(default_factory=Interrupt)
 
     def run(self, selection: Selection) -> dict[str, Done]:
         """Returns the record of every stage that is done in the end."""
-        again, wanted = selection.again(self.nodes), selection.wanted(self.nodes)
+        again, wanted = self._shared(self.again), selection.wanted(self.nodes)
         done: dict[str, Done] = {}
         for name, node in self.nodes.items():
             if name in wanted:
-                done[name] = self._stage(node, done, again=name in again)
+                done[name] = self._stage(node, done, selection, again=name in again)
             elif all(each in done for each in node.inputs):
                 there = self._verdict(node, done)
                 if there.done is not None:
@@ -183,7 +187,7 @@ class _Recipe:
                     _renew_report(self.folder, self.console)
         return done
 
-    def _stage(self, node: Node, done: dict[str, Done], again: bool) -> Done:
+    def _stage(self, node: Node, done: dict[str, Done], selection: Selection, again: bool) -> Done:
         missing = [name for name in node.inputs if name not in done]
         if missing:
             raise ConfigError(
@@ -197,6 +201,8 @@ class _Recipe:
         self._end_if_asked(node)
         if self.accelerator.is_main_process and not self.launched:
             self._prepare(node, verdict, again)
+            if again and selection.start:
+                attempt.note(self.folder, selection.start, node.name)
         self.accelerator.wait_for_everyone()
         self.console.say(f"{node.name}: {node.kind}")
         if node.launch is not None and not self.launched:
@@ -238,7 +244,7 @@ class _Recipe:
         if verdict.state is State.REDO and node.name not in self.agreed:
             agree({node.name: verdict}, self.yes, _at_terminal())
         redo = verdict.state is State.REDO
-        if folder.exists() and (redo or (again and (folder / mark.RECORD).is_file())):
+        if folder.exists() and (redo or (again and mark.has_work(folder))):
             aside, began = mark.set_aside(folder), None
             why = verdict.why() if redo else "it is run again"
             self.console.say(f"{node.name}: {why}; the earlier outputs are kept in {aside}")
