@@ -10,8 +10,10 @@ from typing import Any
 
 import pytest
 
+from r1rl.config.rewards import RewardConfig
 from r1rl.errors import DataError, ForeignError, RewardError
 from r1rl.scoring import commands
+from r1rl.scoring.trial import try_rewards
 
 HARD = r"\int_0^1 e^{\sin(x^{5})\cos(x)}\sqrt{\tan x} dx"
 ROWS: list[dict[str, Any]] = [
@@ -119,14 +121,47 @@ def test_arguments_are_read_as_in_a_configuration(
     assert "same 1\n" in capsys.readouterr().out
 
 
-def test_rows_with_the_same_prompt_are_one_group(file: Path, tmp_path: Path) -> None:
-    from r1rl.config.rewards import RewardConfig
-    from r1rl.scoring.trial import try_rewards
+def tried(tmp_path: Path, rows: list[dict[str, Any]], body: str) -> list[list[float]]:
+    """The rewards of each group, by a function with this body."""
+    file, mine = tmp_path / "rows.jsonl", tmp_path / "mine.py"
+    file.write_text("\n".join(map(json.dumps, rows)))
+    mine.write_text(f"def mine(completions, answer=None, **kwargs):\n    return {body}\n")
+    scored, _ = try_rewards(file, {"mine": RewardConfig(use=f"{mine}:mine")}, "completion", "prompt", None)
+    return [group.rewards.tolist() for group in scored]
 
-    mine = tmp_path / "mine.py"
-    mine.write_text("def size(completions):\n    return [float(len(completions))] * len(completions)\n")
-    scored, _ = try_rewards(file, {"size": RewardConfig(use=f"{mine}:size")}, "text", "q", None)
-    assert [group.rewards.tolist() for group in scored] == [[2, 2], [3, 3, 3], [3, 3, 3]]
+
+def test_rows_with_the_same_prompt_and_columns_are_one_group(tmp_path: Path) -> None:
+    size = "[float(len(completions))] * len(completions)"
+    asked = [("a", 1), ("a", 1), ("b", 1), ("b", 2), ("b", 2), ("b", 2), (None, 2), (None, 2), ("a", 1)]
+    rows = [{"prompt": prompt, "answer": answer, "completion": "x"} for prompt, answer in asked]
+    assert tried(tmp_path, rows, size) == [[2, 2], [1], [3, 3, 3], [2, 2], [1]]
+
+
+def test_a_row_without_a_prompt_is_scored_against_its_own_answer(tmp_path: Path) -> None:
+    equal = "[float(text == one) for text, one in zip(completions, answer)]"
+    rows = [{"answer": answer, "completion": answer} for answer in "abbc"]
+    assert tried(tmp_path, rows, equal) == [[1], [1], [1], [1]]
+    assert tried(tmp_path, [{"prompt": "q"} | row for row in rows], equal) == [[1], [1, 1], [1]]
+
+
+def test_the_lines_of_a_run_keep_their_groups(tmp_path: Path) -> None:
+    size = "[float(len(completions))] * len(completions)"
+    rows = [
+        {"problem_id": name, "prompt": "q", "completion": text, "length": len(text), "columns": {"answer": name}}
+        for name, text in (("a", "one"), ("a", "three"), ("b", "four"))
+    ]
+    assert tried(tmp_path, rows, size) == [[2, 2], [1]]
+
+
+def test_a_byte_order_mark_is_not_part_of_the_first_line(
+    file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """As Windows' editors and PowerShell write it."""
+    file.write_text(file.read_text(), encoding="utf-8-sig")
+    commands.grade(file, gold="gold", completion="text", out=tmp_path / "graded.jsonl", workers=1)
+    assert "accuracy 0.5000 over 8 rows" in capsys.readouterr().out
+    commands.reward(file, use=["format"], completion="text", prompt="q")
+    assert "8 of 8 completions" in capsys.readouterr().out
 
 
 def test_listing_and_mistakes(file: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -27,7 +27,9 @@ Args = Annotated[
     list[str] | None,
     typer.Option("--arg", metavar="KEY=VALUE", help="Argument of every reward, for example target=de."),
 ]
-Prompt = Annotated[str, typer.Option(help="Field with the prompt; neighbours with the same one form a group.")]
+Prompt = Annotated[
+    str, typer.Option(help="Field with the prompt; neighbours with the same one, and the same columns, form a group.")
+]
 Limit = Annotated[int | None, typer.Option(min=1, help="Only the first so many rows.", show_default=False)]
 Rows = Annotated[int, typer.Option(min=0, help="Rows to show.")]
 ShowNames = Annotated[bool, typer.Option("--list", help="List the registered rewards and end.")]

@@ -57,7 +57,7 @@ def count_lines(path: Path) -> int:
 
 def read_rows(path: Path) -> Iterator[Row]:
     """The objects of a file, one a line. Raises DataError naming the line that is none."""
-    with path.open(encoding="utf-8", errors="surrogateescape") as file:
+    with path.open(encoding="utf-8-sig", errors="surrogateescape") as file:
         for number, line in enumerate(file, 1):
             if not line.strip():
                 continue

@@ -21,7 +21,9 @@ _OWN_FIELDS = ("completion_ids", "prefill")
 def try_rewards(
     path: Path, rewards: Mapping[str, RewardConfig], completion: str, prompt: str, limit: int | None
 ) -> tuple[list[ScoredGroup], dict[str, float]]:
-    """Score the file's completions; consecutive rows with the same prompt are one group.
+    """Score the file's completions; consecutive rows with the same prompt and columns are one group.
+
+    A row without a prompt is a group by itself.
 
     The lines of a run's samples.jsonl are scored as they were in the run, but one by one: without the rest of their
     group. Rows without ``completion_ids`` have as many tokens as ``length`` says, or as they have words.
@@ -36,17 +38,26 @@ def try_rewards(
 
 
 def _groups(path: Path, rows: list[Row], completion: str, prompt: str) -> Iterator[Group]:
-    numbered = list(enumerate(rows, 1))
-    for _, same in itertools.groupby(numbered, key=lambda item: json.dumps(item[1].get(prompt), sort_keys=True)):
-        members = list(same)
-        row = members[0][1]
-        columns = dataset_columns(row)
-        if columns is not row.get("columns"):
-            columns = {name: value for name, value in columns.items() if name not in (completion, prompt, *_OWN_FIELDS)}
-        problem = Problem(
-            str(members[0][0]), (), row.get(prompt, ""), columns, source=path.name, prefill=str(row.get("prefill", ""))
-        )
-        yield Group(problem, [_completion(path, other, completion, number) for number, other in members])
+    problems = [_problem(path, row, completion, prompt, number) for number, row in enumerate(rows, 1)]
+    members = enumerate(zip(rows, problems, strict=True), 1)
+    for _, same in itertools.groupby(members, key=lambda member: _key(prompt in member[1][0], member[1][1])):
+        group = list(same)
+        yield Group(group[0][1][1], [_completion(path, row, completion, number) for number, (row, _) in group])
+
+
+def _problem(path: Path, row: Row, completion: str, prompt: str, number: int) -> Problem:
+    columns = dataset_columns(row)
+    if columns is not row.get("columns"):
+        columns = {name: value for name, value in columns.items() if name not in (completion, prompt, *_OWN_FIELDS)}
+    prefill = str(row.get("prefill", ""))
+    return Problem(str(number), (), row.get(prompt, ""), columns, source=path.name, prefill=prefill)
+
+
+def _key(asked: bool, problem: Problem) -> str:
+    """What completions of one problem have in common: all that a reward function is given but themselves. A row that
+    does not say what was asked has nothing in common with its neighbours."""
+    same = [problem.prompt, problem.prefill, dict(problem.columns)]
+    return json.dumps(same, sort_keys=True) if asked else problem.id
 
 
 def _completion(path: Path, row: Row, name: str, number: int) -> Completion:
