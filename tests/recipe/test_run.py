@@ -189,12 +189,13 @@ def test_a_folder_with_something_else_is_not_a_run_folder(recipe: Path, tmp_path
     assert (tmp_path / "mini" / "config.yaml").read_text() == "# written by hand\n"
 
 
-def test_a_stage_does_not_move_into_a_folder_of_the_user(recipe: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("start", [None, "drawn"])
+def test_a_stage_does_not_move_into_a_folder_of_the_user(recipe: Path, tmp_path: Path, start: str | None) -> None:
     run(recipe, until="base")
     (tmp_path / "mini" / "drawn").mkdir()
     (tmp_path / "mini" / "drawn" / "data.jsonl").write_text("mine")
     with pytest.raises(ConfigError, match=r"drawn holds something else than what r1rl wrote \(data.jsonl\)"):
-        run(recipe, until="drawn")
+        run(recipe, until="drawn", start=start)
     assert (tmp_path / "mini" / "drawn" / "data.jsonl").read_text() == "mine"
 
 

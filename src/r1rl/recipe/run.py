@@ -244,7 +244,8 @@ class _Recipe:
         if verdict.state is State.REDO and node.name not in self.agreed:
             agree({node.name: verdict}, self.yes, _at_terminal())
         redo = verdict.state is State.REDO
-        if folder.exists() and (redo or (again and mark.has_work(folder))):
+        own = began is not None or (folder / mark.RECORD).is_file()  # or writing the mark refuses it
+        if folder.exists() and (redo or (again and own and mark.has_work(folder))):
             aside, began = mark.set_aside(folder), None
             why = verdict.why() if redo else "it is run again"
             self.console.say(f"{node.name}: {why}; the earlier outputs are kept in {aside}")
