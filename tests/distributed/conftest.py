@@ -7,10 +7,12 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
+import yaml
 
 from r1rl.config.model import TinyModelConfig
 from r1rl.grpo.snapshot import rollout_state
@@ -107,5 +109,18 @@ def launch() -> Callable[..., str]:
         )
         assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-6000:]
         return done.stdout
+
+    return run
+
+
+@pytest.fixture
+def on_two_processes(model: Path, launch: Callable[..., str], tmp_path: Path) -> Callable[[dict[str, Any]], None]:
+    """Train the model of odd sizes with the keys given, into ``tmp_path/run``; ``tmp_path/run.yaml`` says how."""
+
+    def run(keys: dict[str, Any]) -> None:
+        config = {"name": "run", "output_dir": str(tmp_path), "device": "cpu", "model": str(model), **keys}
+        config["grpo"] = {"deadline_s": HANG_S, **keys["grpo"]}
+        (tmp_path / "run.yaml").write_text(yaml.safe_dump(config))
+        launch("ddp", "-m", "r1rl.grpo", "--config", str(tmp_path / "run.yaml"))
 
     return run

@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import yaml
 from accelerate import Accelerator
 
 from r1rl import GRPOTrainer, load_config, stage_config
@@ -28,13 +27,9 @@ SIZE = 21
 
 
 @pytest.mark.timeout(2 * HANG_S)
-def test_the_measuring_is_shared(model: Path, launch, tmp_path: Path) -> None:
+def test_the_measuring_is_shared(on_two_processes, tmp_path: Path) -> None:
     (tmp_path / "rewards.py").write_text(REWARD)
     config = {
-        "name": "run",
-        "output_dir": str(tmp_path),
-        "device": "cpu",
-        "model": str(model),
         "data": {
             "train": {"sums": {"path": "generated:arithmetic", "args": {"split": "train", "size": SIZE}}},
             "prompt": {"system": ""},
@@ -43,11 +38,10 @@ def test_the_measuring_is_shared(model: Path, launch, tmp_path: Path) -> None:
         "rewards": {"digit": {"use": f"{tmp_path / 'rewards.py'}:digit"}},
         "evaluate": {"reward": "digit"},
         "rollout": {"prompts": 2, "group_size": 2, "max_new_tokens": 3},
-        "grpo": {"steps": 1, "checkpoint_every": 0, "deadline_s": HANG_S},
+        "grpo": {"steps": 1, "checkpoint_every": 0},
         "tracking": {"console": False},
     }
-    (tmp_path / "run.yaml").write_text(yaml.safe_dump(config))
-    launch("ddp", "-m", "r1rl.grpo", "--config", str(tmp_path / "run.yaml"))
+    on_two_processes(config)
     seen = [(tmp_path / f"rewards.py{rank}").read_text().splitlines() for rank in (0, 1)]
     assert [len(each) for each in seen] == [SIZE // 2 + 1 + 1, SIZE // 2 + 1], "its half, and a problem to train on"
     view = stage_config(load_config(tmp_path / "run.yaml"), "grpo")

@@ -8,7 +8,6 @@ from pathlib import Path
 from statistics import fmean
 
 import pytest
-import yaml
 
 from waits import HANG_S
 
@@ -28,24 +27,19 @@ PROMPTS = 6
 
 
 @pytest.mark.timeout(2 * HANG_S)
-def test_metrics_are_of_all_ranks_and_of_the_groups_trained_on(model: Path, launch, tmp_path: Path) -> None:
+def test_metrics_are_of_all_ranks_and_of_the_groups_trained_on(on_two_processes, tmp_path: Path) -> None:
     (tmp_path / "rewards.py").write_text(REWARDS)
     config = {
-        "name": "run",
-        "output_dir": str(tmp_path),
-        "device": "cpu",
-        "model": str(model),
         "data": {
             "train": {"sums": {"path": "generated:arithmetic", "args": {"split": "train", "size": 60}}},
             "prompt": {"system": ""},
         },
         "rewards": {"ranked": {"use": f"{tmp_path / 'rewards.py'}:ranked"}},
         "rollout": {"prompts": PROMPTS, "group_size": 2, "max_new_tokens": 4, "dynamic_sampling": {"max_rounds": 8}},
-        "grpo": {"algorithm": "dapo", "steps": 2, "checkpoint_every": 0, "deadline_s": HANG_S},
+        "grpo": {"algorithm": "dapo", "steps": 2, "checkpoint_every": 0},
         "tracking": {"console": False, "samples_per_step": PROMPTS},
     }
-    (tmp_path / "run.yaml").write_text(yaml.safe_dump(config))
-    launch("ddp", "-m", "r1rl.grpo", "--config", str(tmp_path / "run.yaml"))
+    on_two_processes(config)
     stage = tmp_path / "run" / "grpo"
     firsts: dict[int, list[float]] = defaultdict(list)
     for line in (stage / "samples.jsonl").read_text().splitlines():
