@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from r1rl.files import write_json
+from r1rl.files import clear, write_json
 
 ATTEMPT = "redoing.json"
 """In the run folder, from the first stage that ``--from`` began anew until the run ended or was started otherwise."""
@@ -30,4 +30,4 @@ def note(run: Path, start: str, stage: str) -> None:
 
 def end(run: Path) -> None:
     """The next ``--from`` redoes everything."""
-    (run / ATTEMPT).unlink(missing_ok=True)
+    clear(run / ATTEMPT)
