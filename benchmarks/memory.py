@@ -126,9 +126,9 @@ def learn(case: Case, folder: Path) -> None:
     import numpy as np
     import torch
 
+    from r1rl.distributed.processes import start
     from r1rl.grpo.batch import Batch, Sample
     from r1rl.grpo.learner import Learner
-    from r1rl.grpo.processes import start
     from r1rl.model.load import load_policy
 
     torch.set_num_threads(1)

@@ -19,9 +19,9 @@ from typing import Any
 import numpy as np
 
 from r1rl.config import load_config
+from r1rl.evaluation.metrics import paired_bootstrap
 from r1rl.recipe.compute import spent
 from r1rl.recipe.graph import graph
-from r1rl.stages.metrics import paired_bootstrap
 
 
 @dataclass(frozen=True, slots=True)

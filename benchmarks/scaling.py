@@ -65,8 +65,8 @@ def learn(model: Path, out: Path) -> None:
     import torch
     from torch.profiler import ProfilerActivity, profile
 
+    from r1rl.distributed.processes import start
     from r1rl.grpo.learner import Learner
-    from r1rl.grpo.processes import start
     from r1rl.model.load import load_policy
 
     torch.set_num_threads(1)

@@ -21,8 +21,8 @@ from pathlib import Path
 import numpy as np
 
 from r1rl.config import load_config
+from r1rl.evaluation.metrics import paired_bootstrap
 from r1rl.files import claim
-from r1rl.stages.metrics import paired_bootstrap
 
 CONFIGS = {
     "torch": "configs/tiny/zero.yaml",

@@ -309,7 +309,7 @@ ALLOWED = {
     "grpo/checkpoint.py": r"os\.replace\(draft, (final|self)|os\.replace\(checkpoint, aside\)|write_bytes\(draft",
     # a checkpoint that was recognised, to a hidden name beside it; a draft to a name that is free
     "grpo/trainer.py": r"PREEMPTED\)\.unlink",  # its own marker in a claimed folder
-    "grpo/operators.py": r"file\.open|unlink\(missing|rmtree\(folder",  # DeepSpeed's cache, half built, under our lock
+    "distributed/operators.py": r"file\.open|unlink\(missing|rmtree\(folder",  # a half-built cache, under our lock
     "fingerprint/mark.py": r"os\.replace\(folder, aside\)",  # to a name that is free
     "stages/pretrain.py": r"UNFINISHED",  # its own, in a claimed folder
     "recipe/run.py": r"write_text\(mark|PREEMPTED\)\.unlink",  # in a claimed run folder
@@ -317,7 +317,7 @@ ALLOWED = {
     "report/page.py": r"write_text\(out",  # after check_generated
     "rollout/vllm/process.py": r"log\.open\(\"ab\"\)",  # appends
     "rollout/vllm/weights.py": r"rmtree|path\.unlink|_LOCK\)\.open",  # folders whose owner's lock is free
-    "stages/trainer.py": r"training_args",  # in a draft
+    "stages/trl_bridge.py": r"training_args",  # in a draft
     "stages/sample_log.py": r"open\(\"a\"|write_bytes\(path, content",  # its own log in a claimed folder
     "tracking/jsonl.py": r"_file\.truncate",  # its own last line
 }

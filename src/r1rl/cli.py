@@ -12,8 +12,8 @@ import typer
 
 import r1rl
 from r1rl.config.run import stages_of
+from r1rl.distributed.openmp import wait_shortly
 from r1rl.errors import ConfigError, R1Error, tell
-from r1rl.openmp import wait_shortly
 
 app = typer.Typer(
     name="r1rl",

@@ -12,9 +12,9 @@ import numpy as np
 import torch
 
 from r1rl.config import GRPOConfig, ModelConfig
+from r1rl.distributed.processes import start
 from r1rl.grpo.batch import Batch, Sample
 from r1rl.grpo.learner import Learner
-from r1rl.grpo.processes import start
 from r1rl.model.forward import PackedTokens
 from r1rl.model.load import DTYPES, load_policy
 from r1rl.rollout.vllm.carriers import SharedMemoryCarrier

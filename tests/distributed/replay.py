@@ -15,10 +15,10 @@ import torch
 from accelerate import Accelerator
 
 from r1rl.config import GRPOConfig, ModelConfig
+from r1rl.distributed.processes import start
 from r1rl.grpo.batch import make_batch
 from r1rl.grpo.checkpoint import Checkpoints, RunState
 from r1rl.grpo.learner import Learner
-from r1rl.grpo.processes import start
 from r1rl.grpo.snapshot import read_groups
 from r1rl.model.load import load_policy
 from r1rl.rollout.engine import Request

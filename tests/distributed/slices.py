@@ -13,8 +13,8 @@ import torch
 import torch.distributed as dist
 
 from r1rl.config import ModelConfig
+from r1rl.distributed.processes import start
 from r1rl.grpo.learner import attention_heads
-from r1rl.grpo.processes import start
 from r1rl.model.forward import PackedTokens, PolicyForward
 from r1rl.model.load import Policy, load_policy, train_mode
 from r1rl.model.ulysses import Team

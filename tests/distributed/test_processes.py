@@ -7,8 +7,8 @@ import re
 import pytest
 import torch
 
+from r1rl.distributed.processes import naming_lost_peers
 from r1rl.errors import TrainingError
-from r1rl.grpo.processes import naming_lost_peers
 from waits import HANG_S
 
 SCRIPT = """
@@ -17,7 +17,7 @@ import sys
 import time
 from pathlib import Path
 import torch
-from r1rl.grpo.processes import start
+from r1rl.distributed.processes import start
 accelerator = start("cpu", 4.0, print)
 group = torch.distributed.new_group()  # as DeepSpeed makes its own: without a time-out
 others = {"made": group, "default": None}

@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 import torch
 
+from r1rl.distributed.shards import read_tensors
 from r1rl.errors import StorageError
 from r1rl.files import mark
 from r1rl.grpo.checkpoint import MANIFEST, Checkpoints, RunState, damage
-from r1rl.grpo.shards import read_tensors
 from r1rl.grpo.snapshot import read_groups, restore_rng, rng_state, rollout_state
 from r1rl.types import Completion, Group, Problem, ScoredGroup
 

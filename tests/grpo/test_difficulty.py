@@ -12,11 +12,11 @@ import pytest
 from r1rl import GRPOTrainer
 from r1rl.config import RunConfig, load_config
 from r1rl.data.stream import PromptStream
+from r1rl.distributed.interrupt import Preempted
 from r1rl.errors import ConfigError, DataError
 from r1rl.files import claim
 from r1rl.fingerprint.mark import MARK
 from r1rl.grpo import difficulty, trainer
-from r1rl.grpo.interrupt import Preempted
 from r1rl.tracking.console import Console
 
 REWARDS = """

@@ -11,8 +11,10 @@ import torch
 
 from r1rl import GRPOTrainer
 from r1rl.config import RunConfig
+from r1rl.distributed.launch_limits import check_launch
 from r1rl.errors import ConfigError, TrainingError
-from r1rl.grpo.limits import check_launch, check_length, naming_memory
+from r1rl.grpo.memory import naming_memory
+from r1rl.model.lengths import check_length
 from r1rl.tracking.console import Console
 from waits import HANG_S
 
@@ -20,7 +22,7 @@ from waits import HANG_S
 def test_a_launch_file_that_splits_samples(tmp_path):
     """As accelerate hands it on to the processes."""
     script = tmp_path / "say.py"
-    script.write_text("from r1rl.grpo.processes import start; start('cpu', 10.0, print)")
+    script.write_text("from r1rl.distributed.processes import start; start('cpu', 10.0, print)")
     command = [
         sys.executable,
         "-m",

@@ -15,10 +15,10 @@ from transformers import AutoModelForCausalLM
 
 from r1rl.config import ModelConfig
 from r1rl.config.grpo import GRPOConfig
+from r1rl.distributed.shards import read_tensors
 from r1rl.grpo.checkpoint import Checkpoints, RunState
 from r1rl.grpo.learner import WEIGHTS, Learner, load_weights
 from r1rl.grpo.reference import FrozenCopy, frozen
-from r1rl.grpo.shards import read_tensors
 from r1rl.model.load import Policy, load_policy
 from r1rl.model.state import persistent_buffers
 from r1rl.rollout.vllm.weights import PolicyWeights, SharedFolder, SharedWeights

@@ -18,9 +18,9 @@ from typing import Any
 import pytest
 
 from r1rl.config import load_config
+from r1rl.distributed.interrupt import PREEMPTED, Preempted
 from r1rl.errors import ConfigError, R1Error
 from r1rl.files import claim
-from r1rl.grpo.interrupt import PREEMPTED, Preempted
 from r1rl.recipe import run as recipe_run
 from r1rl.recipe.run import run_recipe
 from r1rl.recipe.status import status
@@ -259,7 +259,7 @@ def test_a_signal_saves_leaves_a_mark_and_names_the_command(
 def test_an_interrupted_sft_stage_goes_on_with_more_epochs_and_smaller_micro_batches(
     recipe: Path, ran: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from r1rl.stages import trainer
+    from r1rl.stages import trl_bridge as trainer
 
     folder = run(recipe, until="drawn")
 

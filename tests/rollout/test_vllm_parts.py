@@ -16,10 +16,10 @@ from hypothesis import strategies as st
 
 from r1rl.config import RunConfig
 from r1rl.config.model import LoraConfig, ModelConfig, TinyModelConfig
+from r1rl.distributed.deadline import deadline
 from r1rl.errors import EngineError
 from r1rl.model.forward import PackedTokens, PolicyForward
 from r1rl.model.load import Policy, load_policy
-from r1rl.rollout.deadline import deadline
 from r1rl.rollout.engine import Request
 from r1rl.rollout.vllm.build import engine_arguments
 from r1rl.rollout.vllm.check import SyncCheck, SyncError

@@ -10,9 +10,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from r1rl.evaluation.measure import measure
 from r1rl.rollout.build import build_engine
 from r1rl.stages import evaluate
-from r1rl.stages.evaluate import measure, run
+from r1rl.stages.evaluate import run
 from r1rl.types import Completion, Group, Problem, ScoredGroup
 
 NAN = math.nan

@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 from safetensors.torch import load_file
 
+from r1rl.distributed.interrupt import Interrupt, Interrupted
 from r1rl.files import clear
-from r1rl.grpo.interrupt import Interrupt, Interrupted
 from r1rl.stages import evaluate, pretrain, sample, sft
 
 PRETRAIN = """

@@ -17,7 +17,7 @@ from r1rl.files import clear
 from r1rl.model.attention import Packed, positions
 from r1rl.model.load import load_policy
 from r1rl.stages import sft
-from r1rl.stages.trainer import newest_whole
+from r1rl.stages.trl_bridge import newest_whole
 from r1rl.tracking.console import Console
 
 PLAN = """
@@ -187,7 +187,7 @@ def test_a_resumed_run_equals_the_uninterrupted_one(stages: Any, tiny: Path, row
             raise Killed
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("r1rl.stages.trainer.Bridge.on_step_end", kill, raising=False)
+        patch.setattr("r1rl.stages.trl_bridge.Bridge.on_step_end", kill, raising=False)
         with pytest.raises(Killed):
             trained(stages, tiny, rows)
     kept = newest_whole(tmp_path / "tune" / "checkpoints")

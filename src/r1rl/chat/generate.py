@@ -20,7 +20,7 @@ from transformers import (
 from r1rl.config import ModelConfig, PromptConfig
 from r1rl.data.templates import encode, writer
 from r1rl.errors import ConfigError, ModelError
-from r1rl.grpo.limits import positions_of
+from r1rl.model.lengths import positions_of
 from r1rl.model.load import end_ids, load_tokenizer
 from r1rl.types import Message
 

@@ -13,8 +13,8 @@ from typing import Annotated
 import typer
 
 from r1rl.config import load_config, stages_of
+from r1rl.distributed.openmp import wait_shortly
 from r1rl.errors import ConfigError, R1Error, tell
-from r1rl.openmp import wait_shortly
 
 
 def main(
@@ -24,8 +24,8 @@ def main(
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Redo what changed; earlier outputs are kept.")] = False,
 ) -> None:
     wait_shortly(os.environ)
-    from r1rl.grpo.interrupt import end_with
-    from r1rl.grpo.processes import naming_lost_peers, placed
+    from r1rl.distributed.interrupt import end_with
+    from r1rl.distributed.processes import naming_lost_peers, placed
     from r1rl.recipe.run import run_recipe
 
     if "LOCAL_RANK" in os.environ:  # launchers give their processes a session of their own, which outlives them

@@ -16,11 +16,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from r1rl.distributed.shards import write_tensors
 from r1rl.errors import StorageError
 from r1rl.files import MANIFEST as OWN
 from r1rl.files import discard, is_own, mark, write_bytes, write_json
 from r1rl.fingerprint.mark import set_aside
-from r1rl.grpo.shards import write_tensors
 
 STATE, MANIFEST, BEST = "state.json", "manifest.json", "best.json"
 _NAME = re.compile(r"step-\d{6,}")

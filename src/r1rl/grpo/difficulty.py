@@ -18,9 +18,9 @@ from r1rl.config import RunConfig
 from r1rl.config.applied import training_applies
 from r1rl.config.data import DifficultyConfig
 from r1rl.data.problems import ProblemSets, filter_by_pass_rate
+from r1rl.distributed.interrupt import Interrupted
 from r1rl.errors import DataError, writing
 from r1rl.files import replacing
-from r1rl.grpo.interrupt import Interrupted
 from r1rl.model.load import Policy
 from r1rl.rollout.collect import completion_seeds
 from r1rl.rollout.engine import Engine, Request

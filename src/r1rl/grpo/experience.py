@@ -12,8 +12,8 @@ from accelerate.utils import gather_object
 
 from r1rl.config.rollout import DynamicSamplingConfig
 from r1rl.data.stream import PromptStream
+from r1rl.distributed.interrupt import Interrupted
 from r1rl.errors import TrainingError
-from r1rl.grpo.interrupt import Interrupted
 from r1rl.rollout.collect import Rollouts
 from r1rl.scoring import Scorer
 from r1rl.scoring.metrics import reward_metrics

@@ -15,15 +15,15 @@ from accelerate import Accelerator
 from torch import Tensor
 
 from r1rl.config.grpo import GRPOConfig
+from r1rl.distributed.interrupt import Interrupted
+from r1rl.distributed.shards import read_tensors
 from r1rl.errors import ConfigError, TrainingError
 from r1rl.grpo.backend import Step, assign, build_backend
 from r1rl.grpo.balance import imbalance, partition
 from r1rl.grpo.batch import Batch, MicroBatch, Sample, contributes, micro_batch, pack, update_size
-from r1rl.grpo.interrupt import Interrupted
 from r1rl.grpo.losses import LossInputs, LossSettings, UpdateSize, policy_loss
 from r1rl.grpo.reference import AdaptersOff, FrozenCopy, Reference, frozen
 from r1rl.grpo.schedule import learning_rate
-from r1rl.grpo.shards import read_tensors
 from r1rl.model.forward import PackedTokens, PolicyForward
 from r1rl.model.load import DTYPES, Policy, dropouts, train_mode, without_dropout
 from r1rl.model.lora import adapted

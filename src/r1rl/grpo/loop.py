@@ -14,7 +14,7 @@ from r1rl.grpo import guards
 from r1rl.grpo.batch import Batch, make_batch
 from r1rl.grpo.experience import Experience, check_gathered
 from r1rl.grpo.learner import Learner
-from r1rl.grpo.report import over_ranks, rollout_metrics, sample_rows
+from r1rl.grpo.metrics import over_ranks, rollout_metrics, sample_rows
 from r1rl.rollout.engine import Engine
 from r1rl.scoring.metrics import Measured, call_metrics
 from r1rl.tracking import Tracker

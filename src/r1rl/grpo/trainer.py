@@ -15,7 +15,11 @@ from r1rl.config.applied import held_out, idle, training_applies, training_rewar
 from r1rl.config.derived import derive
 from r1rl.data.problems import ProblemSets, ensure_disjoint, load_problems, read_questions
 from r1rl.data.stream import PromptStream
+from r1rl.distributed.cores import cores, learner_threads
+from r1rl.distributed.interrupt import PREEMPTED, Interrupt, Interrupted
+from r1rl.distributed.processes import naming_lost_peers
 from r1rl.errors import R1Error, StorageError
+from r1rl.evaluation.measure import check_lengths, evaluate
 from r1rl.files import alone_in, claim
 from r1rl.fingerprint.identity import Identity
 from r1rl.fingerprint.mark import take
@@ -24,20 +28,17 @@ from r1rl.grpo.batch import make_batch
 from r1rl.grpo.checkpoint import Checkpoints, RunState
 from r1rl.grpo.difficulty import Difficulty
 from r1rl.grpo.experience import DynamicExperience, Experience, PlainExperience
-from r1rl.grpo.interrupt import PREEMPTED, Interrupt, Interrupted
 from r1rl.grpo.learner import Learner
-from r1rl.grpo.limits import check_prompts, naming_memory
 from r1rl.grpo.loop import Loop, Metrics, Rollout
-from r1rl.grpo.processes import naming_lost_peers
-from r1rl.grpo.report import sample_rows
+from r1rl.grpo.memory import naming_memory
+from r1rl.grpo.metrics import sample_rows
 from r1rl.grpo.snapshot import RNG, ROLLOUT, read_groups, restore_logps, restore_rng, rng_state, rollout_state
+from r1rl.model.lengths import check_prompts
 from r1rl.model.load import load_policy
 from r1rl.rollout.build import build_engine
 from r1rl.rollout.collect import Rollouts
-from r1rl.rollout.cores import cores, learner_threads
 from r1rl.rollout.engine import Engine
 from r1rl.scoring import Scorer
-from r1rl.stages.evaluate import check_lengths, evaluate
 from r1rl.tracking import Tracker, build_tracker
 from r1rl.tracking.console import Console, Progress
 from r1rl.tracking.jsonl import figures

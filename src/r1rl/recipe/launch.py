@@ -14,8 +14,8 @@ from types import FrameType
 
 import psutil
 
+from r1rl.distributed.interrupt import PREEMPTED, SIGNALS, stopped
 from r1rl.errors import R1Error
-from r1rl.grpo.interrupt import PREEMPTED, SIGNALS, stopped
 
 _PR_SET_PDEATHSIG = 1
 _POLL_S = 0.2

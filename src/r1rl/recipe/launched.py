@@ -6,14 +6,14 @@ import os
 import signal
 import sys
 
+from r1rl.distributed.interrupt import SIGNALS, end_with
 from r1rl.errors import R1Error, tell
-from r1rl.grpo.interrupt import SIGNALS, end_with
 
 
 def main(config: str, stage: str) -> None:
     """Run the one stage of a resolved configuration, as one of several processes."""
     from r1rl.config import load_config
-    from r1rl.grpo.processes import naming_lost_peers, placed
+    from r1rl.distributed.processes import naming_lost_peers, placed
     from r1rl.recipe.run import run_recipe
 
     signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)

@@ -18,11 +18,12 @@ from transformers.utils import logging as transformers_logging
 
 from r1rl.config import RunConfig, dump_config, final_stage
 from r1rl.config.paths import launch_file, launch_names
+from r1rl.distributed.cores import choose_threads, cores
+from r1rl.distributed.interrupt import PREEMPTED, Interrupt, Interrupted
+from r1rl.distributed.processes import start as start_processes
 from r1rl.errors import ConfigError, ForeignError, R1Error, naming_the_disk, tell
 from r1rl.files import alone_in, claim, clear, write_json
 from r1rl.fingerprint import mark
-from r1rl.grpo.interrupt import PREEMPTED, Interrupt, Interrupted
-from r1rl.grpo.processes import start as start_processes
 from r1rl.recipe import attempt, record
 from r1rl.recipe.compute import measured
 from r1rl.recipe.graph import Node, dependents, graph, resolved
@@ -33,7 +34,6 @@ from r1rl.recipe.record import Done
 from r1rl.recipe.summary import summarize
 from r1rl.recipe.verdict import State, Verdict, agree, forecast, judge
 from r1rl.report import write_report
-from r1rl.rollout.cores import choose_threads, cores
 from r1rl.stages.base import Stage, StageContext, StageResult
 from r1rl.tracking.console import Console
 

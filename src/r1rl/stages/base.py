@@ -11,7 +11,7 @@ from accelerate import Accelerator
 from accelerate.utils import gather_object
 
 from r1rl.config import RunConfig
-from r1rl.grpo.interrupt import Interrupt
+from r1rl.distributed.interrupt import Interrupt
 from r1rl.tracking.console import Console
 
 

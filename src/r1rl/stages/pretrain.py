@@ -17,9 +17,9 @@ from transformers import Qwen2Config, Qwen2ForCausalLM, Qwen2Tokenizer
 from r1rl.config.model import TinyModelConfig
 from r1rl.config.run import PretrainConfig
 from r1rl.data.toy import CORPORA, Document
+from r1rl.distributed.interrupt import Interrupted
 from r1rl.errors import ConfigError, writing
 from r1rl.files import write_bytes
-from r1rl.grpo.interrupt import Interrupted
 from r1rl.grpo.learner import weight_decay_groups
 from r1rl.model.attention import register
 from r1rl.model.forward import PackedTokens, PolicyForward

@@ -18,10 +18,10 @@ from transformers import (
 
 from r1rl.data.problems import load_problems, never_evaluated, normalized_question, response_text
 from r1rl.errors import ConfigError, DataError
-from r1rl.grpo.limits import check_examples
+from r1rl.model.lengths import check_examples
 from r1rl.model.load import check_saving, load_tokenizer
 from r1rl.stages.base import StageContext, StageResult
-from r1rl.stages.trainer import CHECKPOINTS, WarmFirstUpdate, adapters, common_arguments, fit
+from r1rl.stages.trl_bridge import CHECKPOINTS, WarmFirstUpdate, adapters, common_arguments, fit
 from r1rl.types import Problem
 from r1rl_rewards.reward_model import scored_ids
 from r1rl_rewards.texts import summary_of, texts_of

@@ -19,11 +19,11 @@ from transformers import PreTrainedTokenizerBase
 from r1rl.config.applied import applying
 from r1rl.data.problems import ensure_disjoint, load_problems, normalized_question, read_questions
 from r1rl.data.sieve import Row, Sieve, mixed_rows
+from r1rl.distributed.interrupt import Interrupted
 from r1rl.errors import DataError
 from r1rl.files import finite, replacing, write_json
 from r1rl.fingerprint.content import content
-from r1rl.grpo.interrupt import Interrupted
-from r1rl.grpo.limits import check_prompts
+from r1rl.model.lengths import check_prompts
 from r1rl.model.load import Policy, load_policy
 from r1rl.rollout.build import build_engine
 from r1rl.rollout.collect import completion_seeds

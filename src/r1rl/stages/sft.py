@@ -10,11 +10,11 @@ from transformers import PreTrainedTokenizerBase, TrainerCallback
 from r1rl.data.problems import load_problems, never_evaluated, response_text
 from r1rl.data.templates import turn_end, without_thought
 from r1rl.errors import ConfigError, DataError
-from r1rl.grpo.limits import check_examples
 from r1rl.model.attention import Packed
+from r1rl.model.lengths import check_examples
 from r1rl.model.load import load_policy
 from r1rl.stages.base import StageContext, StageResult
-from r1rl.stages.trainer import CHECKPOINTS, WarmFirstUpdate, adapters, common_arguments, fit
+from r1rl.stages.trl_bridge import CHECKPOINTS, WarmFirstUpdate, adapters, common_arguments, fit
 from r1rl.types import Problem
 
 try:

@@ -15,9 +15,9 @@ import torch
 
 from r1rl.config import RunConfig
 from r1rl.config.rollout import VLLMConfig
+from r1rl.distributed.cores import cores, server_threads
 from r1rl.errors import ConfigError
 from r1rl.model.load import DTYPES, Policy
-from r1rl.rollout.cores import cores, server_threads
 from r1rl.rollout.engine import Engine
 from r1rl.rollout.vllm.carriers import Carrier, SharedMemoryCarrier, ipc, nccl
 from r1rl.rollout.vllm.check import SyncCheck

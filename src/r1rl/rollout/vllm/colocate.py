@@ -9,8 +9,8 @@ from itertools import count
 from typing import Any
 
 from r1rl.config.rollout import VLLMConfig
+from r1rl.distributed.deadline import deadline
 from r1rl.model.load import Policy
-from r1rl.rollout.deadline import deadline
 from r1rl.rollout.ending import Ending
 from r1rl.rollout.engine import OnFinish, Request
 from r1rl.rollout.vllm.carriers import Carrier

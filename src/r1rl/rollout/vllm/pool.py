@@ -11,9 +11,9 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 
 from r1rl.config.rollout import VLLMConfig
+from r1rl.distributed.deadline import deadline
 from r1rl.errors import EngineError
 from r1rl.model.load import Policy
-from r1rl.rollout.deadline import deadline
 from r1rl.rollout.ending import Ending
 from r1rl.rollout.engine import OnFinish, Request
 from r1rl.rollout.vllm.carriers import Carrier

@@ -9,7 +9,7 @@ import sys
 import pytest
 
 from r1rl.cli import main
-from r1rl.openmp import SHORT_WAITS, wait_shortly
+from r1rl.distributed.openmp import SHORT_WAITS, wait_shortly
 
 
 def test_what_the_user_chose_stays() -> None:
@@ -32,5 +32,5 @@ def test_the_command_sets_it(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_torch_is_not_loaded_before() -> None:
-    program = "import sys, r1rl.cli, r1rl.grpo.__main__, r1rl.openmp; sys.exit('torch' in sys.modules)"
+    program = "import sys, r1rl.cli, r1rl.grpo.__main__, r1rl.distributed.openmp; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", program], timeout=300).returncode == 0

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from r1rl.stages.metrics import majority, majority_vote, paired_bootstrap, pass_at_1, pass_at_k
+from r1rl.evaluation.metrics import majority, majority_vote, paired_bootstrap, pass_at_1, pass_at_k
 
 tables = st.integers(1, 7).flatmap(
     lambda k: st.lists(st.lists(st.booleans(), min_size=k, max_size=k), min_size=1, max_size=6)

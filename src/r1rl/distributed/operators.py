@@ -23,8 +23,8 @@ from typing import Any
 
 import torch
 
+from r1rl.distributed.deadline import deadline
 from r1rl.errors import ConfigError, TrainingError, tell
-from r1rl.rollout.deadline import deadline
 
 BUILD_S = 3600.0
 """Longest time for one operator: about 45 s on two idle cores, many minutes where others use them."""
@@ -154,7 +154,7 @@ def _loaded(builder: Any, limit_s: float) -> None:
 
 
 def main() -> None:
-    """``python -m r1rl.grpo.operators``: compile what the CPU needs now, so that no later start has to."""
+    """``python -m r1rl.distributed.operators``: compile what the CPU needs now, so that no later start has to."""
     os.environ.setdefault("DS_ACCELERATOR", "cpu")
     build(["ShareMemCommBuilder", "CPUAdamBuilder"], tell)
 

@@ -15,10 +15,10 @@ from accelerate import Accelerator
 from accelerate.utils import InitProcessGroupKwargs
 from transformers.integrations.deepspeed import unset_hf_deepspeed_config
 
+from r1rl.distributed import operators
+from r1rl.distributed.deadline import deadline
+from r1rl.distributed.launch_limits import check_launch
 from r1rl.errors import ConfigError, TrainingError
-from r1rl.grpo import operators
-from r1rl.grpo.limits import check_launch
-from r1rl.rollout.deadline import deadline
 
 JOIN_S = 600.0
 """Least time for the others to join: until then they import, and compile what DeepSpeed needs, each on its own host."""

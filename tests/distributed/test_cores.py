@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from r1rl.config import RunConfig
-from r1rl.rollout.cores import Threads, choose_threads, cores, learner_threads, quota, server_threads
+from r1rl.distributed.cores import Threads, choose_threads, cores, learner_threads, quota, server_threads
 
 SERVED = {"mode": "server"}
 
@@ -106,5 +106,5 @@ def test_a_containers_limit_of_the_first_version(tmp_path):
 
 
 def test_cores_are_at_least_one(monkeypatch):
-    monkeypatch.setattr("r1rl.rollout.cores.quota", lambda *_: 0.5)
+    monkeypatch.setattr("r1rl.distributed.cores.quota", lambda *_: 0.5)
     assert cores() == 1

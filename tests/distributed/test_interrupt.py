@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pytest
 
+from r1rl.distributed.deadline import deadline
+from r1rl.distributed.interrupt import PREEMPTED, REQUEUE_FILE, SIGNALS, Interrupt, Interrupted, Preempted, same_command
 from r1rl.errors import EngineError
-from r1rl.grpo.interrupt import PREEMPTED, REQUEUE_FILE, SIGNALS, Interrupt, Interrupted, Preempted, same_command
-from r1rl.rollout.deadline import deadline
 
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 75), (signal.SIGUSR1, 75), (signal.SIGINT, 130)])

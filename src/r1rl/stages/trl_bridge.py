@@ -22,9 +22,9 @@ from transformers import (
 )
 
 from r1rl.config import RewardModelConfig, SFTConfig
+from r1rl.distributed.interrupt import Interrupted
 from r1rl.errors import ConfigError
 from r1rl.files import claim, discard, draft_of, is_own, mark, publishing
-from r1rl.grpo.interrupt import Interrupted
 from r1rl.stages.base import StageContext, asked_to_end
 from r1rl.tracking import Tracker, build_tracker
 from r1rl.tracking.console import Progress

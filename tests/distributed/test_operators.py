@@ -11,15 +11,15 @@ from pathlib import Path
 
 import pytest
 
+from r1rl.distributed import operators
 from r1rl.errors import ConfigError, TrainingError
-from r1rl.grpo import operators
 from waits import HANG_S
 
 OWNER = """
 import sys
 import time
 from pathlib import Path
-from r1rl.grpo.operators import locked
+from r1rl.distributed.operators import locked
 with locked(Path(sys.argv[1]), print, 60):
     print("held", flush=True)
     time.sleep(3600)
@@ -129,7 +129,7 @@ def test_a_compiler_that_fails_is_named(builder):
 def test_a_compiler_killed_half_way_and_two_starts_at_once(tmp_path):
     pytest.importorskip("deepspeed", reason="ZeRO needs DeepSpeed: pip install 'r1rl[deepspeed]'")
     environment = {k: v for k, v in os.environ.items() if k != "TORCH_EXTENSIONS_DIR"} | {"HOME": str(tmp_path)}
-    command = [sys.executable, "-m", "r1rl.grpo.operators"]
+    command = [sys.executable, "-m", "r1rl.distributed.operators"]
     with subprocess.Popen(command, env=environment, start_new_session=True) as first:
         end = time.monotonic() + HANG_S
         while not list(tmp_path.glob("**/lock")) and time.monotonic() < end:

@@ -7,7 +7,7 @@ import math
 import numpy as np
 import pytest
 
-from r1rl.grpo.report import over_ranks, rollout_metrics, sample_rows
+from r1rl.grpo.metrics import over_ranks, rollout_metrics, sample_rows
 from r1rl.types import Completion, Group, Problem, ScoredGroup
 
 
