@@ -35,7 +35,8 @@ test: $(VENV)/.installed-dev  ## lint, types and tests
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
-	$(BIN)/python -m r1rl.grpo.operators  # compiled once per machine: minutes that belong to no test
+	$(BIN)/lint-imports --no-logo --no-cache
+	$(BIN)/python -m r1rl.distributed.operators  # compiled once per machine: minutes that belong to no test
 	$(BIN)/python -m pytest -m "not slow" -n $(JOBS) --dist loadfile
 
 test-slow: $(VENV)/.installed-dev  ## what takes minutes
