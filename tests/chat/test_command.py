@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from r1rl.chat.generate import Generator, Sampling
+from r1rl.chat.generate import Sampling, TextGenerator
 from r1rl.config import ExportConfig, ModelConfig, PromptConfig
 from r1rl.errors import ConfigError, StorageError
 from r1rl.stages.export import export_model
@@ -14,7 +14,7 @@ from r1rl.stages.export import export_model
 
 def test_a_device_that_there_is_not(tiny_folder: Path) -> None:
     with pytest.raises(ConfigError, match=r"--device bogus does not work here .*; use auto, cpu or cuda"):
-        Generator(str(tiny_folder), PromptConfig(), Sampling(0.6, 0.95, 8), "bogus")
+        TextGenerator(str(tiny_folder), PromptConfig(), Sampling(0.6, 0.95, 8), "bogus")
 
 
 def test_a_file_is_no_folder_to_export_to(tiny_folder: Path, tmp_path: Path) -> None:

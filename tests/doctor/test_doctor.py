@@ -8,8 +8,8 @@ from hypothesis import strategies as st
 
 from r1rl.config import load_config, stage_config
 from r1rl.doctor.commands import _shape
-from r1rl.doctor.flat import diagnose
 from r1rl.doctor.memory import Shape, estimate
+from r1rl.report.symptoms import causes
 
 CONFIG = Path(__file__).parents[2] / "configs" / "tiny" / "zero.yaml"
 SEVEN_B = Shape(7_615_616_512, 3584, 28, 28, 4, 128, 18944, 152064)
@@ -81,9 +81,9 @@ def test_the_shape_of_a_model_that_the_run_itself_builds():
     ],
 )
 def test_each_cause_is_named(metrics, word):
-    [cause] = diagnose([{"reward/mean": 0.1, **metrics}] * 3)
+    [cause] = causes([{"reward/mean": 0.1, **metrics}] * 3)
     assert word in cause
 
 
 def test_a_healthy_run_has_no_findings():
-    assert diagnose([{"reward/mean": 0.5, "reward/format/mean": 0.9, "rollout/truncated": 0.1}]) == []
+    assert causes([{"reward/mean": 0.5, "reward/format/mean": 0.9, "rollout/truncated": 0.1}]) == []

@@ -20,7 +20,7 @@ from r1rl.recipe import run as recipe_run
 from r1rl.recipe.graph import graph
 from r1rl.recipe.run import run_recipe
 from r1rl.recipe.status import status
-from r1rl.recipe.verdict import State, forecast
+from r1rl.recipe.verdict import StageState, forecast
 
 PAGE = Path(__file__).parents[2] / "docs" / "resume.md"
 PLAN = """
@@ -302,7 +302,7 @@ def test_a_finished_stage_whose_outputs_were_deleted_is_not_trained_again_unaske
     shutil.rmtree(house.run_folder / "tuned" / "model")
     with pytest.raises(R1Error, match="stage tuned: its model is missing, and no checkpoint is left to make it from"):
         house.run()
-    assert forecast(graph(load_config(house.folder / "plan.yaml")), house.run_folder)["tuned"].state is State.REDO
+    assert forecast(graph(load_config(house.folder / "plan.yaml")), house.run_folder)["tuned"].state is StageState.REDO
     assert house.run(yes=True) == {"tuned": 0}  # it came out alike
     assert (house.run_folder / "tuned.1" / "stage.json").is_file()
     (house.run_folder / "score" / "evaluation.json").unlink()
@@ -376,11 +376,11 @@ def test_plan_and_status_say_what_would_be_redone_and_why(house: House, capsys: 
     nodes = graph(load_config(house.folder / "plan.yaml", ["stages.rl.grpo.lr=1e-3"]))
     found = forecast(nodes, house.run_folder)
     assert {name: verdict.state for name, verdict in found.items()} == {
-        "base": State.DONE,
-        "tuned": State.DONE,
-        "rl": State.REDO,
-        "after": State.WAIT,
-        "score": State.WAIT,
+        "base": StageState.DONE,
+        "tuned": StageState.DONE,
+        "rl": StageState.REDO,
+        "after": StageState.WAIT,
+        "score": StageState.WAIT,
     }
     house.edit("helper.py")
     status(house.run_folder)

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from r1rl.chat.generate import Generator, Sampling
+from r1rl.chat.generate import Sampling, TextGenerator
 from r1rl.chat.session import Session
 from r1rl.config import PromptConfig
 from r1rl.errors import ConfigError
@@ -87,7 +87,7 @@ def test_pretrain(stages: Any) -> None:
 
 
 def test_a_chat_ends_its_response_where_the_positions_end(short: Path) -> None:
-    generator = Generator(str(short), PromptConfig(template="raw"), Sampling(0.0, 1.0, 2048), "cpu")
+    generator = TextGenerator(str(short), PromptConfig(template="raw"), Sampling(0.0, 1.0, 2048), "cpu")
     generator.tokenizer.chat_template = None
     assert generator._limit(60) == 4
     assert "".join(generator.reply([{"role": "user", "content": "1+1?"}])) is not None

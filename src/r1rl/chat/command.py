@@ -25,12 +25,12 @@ def chat(
     device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
 ) -> None:
     """Talk to a model in the terminal: thoughts dimmed, nothing leaves this machine."""
-    from r1rl.chat.generate import Generator, Sampling
+    from r1rl.chat.generate import Sampling, TextGenerator
     from r1rl.chat.session import Session
     from r1rl.tracking.console import visible
 
     folder, prompt = locate(model)
-    generator = Generator(folder, prompt, Sampling(temperature, top_p, max_new_tokens, seed), device)
+    generator = TextGenerator(folder, prompt, Sampling(temperature, top_p, max_new_tokens, seed), device)
     Session(generator, system, fold=fold, title=visible(model)).run()
 
 

@@ -38,7 +38,7 @@ class Sampling:
     seed: int | None = None
 
 
-class Generator:
+class TextGenerator:
     """Opens the model once; every call continues a conversation.
 
     A tokenizer with a chat template is prompted by it; one without gets the plain prompt of R1-Zero, which knows a

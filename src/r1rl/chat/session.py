@@ -19,7 +19,7 @@ HELP = "/fold hides thoughts, /think shows them and the last one again, /new for
 
 
 class Speaker(Protocol):
-    """What answers: see ``r1rl.chat.generate.Generator``."""
+    """What answers: see ``r1rl.chat.generate.TextGenerator``."""
 
     remembers: bool
 

@@ -12,13 +12,13 @@ from r1rl.config.references import OUTPUTS, POLICIES, USES, Reference, pick, ref
 from r1rl.config.rewards import RewardConfig
 from r1rl.config.run import RunConfig, StageConfig, final_stage, stages_of
 
-Problem = tuple[tuple[str, ...], str]
+Conflict = tuple[tuple[str, ...], str]
 """The key to change and what is wrong with it."""
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]*")
 
 
-def check_names(run: RunConfig) -> Iterator[Problem]:
+def check_names(run: RunConfig) -> Iterator[Conflict]:
     """Names that become folders."""
     if run.name in ("", ".", "..") or "/" in run.name or "\\" in run.name:
         yield ("name",), f"the run folder is output_dir/name, so name cannot be {run.name!r}"
@@ -27,13 +27,13 @@ def check_names(run: RunConfig) -> Iterator[Problem]:
             yield ("stages", stage), "a stage's name is a folder's: letters, digits, - and _ only"
 
 
-def check_hub(run: RunConfig) -> Iterator[Problem]:
+def check_hub(run: RunConfig) -> Iterator[Conflict]:
     """What is pushed must be made."""
     if run.hub is not None and final_stage(run) is None:
         yield ("hub", "repo"), "no stage makes a model to push: add a stage that trains or exports one, or remove hub"
 
 
-def check_stage(run: RunConfig, stage: str, resolved: RunConfig) -> Iterator[Problem]:
+def check_stage(run: RunConfig, stage: str, resolved: RunConfig) -> Iterator[Conflict]:
     """Everything wrong with one stage; ``resolved`` is the run as the stage sees it."""
     kind = stages_of(run)[stage].kind
     for check in CHECKS.get(kind, ()):
@@ -43,7 +43,7 @@ def check_stage(run: RunConfig, stage: str, resolved: RunConfig) -> Iterator[Pro
         yield from _start(run, stage, resolved)
 
 
-def _start(run: RunConfig, stage: str, resolved: RunConfig) -> Iterator[Problem]:
+def _start(run: RunConfig, stage: str, resolved: RunConfig) -> Iterator[Conflict]:
     key, path, plan = ("model", "path"), resolved.model.path, stages_of(run)
     names = list(plan)
     earlier = [name for name in names[: names.index(stage)] if plan[name].kind in POLICIES]
@@ -55,7 +55,7 @@ def _start(run: RunConfig, stage: str, resolved: RunConfig) -> Iterator[Problem]
         yield key, f"stage {stage} starts from stage {path}, which {why}"
 
 
-def _references(run: RunConfig, stage: str, resolved: RunConfig) -> Iterator[Problem]:
+def _references(run: RunConfig, stage: str, resolved: RunConfig) -> Iterator[Conflict]:
     """Every ``${STAGE.OUTPUT}`` that the stage depends on must name what an earlier stage makes."""
     plan = stages_of(run)
     earlier = list(plan)[: list(plan).index(stage)]
@@ -85,7 +85,7 @@ def _wrong_reference(reference: Reference, plan: Mapping[str, StageConfig], earl
     return None
 
 
-def _groups(run: RunConfig) -> Iterator[Problem]:
+def _groups(run: RunConfig) -> Iterator[Conflict]:
     rollout, grpo = run.rollout, run.grpo
     if rollout.group_size < 2:
         yield (
@@ -101,7 +101,7 @@ def _groups(run: RunConfig) -> Iterator[Problem]:
         )
 
 
-def _sampling(run: RunConfig) -> Iterator[Problem]:
+def _sampling(run: RunConfig) -> Iterator[Conflict]:
     rollout = run.rollout
     for name, off in (("top_p", 1.0), ("top_k", 0)):
         value = getattr(rollout, name)
@@ -118,7 +118,7 @@ def _sampling(run: RunConfig) -> Iterator[Problem]:
         )
 
 
-def _vllm(run: RunConfig) -> Iterator[Problem]:
+def _vllm(run: RunConfig) -> Iterator[Conflict]:
     rollout, vllm = run.rollout, run.rollout.vllm
     if rollout.engine != "vllm":
         return
@@ -141,7 +141,7 @@ def _vllm(run: RunConfig) -> Iterator[Problem]:
         yield ("rollout", "vllm", "transfer"), "NCCL needs a GPU on each side; colocated use ipc, or shm"
 
 
-def _lengths(run: RunConfig) -> Iterator[Problem]:
+def _lengths(run: RunConfig) -> Iterator[Conflict]:
     if run.grpo.overlong_buffer >= run.rollout.max_new_tokens:
         yield (
             ("grpo", "overlong_buffer"),
@@ -150,7 +150,7 @@ def _lengths(run: RunConfig) -> Iterator[Problem]:
         )
 
 
-def _guards(run: RunConfig) -> Iterator[Problem]:
+def _guards(run: RunConfig) -> Iterator[Conflict]:
     guards, grpo = run.grpo.guards, run.grpo
     if guards.max_kl is not None and grpo.beta == 0:
         yield ("grpo", "guards", "max_kl"), "nothing to guard: with grpo.beta 0 no reference is kept and no KL measured"
@@ -158,7 +158,7 @@ def _guards(run: RunConfig) -> Iterator[Problem]:
         yield ("grpo", "guards", "min_entropy"), "nothing to guard: grpo.entropy_every 0 never measures the entropy"
 
 
-def _training_data(run: RunConfig) -> Iterator[Problem]:
+def _training_data(run: RunConfig) -> Iterator[Conflict]:
     if not run.data.train:
         yield ("data", "train"), "no training data; add data.train.NAME.path"
     difficulty = run.data.difficulty
@@ -166,7 +166,7 @@ def _training_data(run: RunConfig) -> Iterator[Problem]:
         yield ("data", "difficulty", "min_pass_rate"), "above max_pass_rate: keeps nothing"
 
 
-def _rewards(run: RunConfig) -> Iterator[Problem]:
+def _rewards(run: RunConfig) -> Iterator[Conflict]:
     if not run.rewards:
         yield ("rewards",), "no reward to learn from; add for example rewards: {accuracy: 1.0}"
     elif all(reward.weight == 0 for reward in run.rewards.values()):
@@ -182,7 +182,7 @@ def _rewards(run: RunConfig) -> Iterator[Problem]:
             )
 
 
-def _dynamic_sampling(run: RunConfig) -> Iterator[Problem]:
+def _dynamic_sampling(run: RunConfig) -> Iterator[Conflict]:
     name, rewards = run.rollout.dynamic_sampling.reward, training_rewards(run)
     if run.grpo.dynamic_sampling and name is not None and name not in rewards:
         near = difflib.get_close_matches(name, rewards, n=1) or sorted(rewards)
@@ -192,15 +192,15 @@ def _dynamic_sampling(run: RunConfig) -> Iterator[Problem]:
         )
 
 
-def _evaluated_rewards(run: RunConfig) -> Iterator[Problem]:
+def _evaluated_rewards(run: RunConfig) -> Iterator[Conflict]:
     yield from _listed(run, "eval", run.rewards)
 
 
-def _sampled_rewards(run: RunConfig) -> Iterator[Problem]:
+def _sampled_rewards(run: RunConfig) -> Iterator[Conflict]:
     yield from _listed(run, "train", run.rewards)
 
 
-def _listed(run: RunConfig, split: Literal["train", "eval"], rewards: Mapping[str, RewardConfig]) -> Iterator[Problem]:
+def _listed(run: RunConfig, split: Literal["train", "eval"], rewards: Mapping[str, RewardConfig]) -> Iterator[Conflict]:
     """Sources list rewards that there are."""
     for source, names in applying(rewards, getattr(run.data, split)).items():
         for name in names or ():
@@ -212,7 +212,7 @@ def _listed(run: RunConfig, split: Literal["train", "eval"], rewards: Mapping[st
                 )
 
 
-def check_idle_rewards(run: RunConfig, views: Mapping[str, RunConfig]) -> Iterator[Problem]:
+def check_idle_rewards(run: RunConfig, views: Mapping[str, RunConfig]) -> Iterator[Conflict]:
     """A reward that no source lists in any of the stages that have it never runs."""
     having: dict[str, list[str]] = {}
     used: set[str] = set()
@@ -232,7 +232,7 @@ def check_idle_rewards(run: RunConfig, views: Mapping[str, RunConfig]) -> Iterat
             )
 
 
-def _difficulty(run: RunConfig) -> Iterator[Problem]:
+def _difficulty(run: RunConfig) -> Iterator[Conflict]:
     reward = run.evaluate.reward
     if run.data.difficulty is None:
         return
@@ -246,7 +246,7 @@ def _difficulty(run: RunConfig) -> Iterator[Problem]:
         yield ("data", "difficulty"), f"nothing to filter: no training source lists {reward} under its rewards"
 
 
-def _kept_rewards(run: RunConfig) -> Iterator[Problem]:
+def _kept_rewards(run: RunConfig) -> Iterator[Conflict]:
     for name in run.sample.keep:
         if name not in run.rewards:
             near = difflib.get_close_matches(name, run.rewards, n=1) or sorted(run.rewards)
@@ -256,17 +256,17 @@ def _kept_rewards(run: RunConfig) -> Iterator[Problem]:
             yield ("sample", "limits"), f"no source is called {name}; there are {', '.join(run.data.train)}"
 
 
-def _evaluation_data(run: RunConfig) -> Iterator[Problem]:
+def _evaluation_data(run: RunConfig) -> Iterator[Conflict]:
     if not run.data.eval:
         yield ("data", "eval"), "no evaluation data; add data.eval.NAME.path"
 
 
-def _periodic_evaluation(run: RunConfig) -> Iterator[Problem]:
+def _periodic_evaluation(run: RunConfig) -> Iterator[Conflict]:
     if run.grpo.eval_every and not run.data.eval:
         yield ("grpo", "eval_every"), "no evaluation data; add data.eval.NAME.path, or use 0"
 
 
-def _architecture(run: RunConfig) -> Iterator[Problem]:
+def _architecture(run: RunConfig) -> Iterator[Conflict]:
     model = run.pretrain.model
     key = ("pretrain", "model")
     if model.hidden_size % model.heads:
@@ -284,7 +284,7 @@ APPLIES: dict[str, Callable[[RunConfig], Applies]] = {
 }
 """What applies to the sources of a stage that scores completions, by its kind."""
 
-Check = Callable[[RunConfig], Iterator[Problem]]
+Check = Callable[[RunConfig], Iterator[Conflict]]
 
 CHECKS: dict[str, tuple[Check, ...]] = {
     "pretrain": (_architecture,),

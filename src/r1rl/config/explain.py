@@ -13,8 +13,8 @@ from pydantic import BaseModel, ValidationError
 from r1rl.config.base import Section
 from r1rl.config.run import RunConfig
 
-Path = tuple[str, ...]
-Locate = Callable[[Path], tuple[str, str]]
+KeyPath = tuple[str, ...]
+Locate = Callable[[KeyPath], tuple[str, str]]
 """The name of a key as its author wrote it, and where it stands (may be empty)."""
 
 SHOWN = 5
@@ -49,7 +49,7 @@ ELSEWHERE = {
 
 def explain(error: ValidationError, raw: Mapping[str, Any], locate: Locate) -> str:
     """One line for everything that is wrong, each with its place, its key and the nearest valid key."""
-    found: dict[Path, str] = {}
+    found: dict[KeyPath, str] = {}
     for item in error.errors(include_url=False):
         path = _written(item["loc"], raw)
         name, where = locate(path)
@@ -60,7 +60,7 @@ def explain(error: ValidationError, raw: Mapping[str, Any], locate: Locate) -> s
     return "; ".join(lines[:SHOWN] + rest)
 
 
-def _describe(item: dict[str, Any], path: Path, name: str) -> str:
+def _describe(item: dict[str, Any], path: KeyPath, name: str) -> str:
     if item["type"] == "extra_forbidden":
         return f"unknown key {name}{suggest(path, name)}"
     if item["type"] == "missing":
@@ -69,7 +69,7 @@ def _describe(item: dict[str, Any], path: Path, name: str) -> str:
     return f"{name} {message}, got {_short(item['input'])}"
 
 
-def _written(loc: tuple[int | str, ...], raw: Any) -> Path:
+def _written(loc: tuple[int | str, ...], raw: Any) -> KeyPath:
     """The part of pydantic's location that is a path of keys: unions append the type they tried."""
     path: list[str] = []
     for part in loc:
@@ -84,7 +84,7 @@ def _written(loc: tuple[int | str, ...], raw: Any) -> Path:
     return tuple(path)
 
 
-def suggest(path: Path, name: str) -> str:
+def suggest(path: KeyPath, name: str) -> str:
     """What the author may have meant: the nearest key beside it, or the same name in another section.
 
     ``path`` is the unknown key's place in the schema, ``name`` the key as it was written.
@@ -102,7 +102,7 @@ def suggest(path: Path, name: str) -> str:
     return f" (valid here: {', '.join(siblings)})" if siblings else ""
 
 
-def valid_keys(path: Path) -> list[str]:
+def valid_keys(path: KeyPath) -> list[str]:
     """Keys of the section at ``path``; empty where any name or no section may stand."""
     if len(path) >= 2 and path[0] == "stages":
         path = path[2:] if len(path) > 2 else ()
@@ -128,7 +128,7 @@ def _section(annotation: Any) -> Any:
     return annotation if isinstance(annotation, type) and issubclass(annotation, BaseModel) else None
 
 
-def _all_keys(section: type[BaseModel], path: Path = ()) -> Iterator[Path]:
+def _all_keys(section: type[BaseModel], path: KeyPath = ()) -> Iterator[KeyPath]:
     for name, field in section.model_fields.items():
         here = (*path, name)
         yield here

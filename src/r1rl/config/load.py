@@ -11,7 +11,7 @@ import yaml
 from pydantic import ValidationError
 
 from r1rl.config.base import Origins, explicit
-from r1rl.config.checks import Problem, check_hub, check_idle_rewards, check_names, check_stage
+from r1rl.config.checks import Conflict, check_hub, check_idle_rewards, check_names, check_stage
 from r1rl.config.explain import Locate, explain
 from r1rl.config.merge import expand, only_source, overlay, read_layers, without_removed
 from r1rl.config.overrides import read_overrides
@@ -161,7 +161,7 @@ def _validate(raw: Mapping[str, Any], origins: Origins, locate: Locate) -> RunCo
     return run
 
 
-def _raise_found(problems: Iterable[Problem], locate: Locate) -> None:
+def _raise_found(problems: Iterable[Conflict], locate: Locate) -> None:
     lines = []
     for key, message in problems:
         name, where = locate(key)

@@ -8,13 +8,13 @@ from pydantic import Field
 
 from r1rl.config.base import Section
 
-Tracker = Literal["wandb", "trackio", "tensorboard"]
+TrackerName = Literal["wandb", "trackio", "tensorboard"]
 
 
 class TrackingConfig(Section):
     """metrics.jsonl and samples.jsonl are always written; the rest by name."""
 
-    report_to: list[Tracker] = Field(default_factory=list)
+    report_to: list[TrackerName] = Field(default_factory=list)
     """Services that get the metrics as well."""
     project: str = "r1rl"
     """Project under which they file the run."""

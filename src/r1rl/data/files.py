@@ -17,14 +17,14 @@ from r1rl.places import nearest
 
 
 @dataclass(frozen=True, slots=True)
-class Row:
+class SourceRow:
     """One row with its place in the source, for example ``line 17``."""
 
     place: str
     values: dict[str, Any]
 
 
-def read_file(config: DatasetConfig, skipped: Counter[str]) -> Iterator[Row]:
+def read_file(config: DatasetConfig, skipped: Counter[str]) -> Iterator[SourceRow]:
     """The rows of ``config.path``, read as they are asked for; corrupt ones raise, or are counted in ``skipped``.
 
     Raises: DataError for a file that is missing, of an unknown format, or corrupt.
@@ -45,13 +45,15 @@ def existing(name: str) -> Path:
     return path
 
 
-def _read_jsonl(path: Path, config: DatasetConfig, skipped: Counter[str]) -> Iterator[Row]:
+def _read_jsonl(path: Path, config: DatasetConfig, skipped: Counter[str]) -> Iterator[SourceRow]:
     with path.open("rb") as file:
         for number, line in enumerate(file, start=1):
             if not line.strip():
                 continue
             try:
-                yield Row(f"line {number}", _json_object(line.removeprefix(b"\xef\xbb\xbf") if number == 1 else line))
+                yield SourceRow(
+                    f"line {number}", _json_object(line.removeprefix(b"\xef\xbb\xbf") if number == 1 else line)
+                )
             except ValueError as error:
                 _corrupt(path, f"line {number}", error, config, skipped)
 
@@ -72,7 +74,7 @@ def _json_object(line: bytes) -> dict[str, Any]:
     return value
 
 
-def _read_json(path: Path, config: DatasetConfig, skipped: Counter[str]) -> Iterator[Row]:
+def _read_json(path: Path, config: DatasetConfig, skipped: Counter[str]) -> Iterator[SourceRow]:
     """A list of objects; or one object a line, which many datasets also call .json."""
     try:
         document = json.loads(path.read_bytes())
@@ -87,14 +89,14 @@ def _read_json(path: Path, config: DatasetConfig, skipped: Counter[str]) -> Iter
         raise DataError(f"{path} must hold a list of rows, and holds a {type(document).__name__}; use one row a line")
     for number, value in enumerate(document, start=1):
         if isinstance(value, dict):
-            yield Row(f"row {number}", value)
+            yield SourceRow(f"row {number}", value)
         elif config.on_bad_row == "error":
             raise DataError(f"{path} row {number} is no object of columns; mend the row, or set on_bad_row: skip")
         else:
             skipped["corrupt"] += 1
 
 
-def _read_parquet(path: Path, config: DatasetConfig, skipped: Counter[str]) -> Iterator[Row]:
+def _read_parquet(path: Path, config: DatasetConfig, skipped: Counter[str]) -> Iterator[SourceRow]:
     import pyarrow
     import pyarrow.parquet
 
@@ -104,13 +106,13 @@ def _read_parquet(path: Path, config: DatasetConfig, skipped: Counter[str]) -> I
             for batch in file.iter_batches(batch_size=1024):
                 for values in batch.to_pylist():
                     number += 1
-                    yield Row(f"row {number}", values)
+                    yield SourceRow(f"row {number}", values)
     except (pyarrow.ArrowException, OSError) as error:
         first = (str(error).strip() or type(error).__name__).splitlines()[0]
         raise DataError(f"{path} cannot be read as Parquet: {first}; mend or replace the file") from error
 
 
-def _read_csv(path: Path, config: DatasetConfig, skipped: Counter[str]) -> Iterator[Row]:
+def _read_csv(path: Path, config: DatasetConfig, skipped: Counter[str]) -> Iterator[SourceRow]:
     """Every cell is text, as it stands: ``007`` and ``1.50`` stay what they are, an empty cell is an empty text.
 
     The first line names the columns; a cell may hold line breaks in quotes. A row with more or fewer cells than names
@@ -134,7 +136,7 @@ def _read_csv(path: Path, config: DatasetConfig, skipped: Counter[str]) -> Itera
                 wrong = ValueError(f"{len(cells)} cells, and the first line names {len(names)}")
                 _corrupt(path, place, wrong, config, skipped)
             elif cells:
-                yield Row(place, {name: cell for name, cell in zip(names, cells, strict=True) if name})
+                yield SourceRow(place, {name: cell for name, cell in zip(names, cells, strict=True) if name})
 
 
 def header(path: Path) -> tuple[list[str], str]:
@@ -169,7 +171,7 @@ def _opened(path: Path) -> Iterator[TextIO]:
         raise DataError(f"{path} is not UTF-8 ({error}); save it as UTF-8 (in Excel: CSV UTF-8)") from error
 
 
-READERS: dict[str, Callable[[Path, DatasetConfig, Counter[str]], Iterator[Row]]] = {
+READERS: dict[str, Callable[[Path, DatasetConfig, Counter[str]], Iterator[SourceRow]]] = {
     ".jsonl": _read_jsonl,
     ".json": _read_json,
     ".csv": _read_csv,

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from r1rl.config.data import DataConfig, DatasetConfig, DifficultyConfig, PromptConfig
 from r1rl.data.columns import PLACE, missing_columns
-from r1rl.data.sources import Row, Rows, read_rows
+from r1rl.data.sources import SourceRow, SourceRows, read_rows
 from r1rl.data.templates import Question, Rendered, render_all
 from r1rl.errors import DataError
 from r1rl.types import Problem
@@ -106,9 +106,9 @@ class Source:
         self.name, self.config, self.prompt, self.response = name, config, prompt, response
         self.pattern = re.compile(config.answer_pattern) if config.answer_pattern else None
 
-    def problems(self, rows: Rows, tokenizer: PreTrainedTokenizerBase) -> list[Problem]:
+    def problems(self, rows: SourceRows, tokenizer: PreTrainedTokenizerBase) -> list[Problem]:
         self.require_columns(rows)
-        kept: list[tuple[Row, Question, dict[str, Any]]] = []
+        kept: list[tuple[SourceRow, Question, dict[str, Any]]] = []
         for row in rows.rows:
             try:
                 question, said = self._split(self.question(row.values))
@@ -129,7 +129,7 @@ class Source:
                 )
         return problems
 
-    def _rendered(self, asked: list[tuple[Row, Question]], tokenizer: PreTrainedTokenizerBase) -> list[Rendered]:
+    def _rendered(self, asked: list[tuple[SourceRow, Question]], tokenizer: PreTrainedTokenizerBase) -> list[Rendered]:
         """The questions as prompts, in order; rows with the same settings are written together."""
         alike: dict[str | None, list[int]] = {}
         for index, (row, _) in enumerate(asked):
@@ -143,7 +143,7 @@ class Source:
             found |= zip(indices, render_all([asked[i][1] for i in indices], tokenizer, prompt), strict=True)
         return [found[index] for index in range(len(asked))]
 
-    def questions(self, rows: Rows) -> list[str]:
+    def questions(self, rows: SourceRows) -> list[str]:
         """The normalised questions of the rows that have one."""
         self.require_columns(rows)
         found = []
@@ -168,10 +168,10 @@ class Source:
             raise BadRow(f"column {self.config.question!r} holds nothing but the assistant's message")
         return question[:-1], {self.response: question[-1]["content"]}
 
-    def _at(self, row: Row) -> str:
+    def _at(self, row: SourceRow) -> str:
         return f"data source {self.name} ({self.config.path}) {row.place}"
 
-    def require_columns(self, rows: Rows) -> None:
+    def require_columns(self, rows: SourceRows) -> None:
         """A column that no row has is a mistake in the configuration, not in the rows."""
         self.there = list(dict.fromkeys(column for row in rows.rows for column in row.values))
         missing = missing_columns(self.config, self.there)
@@ -230,7 +230,7 @@ class Source:
             raise BadRow(f"column {column!r} is missing")
         return values[column]
 
-    def _fits(self, prompt: Rendered, row: Row, skipped: Counter[str]) -> bool:
+    def _fits(self, prompt: Rendered, row: SourceRow, skipped: Counter[str]) -> bool:
         length, limit = len(prompt.prompt_ids), self.prompt.max_tokens
         if length <= limit:
             return True
@@ -242,7 +242,7 @@ class Source:
         skipped["too_long"] += 1
         return False
 
-    def _id(self, row: Row, seen: Counter[str]) -> str:
+    def _id(self, row: SourceRow, seen: Counter[str]) -> str:
         """The source's name and a hash of the row; equal rows are numbered."""
         content = json.dumps(row.values, sort_keys=True, default=str).encode(errors="surrogatepass")
         identity = f"{self.name}-{hashlib.blake2b(content, digest_size=8).hexdigest()}"

@@ -16,23 +16,23 @@ from pathlib import Path
 from typing import Any, TypeAlias
 
 from r1rl.config.data import DatasetConfig
-from r1rl.data.files import READERS, Row, existing, header, read_file
+from r1rl.data.files import READERS, SourceRow, existing, header, read_file
 from r1rl.errors import DataError
 from r1rl.imports import import_module
 from r1rl.places import FILE_ENDINGS, is_local, nearest
 
-Generator: TypeAlias = Callable[..., list[dict[str, Any]]]
+RowGenerator: TypeAlias = Callable[..., list[dict[str, Any]]]
 
-GENERATED: dict[str, Generator] = {}
+GENERATED: dict[str, RowGenerator] = {}
 """Functions that make rows, by the name that ``path: generated:NAME`` gives; the dataset's ``args`` are theirs."""
 
 _BUILT_IN_GENERATORS = ("r1rl.data.countdown", "r1rl.data.toy")
 
 
-def register_generated(name: str) -> Callable[[Generator], Generator]:
+def register_generated(name: str) -> Callable[[RowGenerator], RowGenerator]:
     """Enter a generator in the table: ``(**args) -> rows``, the same rows for the same arguments."""
 
-    def register(function: Generator) -> Generator:
+    def register(function: RowGenerator) -> RowGenerator:
         GENERATED[name] = function
         return function
 
@@ -40,10 +40,10 @@ def register_generated(name: str) -> Callable[[Generator], Generator]:
 
 
 @dataclass(slots=True)
-class Rows:
+class SourceRows:
     """What was read from a source, and how many rows were left out, by reason."""
 
-    rows: list[Row]
+    rows: list[SourceRow]
     skipped: Counter[str] = field(default_factory=Counter)
 
 
@@ -56,7 +56,7 @@ def load_rows(config: DatasetConfig) -> list[dict[str, Any]]:
     return [row.values for row in read_rows(config).rows]
 
 
-def read_rows(config: DatasetConfig) -> Rows:
+def read_rows(config: DatasetConfig) -> SourceRows:
     """As ``load_rows``, with each row's place and the count of corrupt lines left out (reason ``corrupt``)."""
     skipped: Counter[str] = Counter()
     stop = None if config.limit is None else config.skip + config.limit
@@ -65,10 +65,10 @@ def read_rows(config: DatasetConfig) -> Rows:
         beyond = f" after skip: {config.skip}" if config.skip else ""
         corrupt = f" ({skipped['corrupt']} corrupt lines left out)" if skipped else ""
         raise DataError(f"dataset {config.path} is empty{beyond}{corrupt}; check its path, split and skip")
-    return Rows(rows, skipped)
+    return SourceRows(rows, skipped)
 
 
-def first_rows(config: DatasetConfig, count: int) -> list[Row]:
+def first_rows(config: DatasetConfig, count: int) -> list[SourceRow]:
     """Up to so many rows of what is on this disk or generated, corrupt ones left out; nothing else is read.
 
     Raises DataError as ``read_rows``, and for a folder that is not there; empty where only the hub can tell.
@@ -101,7 +101,7 @@ def look(config: DatasetConfig) -> None:
         _folder_or_name(config)
 
 
-def _open(config: DatasetConfig, skipped: Counter[str]) -> Iterator[Row]:
+def _open(config: DatasetConfig, skipped: Counter[str]) -> Iterator[SourceRow]:
     if config.path.startswith("generated:"):
         return _numbered(_bound(config)(**config.args))
     return read_file(config, skipped) if _is_file(config.path) else _datasets(config)
@@ -124,14 +124,14 @@ def _folder_or_name(config: DatasetConfig) -> str:
     return str(folder)
 
 
-def _numbered(values: list[dict[str, Any]]) -> Iterator[Row]:
-    return (Row(f"row {number}", value) for number, value in enumerate(values, start=1))
+def _numbered(values: list[dict[str, Any]]) -> Iterator[SourceRow]:
+    return (SourceRow(f"row {number}", value) for number, value in enumerate(values, start=1))
 
 
 # ------------------------------------------------------------------------------------- the Hugging Face hub, folders
 
 
-def _datasets(config: DatasetConfig) -> Iterator[Row]:
+def _datasets(config: DatasetConfig) -> Iterator[SourceRow]:
     import datasets
 
     name = _folder_or_name(config)
@@ -170,7 +170,7 @@ def _first_line(error: Exception) -> str:
 # ------------------------------------------------------------------------------------------------------ generators
 
 
-def _bound(config: DatasetConfig) -> Generator:
+def _bound(config: DatasetConfig) -> RowGenerator:
     """The generator, which takes the arguments that are given."""
     function = _generator(config.path.removeprefix("generated:"))
     try:
@@ -193,7 +193,7 @@ def _register_built_in() -> None:
             importlib.import_module(built_in)
 
 
-def _generator(name: str) -> Generator:
+def _generator(name: str) -> RowGenerator:
     """A registered generator, or ``package.module:function``."""
     module, _, attribute = name.partition(":")
     if attribute:

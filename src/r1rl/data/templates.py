@@ -46,8 +46,8 @@ class Rendered:
     prefill: str
 
 
-Writer: TypeAlias = Callable[[Question], Written]
-Template: TypeAlias = "Callable[[PreTrainedTokenizerBase, PromptConfig], Writer]"
+PromptWriter: TypeAlias = Callable[[Question], Written]
+Template: TypeAlias = "Callable[[PreTrainedTokenizerBase, PromptConfig], PromptWriter]"
 
 TEMPLATES: dict[str, Template] = {}
 """The registered templates by the name that ``prompt.template`` gives."""
@@ -87,7 +87,7 @@ def render_all(
     return rendered
 
 
-def writer(tokenizer: PreTrainedTokenizerBase, config: PromptConfig) -> Writer:
+def writer(tokenizer: PreTrainedTokenizerBase, config: PromptConfig) -> PromptWriter:
     """The configured template, ready to write questions. Raises ConfigError or ModelError, never on a question."""
     template = TEMPLATES.get(config.template)
     if template is None:
@@ -133,7 +133,7 @@ R1_ZERO_OPENING = (
 
 
 @register_template("r1_zero")
-def r1_zero(tokenizer: PreTrainedTokenizerBase, config: PromptConfig) -> Writer:
+def r1_zero(tokenizer: PreTrainedTokenizerBase, config: PromptConfig) -> PromptWriter:
     """Plain text for a base model, after DeepSeek-R1 (arXiv 2501.12948, table 1), in words of our own.
 
     ``prompt.system`` replaces the opening paragraph; ``prompt.prefill`` follows ``Assistant:`` as it is.
@@ -148,7 +148,7 @@ def r1_zero(tokenizer: PreTrainedTokenizerBase, config: PromptConfig) -> Writer:
 
 
 @register_template("raw")
-def raw(tokenizer: PreTrainedTokenizerBase, config: PromptConfig) -> Writer:
+def raw(tokenizer: PreTrainedTokenizerBase, config: PromptConfig) -> PromptWriter:
     """The question as it is, with nothing around it but ``prompt.instruction`` and ``prompt.prefill``."""
     if config.system is not None:
         raise ConfigError("prompt.system has no place in the raw template; remove it, or use template: chat or r1_zero")
@@ -183,7 +183,7 @@ def _instructed(text: str, instruction: str | None) -> str:
 
 
 @register_template("chat")
-def chat(tokenizer: PreTrainedTokenizerBase, config: PromptConfig) -> Writer:
+def chat(tokenizer: PreTrainedTokenizerBase, config: PromptConfig) -> PromptWriter:
     """The tokenizer's own chat template, with ``prompt.system`` where the row has no system message of its own.
 
     What the template itself writes for the assistant (many reasoning models open ``<think>``) is found and reported

@@ -12,10 +12,10 @@ from torch import Tensor
 SHARD_BYTES = 2 << 30
 """A file is closed once it is larger."""
 
-Named = tuple[str, Tensor]
+NamedTensor = tuple[str, Tensor]
 
 
-def write_tensors(folder: Path, tensors: Iterable[Named], write: bool = True) -> None:
+def write_tensors(folder: Path, tensors: Iterable[NamedTensor], write: bool = True) -> None:
     """Write each tensor ``PART/NAME`` under ``folder/PART``.
 
     With ``write`` False only walk through them: they may be collective, so that all ranks have to.
@@ -39,7 +39,7 @@ def write_tensors(folder: Path, tensors: Iterable[Named], write: bool = True) ->
         shards.close()
 
 
-def read_tensors(folder: Path) -> Iterator[Named]:
+def read_tensors(folder: Path) -> Iterator[NamedTensor]:
     """Everything under ``folder``, one tensor at a time, in the order of the files."""
     for file in sorted(folder.glob("*.safetensors")):
         with safe_open(file, framework="pt") as shard:

@@ -8,10 +8,10 @@ from typing import Annotated, Any
 import typer
 
 from r1rl.config import RunConfig, load_config, stage_config, stages_of
-from r1rl.doctor.flat import diagnose
 from r1rl.doctor.memory import GIB, RUNTIME_BYTES, Shape, estimate
 from r1rl.errors import ConfigError
 from r1rl.places import require_model
+from r1rl.report.symptoms import causes
 from r1rl.tracking.console import Console
 from r1rl.tracking.jsonl import read_jsonl
 
@@ -89,9 +89,9 @@ def _run_folder(folder: Path, console: Console) -> None:
         if not rows or set_aside:
             continue
         found = True
-        causes = diagnose(rows)
-        console.say(f"{file.parent}: {len(rows)} steps; " + ("nothing known to be wrong" if not causes else "found:"))
-        for cause in causes:
+        wrong = causes(rows)
+        console.say(f"{file.parent}: {len(rows)} steps; " + ("nothing known to be wrong" if not wrong else "found:"))
+        for cause in wrong:
             console.say(f"  - {cause}")
     if not found:
         raise ConfigError(f"{folder} has no metrics of a grpo stage; give a run folder or a configuration")

@@ -28,7 +28,7 @@ class Effect(Enum):
 
 
 @dataclass(frozen=True, slots=True)
-class Row:
+class KeyRule:
     """``pattern``: dotted keys; ``NAME`` stands for one part and a final ``*`` for whatever follows."""
 
     pattern: str
@@ -40,8 +40,8 @@ class Row:
     """Configurations it holds for; None for all."""
 
 
-def _free(why: str, *patterns: str, kinds: tuple[str, ...] = ()) -> tuple[Row, ...]:
-    return tuple(Row(pattern, Effect.FREE, why, kinds) for pattern in patterns)
+def _free(why: str, *patterns: str, kinds: tuple[str, ...] = ()) -> tuple[KeyRule, ...]:
+    return tuple(KeyRule(pattern, Effect.FREE, why, kinds) for pattern in patterns)
 
 
 _ROUNDING = "how the same update is computed; equal up to rounding"
@@ -49,7 +49,7 @@ _WATCHED = "what is saved, logged or measured on the way"
 _LIMITS = "how long things may take, and how many run at once"
 _PLACE = "where and on what the stage runs"
 
-ROWS: tuple[Row, ...] = (
+ROWS: tuple[KeyRule, ...] = (
     *_free(_PLACE, "name", "output_dir", "threads", "device", "tracking.*", "hub.*"),
     *_free(
         _ROUNDING,
@@ -138,7 +138,7 @@ ROWS: tuple[Row, ...] = (
     ),
     *_free("not read by this kind of stage", "data.difficulty.*", kinds=("sft", "reward_model")),
     *(
-        Row(
+        KeyRule(
             pattern,
             Effect.FREE,
             "what is measured, and never trained on; with data.on_overlap: drop it decides what is trained on",
@@ -147,16 +147,16 @@ ROWS: tuple[Row, ...] = (
         )
         for pattern in ("data.eval.*", "data.held_out.*")
     ),
-    Row(
+    KeyRule(
         "evaluate.reward",
         Effect.FREE,
         "decides what is learned only where data.difficulty or dynamic sampling looks at it",
         ("grpo",),
         lambda view: view.data.difficulty is None and not view.grpo.dynamic_sampling,
     ),
-    Row("grpo.steps", Effect.EXTENDS, "how far the stage goes"),
-    Row("sft.epochs", Effect.EXTENDS, "how far the stage goes"),
-    Row("reward_model.epochs", Effect.EXTENDS, "how far the stage goes"),
+    KeyRule("grpo.steps", Effect.EXTENDS, "how far the stage goes"),
+    KeyRule("sft.epochs", Effect.EXTENDS, "how far the stage goes"),
+    KeyRule("reward_model.epochs", Effect.EXTENDS, "how far the stage goes"),
 )
 
 

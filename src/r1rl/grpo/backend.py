@@ -18,14 +18,13 @@ from accelerate.utils import gather_object
 from torch import Tensor, nn
 
 from r1rl.config.grpo import GRPOConfig
+from r1rl.distributed.shards import NamedTensor
 from r1rl.model.forward import PolicyForward
 from r1rl.model.load import Policy
 from r1rl.model.state import named_state, persistent_buffers
 
 ADAM_SLOTS = ("exp_avg", "exp_avg_sq")
 """AdamW's running averages, a tensor a parameter each."""
-
-Named = tuple[str, Tensor]
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,16 +56,18 @@ class Backend(Protocol):
     def gather(self, items: list[Any]) -> list[Any]:
         """The items of every rank, in the order of ranks, on every rank."""
 
-    def weights(self) -> Iterator[Named]:
+    def weights(self) -> Iterator[NamedTensor]:
         """The trained float32 weights, whole, and the model's persistent buffers, one at a time, by their names."""
 
-    def adam(self) -> Iterator[Named]:
+    def adam(self) -> Iterator[NamedTensor]:
         """AdamW's averages, whole, one at a time, as ``SLOT/NAME``; nothing before the first update."""
 
     def adam_steps(self) -> int:
         """Updates that AdamW has counted."""
 
-    def load(self, weights: Callable[[], Iterable[Named]], adam: Callable[[], Iterable[Named]], steps: int) -> None:
+    def load(
+        self, weights: Callable[[], Iterable[NamedTensor]], adam: Callable[[], Iterable[NamedTensor]], steps: int
+    ) -> None:
         """Take optimizer state that :meth:`adam` gave, at any number of ranks and by any backend.
 
         ``weights`` are the float32 weights for backends whose copy of the model is of lower precision.
@@ -75,10 +76,10 @@ class Backend(Protocol):
     def place(self, module: PolicyForward) -> PolicyForward:
         """Bring a frozen module to where passes without gradients can be made through it."""
 
-    def assign(self, module: nn.Module, weights: Iterable[Named]) -> None:
+    def assign(self, module: nn.Module, weights: Iterable[NamedTensor]) -> None:
         """Overwrite weights and persistent buffers of a placed module, by their names in the model."""
 
-    def gather_placed(self, module: nn.Module) -> Iterator[Named]:
+    def gather_placed(self, module: nn.Module) -> Iterator[NamedTensor]:
         """The weights and persistent buffers of a placed module, whole."""
 
     def sampler(self) -> Policy:
@@ -116,11 +117,11 @@ class AccelerateBackend:
     def gather(self, items: list[Any]) -> list[Any]:
         return gather_object(items) if self.ranks > 1 else items
 
-    def weights(self) -> Iterator[Named]:
+    def weights(self) -> Iterator[NamedTensor]:
         yield from ((name, p.detach()) for name, p in self.names.items())
         yield from persistent_buffers(self.policy.model)
 
-    def adam(self) -> Iterator[Named]:
+    def adam(self) -> Iterator[NamedTensor]:
         state = self._inner.state
         for slot in ADAM_SLOTS:
             yield from ((f"{slot}/{name}", state[p][slot]) for name, p in self.names.items() if p in state)
@@ -128,7 +129,9 @@ class AccelerateBackend:
     def adam_steps(self) -> int:
         return max((int(s["step"]) for s in self._inner.state.values()), default=0)
 
-    def load(self, weights: Callable[[], Iterable[Named]], adam: Callable[[], Iterable[Named]], steps: int) -> None:
+    def load(
+        self, weights: Callable[[], Iterable[NamedTensor]], adam: Callable[[], Iterable[NamedTensor]], steps: int
+    ) -> None:
         del weights  # the model holds them already, in float32
         for key, value in adam():
             slot, _, name = key.partition("/")
@@ -139,10 +142,10 @@ class AccelerateBackend:
     def place(self, module: PolicyForward) -> PolicyForward:
         return module
 
-    def assign(self, module: nn.Module, weights: Iterable[Named]) -> None:
+    def assign(self, module: nn.Module, weights: Iterable[NamedTensor]) -> None:
         assign(module, weights)
 
-    def gather_placed(self, module: nn.Module) -> Iterator[Named]:
+    def gather_placed(self, module: nn.Module) -> Iterator[NamedTensor]:
         yield from named_state(inner(module))
 
     def sampler(self) -> Policy:
@@ -160,16 +163,16 @@ def inner(module: nn.Module) -> nn.Module:
 
 
 @torch.no_grad()
-def assign(module: nn.Module, weights: Iterable[Named]) -> None:
+def assign(module: nn.Module, weights: Iterable[NamedTensor]) -> None:
     """Overwrite whole parameters and persistent buffers by name."""
     state = dict(named_state(inner(module)))
     for name, value in weights:
         state[name].copy_(value)
 
 
-Build = Callable[[Policy, nn.Module, torch.optim.Optimizer, GRPOConfig, Accelerator], Backend]
+BackendFactory = Callable[[Policy, nn.Module, torch.optim.Optimizer, GRPOConfig, Accelerator], Backend]
 
-BACKENDS: dict[str, Build | str] = {"DEEPSPEED": "r1rl.grpo.zero:ZeroBackend"}
+BACKENDS: dict[str, BackendFactory | str] = {"DEEPSPEED": "r1rl.grpo.zero:ZeroBackend"}
 """By accelerate's name for how processes work together; every other one is :class:`AccelerateBackend`."""
 
 
@@ -180,5 +183,5 @@ def build_backend(
     build = BACKENDS.get(accelerator.distributed_type.value, AccelerateBackend)
     if isinstance(build, str):
         module, _, name = build.partition(":")
-        build = cast(Build, getattr(importlib.import_module(module), name))
+        build = cast(BackendFactory, getattr(importlib.import_module(module), name))
     return build(policy, forward, optimizer, cfg, accelerator)

@@ -22,7 +22,7 @@ from r1rl.grpo.backend import Step, assign, build_backend
 from r1rl.grpo.balance import imbalance, partition
 from r1rl.grpo.batch import Batch, MicroBatch, Sample, contributes, micro_batch, pack, update_size
 from r1rl.grpo.losses import LossInputs, LossSettings, UpdateSize, policy_loss
-from r1rl.grpo.reference import AdaptersOff, FrozenCopy, Reference, frozen
+from r1rl.grpo.reference import AdaptersOff, FrozenCopy, ReferencePolicy, frozen
 from r1rl.grpo.schedule import learning_rate
 from r1rl.model.forward import PackedTokens, PolicyForward
 from r1rl.model.load import DTYPES, Policy, dropouts, train_mode, without_dropout
@@ -36,7 +36,7 @@ Metrics = dict[str, float]
 
 
 @dataclass(slots=True)
-class Progress:
+class UpdateCounts:
     """What changes from update to update and goes into a checkpoint."""
 
     updates: int = 0
@@ -79,7 +79,7 @@ class Learner:
     ) -> None:
         self.policy, self.cfg, self.seed, self.interrupted = policy, cfg, seed, interrupted
         self.total_updates = total_updates
-        self.progress = Progress()
+        self.progress = UpdateCounts()
         self.worst_gap = 0.0
         self.settings = LossSettings(cfg.loss, cfg.clip_low, cfg.clip_high, cfg.beta, max_length)
         autocast = None if dtype == "float32" else DTYPES[dtype]
@@ -99,7 +99,7 @@ class Learner:
         self.teams, self.team = ranks // cfg.sequence_parallel, rank // cfg.sequence_parallel
         self.reference = self._reference(start)
 
-    def _reference(self, start: PolicyForward | None) -> Reference | None:
+    def _reference(self, start: PolicyForward | None) -> ReferencePolicy | None:
         if self.cfg.beta == 0:
             return None
         if start is not None:
@@ -298,7 +298,7 @@ class Learner:
         """Take over a checkpoint's :meth:`tensors`; the weights themselves came in by ``resume``."""
         numbers = dict(state)
         steps = numbers.pop("adam_steps")
-        self.progress = Progress(**numbers)
+        self.progress = UpdateCounts(**numbers)
         self.backend.load(lambda: read_tensors(folder / WEIGHTS), lambda: read_tensors(folder / ADAM), steps)
         if self.reference is not None and (folder / REFERENCE).is_dir():
             self.reference.replace(read_tensors(folder / REFERENCE))

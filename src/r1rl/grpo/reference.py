@@ -9,20 +9,19 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor, nn
 
+from r1rl.distributed.shards import NamedTensor
 from r1rl.grpo.backend import Backend
 from r1rl.model.forward import PackedTokens, PolicyForward
 from r1rl.model.lora import adapters_off
 
-Named = tuple[str, Tensor]
 
-
-class Reference(Protocol):
+class ReferencePolicy(Protocol):
     """Log-probabilities under fixed weights."""
 
     def __call__(self, tokens: PackedTokens) -> Tensor:
         """[C] float32, no gradient; collective where weights are sharded."""
 
-    def replace(self, weights: Iterable[Named]) -> None:
+    def replace(self, weights: Iterable[NamedTensor]) -> None:
         """Take other weights from now on."""
 
 
@@ -36,10 +35,10 @@ class FrozenCopy:
     def __call__(self, tokens: PackedTokens) -> Tensor:
         return self.forward(tokens)[0]
 
-    def replace(self, weights: Iterable[Named]) -> None:
+    def replace(self, weights: Iterable[NamedTensor]) -> None:
         self.backend.assign(self.forward, weights)
 
-    def weights(self) -> Iterator[Named]:
+    def weights(self) -> Iterator[NamedTensor]:
         """Whole, one at a time; collective."""
         return self.backend.gather_placed(self.forward)
 
@@ -55,7 +54,7 @@ class AdaptersOff:
         with adapters_off(self.model):
             return self.forward(tokens)[0]
 
-    def replace(self, weights: Iterable[Named]) -> None:
+    def replace(self, weights: Iterable[NamedTensor]) -> None:
         raise NotImplementedError("the configuration excludes ref_update_every with LoRA")
 
 

@@ -25,8 +25,9 @@ from torch import Tensor, nn
 from transformers.integrations.deepspeed import unset_hf_deepspeed_config
 
 from r1rl.config.grpo import GRPOConfig
+from r1rl.distributed.shards import NamedTensor
 from r1rl.errors import ConfigError
-from r1rl.grpo.backend import ADAM_SLOTS, Named, Step, inner
+from r1rl.grpo.backend import ADAM_SLOTS, Step, inner
 from r1rl.model.forward import ChunkedHead, PolicyForward
 from r1rl.model.load import Policy
 from r1rl.model.lora import adapted
@@ -75,12 +76,12 @@ class ZeroBackend:
     def gather(self, items: list[Any]) -> list[Any]:
         return gather_object(items) if self.ranks > 1 else items
 
-    def weights(self) -> Iterator[Named]:
+    def weights(self) -> Iterator[NamedTensor]:
         for name, p in self.names.items():
             yield name, safe_get_full_fp32_param(p)
         yield from persistent_buffers(self.policy.model)
 
-    def adam(self) -> Iterator[Named]:
+    def adam(self) -> Iterator[NamedTensor]:
         if not self.adam_steps():
             return
         self._link_states()
@@ -91,7 +92,9 @@ class ZeroBackend:
     def adam_steps(self) -> int:
         return max((int(s["step"]) for s in self._zero.optimizer.state.values() if "step" in s), default=0)
 
-    def load(self, weights: Callable[[], Iterable[Named]], adam: Callable[[], Iterable[Named]], steps: int) -> None:
+    def load(
+        self, weights: Callable[[], Iterable[NamedTensor]], adam: Callable[[], Iterable[NamedTensor]], steps: int
+    ) -> None:
         for name, value in weights():
             if name in self.names:  # buffers are whole on every rank, and were loaded with the model
                 self._set(self.names[name], value, None)
@@ -115,7 +118,7 @@ class ZeroBackend:
         return deepspeed.initialize(model=module, config=config)[0]
 
     @torch.no_grad()
-    def assign(self, module: nn.Module, weights: Iterable[Named]) -> None:
+    def assign(self, module: nn.Module, weights: Iterable[NamedTensor]) -> None:
         state = dict(named_state(inner(module)))
         for name, value in weights:
             sharded = self.stage == 3 and isinstance(state[name], nn.Parameter)
@@ -123,7 +126,7 @@ class ZeroBackend:
                 state[name].copy_(value)
 
     @torch.no_grad()
-    def gather_placed(self, module: nn.Module) -> Iterator[Named]:
+    def gather_placed(self, module: nn.Module) -> Iterator[NamedTensor]:
         for name, p in inner(module).named_parameters():
             with zero.GatheredParameters([p], enabled=self.stage == 3):
                 yield name, p.detach().clone()

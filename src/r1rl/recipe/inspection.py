@@ -12,7 +12,7 @@ from r1rl.config import DatasetConfig, RewardConfig, RunConfig, stage_config, st
 from r1rl.config.paths import launch_file
 from r1rl.config.references import USES, references_in, strings
 from r1rl.data.columns import missing_columns
-from r1rl.data.files import Row
+from r1rl.data.files import SourceRow
 from r1rl.data.sources import first_rows
 from r1rl.errors import ModelError, R1Error
 from r1rl.places import FILE_ENDINGS, is_local, nearest, require_model, require_tokenizer
@@ -26,7 +26,7 @@ _ON_HUB = "on the Hugging Face hub"
 
 
 @dataclass(frozen=True, slots=True)
-class Finding:
+class Inspected:
     """One thing that a stage names."""
 
     what: str
@@ -37,9 +37,9 @@ class Finding:
     """What was found, what is wrong, or why it cannot be told."""
 
 
-def inspect(config: RunConfig) -> dict[Finding, list[str]]:
+def inspect(config: RunConfig) -> dict[Inspected, list[str]]:
     """Everything that the stages name, each with the stages that do."""
-    found: dict[Finding, list[str]] = {}
+    found: dict[Inspected, list[str]] = {}
     for name, stage in stages_of(config).items():
         view = stage_config(config, name)
         for finding in _stage(stage.kind, stage.launch, view, list(stages_of(config))):
@@ -47,7 +47,7 @@ def inspect(config: RunConfig) -> dict[Finding, list[str]]:
     return found
 
 
-def _stage(kind: str, launch: str | None, view: RunConfig, stages: list[str]) -> Iterator[Finding]:
+def _stage(kind: str, launch: str | None, view: RunConfig, stages: list[str]) -> Iterator[Inspected]:
     uses = USES[kind]
     if "model" in uses and view.model.path not in stages:
         yield _model("model.path", view.model.path)
@@ -68,7 +68,7 @@ def _stage(kind: str, launch: str | None, view: RunConfig, stages: list[str]) ->
             yield from _reward(name, reward)
     if launch is not None:
         there = launch_file(launch) is not None
-        yield Finding(
+        yield Inspected(
             "launch", there, f"{launch} " + ("is there" if there else f"does not exist{nearest(Path(launch))}")
         )
 
@@ -87,9 +87,9 @@ def _responses(kind: str, view: RunConfig) -> list[str]:
     )
 
 
-def _source(what: str, source: DatasetConfig, responses: list[str]) -> Finding:
+def _source(what: str, source: DatasetConfig, responses: list[str]) -> Inspected:
     if references_in(source.path):
-        return Finding(what, None, f"{source.path} is made by the run")
+        return Inspected(what, None, f"{source.path} is made by the run")
     if source.path.startswith("generated:") and ":" in source.path.removeprefix("generated:"):
         return _generator(what, source.path.removeprefix("generated:"))
     if source.path.startswith("generated:") and isinstance(source.args.get("size"), int):
@@ -97,18 +97,18 @@ def _source(what: str, source: DatasetConfig, responses: list[str]) -> Finding:
     try:
         rows = first_rows(source, _ROWS)
     except R1Error as error:
-        return Finding(what, False, str(error))
+        return Inspected(what, False, str(error))
     if not rows and Path(source.path).expanduser().is_dir():
-        return Finding(what, None, f"{source.path} is a folder, whose files are read when the run starts")
+        return Inspected(what, None, f"{source.path} is a folder, whose files are read when the run starts")
     if not rows and not is_local(source.path):
-        return Finding(what, None, f"{source.path} is {_ON_HUB}")
+        return Inspected(what, None, f"{source.path} is {_ON_HUB}")
     wrong = _rows_wrong(source, rows, responses)
     place = f"{source.path} "
     columns = ", ".join(dict.fromkeys(name for row in rows for name in row.values))
-    return Finding(what, not wrong, place + (wrong or f"has the columns {columns}"))
+    return Inspected(what, not wrong, place + (wrong or f"has the columns {columns}"))
 
 
-def _rows_wrong(source: DatasetConfig, rows: list[Row], responses: list[str]) -> str:
+def _rows_wrong(source: DatasetConfig, rows: list[SourceRow], responses: list[str]) -> str:
     """What is wrong with the first rows of a source; empty where nothing is."""
     if not rows:
         return f"has no row that can be read{f' after skip: {source.skip}' if source.skip else ''}"
@@ -127,55 +127,57 @@ def _rows_wrong(source: DatasetConfig, rows: list[Row], responses: list[str]) ->
     return "; ".join(filter(None, wrong))
 
 
-def _ends_with_a_response(source: DatasetConfig, rows: list[Row]) -> bool:
+def _ends_with_a_response(source: DatasetConfig, rows: list[SourceRow]) -> bool:
     asked = [row.values.get(source.question) for row in rows]
     ends = [each[-1] for each in asked if isinstance(each, list) and each]
     return any(isinstance(message, dict) and message.get("role") == "assistant" for message in ends)
 
 
-def _generator(what: str, use: str) -> Finding:
+def _generator(what: str, use: str) -> Inspected:
     try:
         found = locate(use)
     except R1Error as error:
-        return Finding(what, False, str(error))
-    return Finding(what, None, f"{use} is in {found.place}; what it makes shows when the run starts" if found else use)
+        return Inspected(what, False, str(error))
+    return Inspected(
+        what, None, f"{use} is in {found.place}; what it makes shows when the run starts" if found else use
+    )
 
 
 # ------------------------------------------------------------------------------------------------ models and rewards
 
 
-def _model(what: str, path: str) -> Finding:
+def _model(what: str, path: str) -> Inspected:
     if references_in(path):
-        return Finding(what, None, f"{path} is made by the run")
+        return Inspected(what, None, f"{path} is made by the run")
     try:
         require_model(path)
         folder = Path(path).expanduser()
         if not folder.is_dir():
-            return Finding(what, None, f"{path} is {_ON_HUB}")
+            return Inspected(what, None, f"{path} is {_ON_HUB}")
         require_tokenizer(path)
     except ModelError as error:
-        return Finding(what, False, str(error).removeprefix(f"{what}: "))
+        return Inspected(what, False, str(error).removeprefix(f"{what}: "))
     if not any(any(folder.glob(pattern)) for pattern in _WEIGHTS):
-        return Finding(what, False, f"{path} has no weights (*.safetensors or *.bin)")
-    return Finding(what, True, f"{path} is a model folder")
+        return Inspected(what, False, f"{path} has no weights (*.safetensors or *.bin)")
+    return Inspected(what, True, f"{path} is a model folder")
 
 
-def _reward(name: str, reward: RewardConfig) -> Iterator[Finding]:
+def _reward(name: str, reward: RewardConfig) -> Iterator[Inspected]:
     what, use = f"rewards.{name}", reward.use or name
     if references_in(use):
-        yield Finding(what, None, f"{use} is made by the run")
+        yield Inspected(what, None, f"{use} is made by the run")
         return
     try:
         found = locate(use)
         if found is not None:
             check_args(name, found, reward.args, ours=place_of(use)[1])
     except R1Error as error:
-        yield Finding(what, False, str(error))
+        yield Inspected(what, False, str(error))
         return
     if found is None:
-        yield Finding(what, None, f"{use} shows when it is imported")
+        yield Inspected(what, None, f"{use} shows when it is imported")
     else:
-        yield Finding(what, True, f"{use} is in {found.place}" if ":" in use else f"{use} is registered")
+        yield Inspected(what, True, f"{use} is in {found.place}" if ":" in use else f"{use} is registered")
     for path, value in strings(reward.args):
         if _names_a_file(path[-1], value):
             yield from _argument(f"{what}.args.{'.'.join(path)}", value)
@@ -194,7 +196,7 @@ def _names_a_file(key: str, value: str) -> bool:
     )
 
 
-def _argument(what: str, value: str) -> Iterator[Finding]:
+def _argument(what: str, value: str) -> Iterator[Inspected]:
     path = Path(value).expanduser()
     there = path.exists()
-    yield Finding(what, there, f"{value} is there" if there else f"{value} does not exist{nearest(path)}")
+    yield Inspected(what, there, f"{value} is there" if there else f"{value} does not exist{nearest(path)}")

@@ -16,7 +16,7 @@ from r1rl.config.references import references_in
 from r1rl.data.sources import count_rows
 from r1rl.recipe.compute import Work, parameters_of
 from r1rl.recipe.graph import Node
-from r1rl.recipe.verdict import State, Verdict, forecast
+from r1rl.recipe.verdict import StageState, StageVerdict, forecast
 from r1rl.tracking.console import Console, duration
 
 TRAINING_SHARE, GENERATION_SHARE = 0.35, 0.1
@@ -77,7 +77,7 @@ class Estimate:
     """Of one stage. ``work`` is None where the size of its model or of its data is not known before it runs."""
 
     node: Node
-    verdict: Verdict
+    verdict: StageVerdict
     """Whether it would run, and why."""
     work: Work | None
     total_parameters: float | None
@@ -104,7 +104,7 @@ def show(estimates: Mapping[str, Estimate], machine: Machine, console: Console) 
     rows: list[list[str]] = []
     seconds = 0.0
     for name, each in estimates.items():
-        needed = each.work is not None and each.verdict.state is not State.DONE
+        needed = each.work is not None and each.verdict.state is not StageState.DONE
         took = machine.seconds(each.work) if needed and each.work is not None else 0.0
         seconds += took
         rows.append([name, each.node.kind, ", ".join(each.node.inputs), each.verdict.state.value, *_cells(each, took)])
@@ -121,7 +121,7 @@ def show(estimates: Mapping[str, Estimate], machine: Machine, console: Console) 
     )
 
 
-def explain(verdicts: Mapping[str, Verdict], console: Console) -> None:
+def explain(verdicts: Mapping[str, StageVerdict], console: Console) -> None:
     """Say of every stage that is not as a run would leave it what becomes of its work, and why."""
     for name, verdict in verdicts.items():
         if verdict.why():
@@ -129,12 +129,12 @@ def explain(verdicts: Mapping[str, Verdict], console: Console) -> None:
 
 
 _BECOMES = {
-    State.DONE: "stays as it is, asked for less than it has",
-    State.TO_DO: "to do",
-    State.RESUME: "goes on from where it is",
-    State.EXTEND: "goes on from where it is",
-    State.REDO: "redone from its start, its work set aside",
-    State.WAIT: "redone if what it builds on comes out differently",
+    StageState.DONE: "stays as it is, asked for less than it has",
+    StageState.TO_DO: "to do",
+    StageState.RESUME: "goes on from where it is",
+    StageState.EXTEND: "goes on from where it is",
+    StageState.REDO: "redone from its start, its work set aside",
+    StageState.WAIT: "redone if what it builds on comes out differently",
 }
 
 

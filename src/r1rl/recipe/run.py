@@ -32,9 +32,9 @@ from r1rl.recipe.preflight import preflight
 from r1rl.recipe.push import push_final
 from r1rl.recipe.record import Done
 from r1rl.recipe.summary import summarize
-from r1rl.recipe.verdict import State, Verdict, agree, forecast, judge
+from r1rl.recipe.verdict import StageState, StageVerdict, agree, forecast, judge
 from r1rl.report import write_report
-from r1rl.stages.base import Stage, StageContext, StageResult
+from r1rl.stages.base import StageContext, StageEntry, StageResult
 from r1rl.tracking.console import Console
 
 STAGES = {
@@ -215,7 +215,7 @@ class _Recipe:
         self.accelerator.wait_for_everyone()
         return self._finish(node, view, verdict, result, time.monotonic() - began)
 
-    def _finish(self, node: Node, view: RunConfig, verdict: Verdict, result: StageResult, seconds: float) -> Done:
+    def _finish(self, node: Node, view: RunConfig, verdict: StageVerdict, result: StageResult, seconds: float) -> Done:
         """Note what the stage left; what it could have gone on from is needed until then."""
         finished = None
         if self.accelerator.is_main_process:
@@ -228,22 +228,22 @@ class _Recipe:
                 _clear(result.spent, self.console)
         return cast(Done, self._shared(finished))
 
-    def _verdict(self, node: Node, done: dict[str, Done]) -> Verdict:
+    def _verdict(self, node: Node, done: dict[str, Done]) -> StageVerdict:
         """On a stage of which every input is done; the main process reads the files."""
         found = judge(self.folder, node, done) if self.accelerator.is_main_process else None
-        return cast(Verdict, self._shared(found))
+        return cast(StageVerdict, self._shared(found))
 
     def _shared(self, value: T) -> T:
         """The main process's value, on every process."""
         self.accelerator.wait_for_everyone()
         return cast(T, broadcast_object_list([value])[0]) if self.accelerator.num_processes > 1 else value
 
-    def _prepare(self, node: Node, verdict: Verdict, again: bool) -> None:
+    def _prepare(self, node: Node, verdict: StageVerdict, again: bool) -> None:
         """Keep what something else left in the stage's folder; unfinished work of this one stays in place."""
         folder, began = self.folder / node.name, mark.read(self.folder / node.name)
-        if verdict.state is State.REDO and node.name not in self.agreed:
+        if verdict.state is StageState.REDO and node.name not in self.agreed:
             agree({node.name: verdict}, self.yes, _at_terminal())
-        redo = verdict.state is State.REDO
+        redo = verdict.state is StageState.REDO
         own = began is not None or (folder / mark.RECORD).is_file()  # or writing the mark refuses it
         if folder.exists() and (redo or (again and own and mark.has_work(folder))):
             aside, began = mark.set_aside(folder), None
@@ -320,7 +320,7 @@ def _clear(place: Path, console: Console) -> None:
 def _call(kind: str, ctx: StageContext) -> StageResult:
     """Run a stage. Raises Preempted where it was asked to end, with its mark left."""
     module, _, function = STAGES[kind].partition(":")
-    stage = cast(Stage, getattr(importlib.import_module(module), function))
+    stage = cast(StageEntry, getattr(importlib.import_module(module), function))
     if ctx.accelerator.is_main_process:
         (ctx.folder / PREEMPTED).unlink(missing_ok=True)
     alone = kind in ALONE and ctx.accelerator.num_processes > 1

@@ -13,7 +13,7 @@ from r1rl.errors import ConfigError
 from r1rl.recipe import record
 from r1rl.recipe.graph import graph
 from r1rl.recipe.plan import explain
-from r1rl.recipe.verdict import State, forecast
+from r1rl.recipe.verdict import StageState, forecast
 from r1rl.tracking.console import Console, duration, shown
 
 _FIGURES = 3
@@ -30,7 +30,7 @@ def status(
     verdicts = forecast(nodes, run)
     for name, node in nodes.items():
         state = verdicts[name].state
-        known = record.read(run / name) if state in (State.DONE, State.WAIT) else None
+        known = record.read(run / name) if state in (StageState.DONE, StageState.WAIT) else None
         rows.append(
             [
                 name,

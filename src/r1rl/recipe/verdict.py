@@ -23,7 +23,7 @@ QUICK = frozenset({"evaluate", "export"})
 _GONE = "missing, and no checkpoint is left to make it from"
 
 
-class State(Enum):
+class StageState(Enum):
     """Of a stage, given its configuration and what lies on disk."""
 
     DONE = "done"
@@ -39,10 +39,10 @@ class State(Enum):
 
 
 @dataclass(frozen=True, slots=True)
-class Verdict:
+class StageVerdict:
     """On one stage."""
 
-    state: State
+    state: StageState
     identity: Identity
     done: Done | None = None
     """Its record, where the state is done."""
@@ -60,7 +60,7 @@ class Verdict:
     @property
     def asks(self) -> bool:
         """Whether hours of work may be set aside, so that a person must agree."""
-        lost = self.state is State.REDO or (self.state is State.WAIT and bool(self.because))
+        lost = self.state is StageState.REDO or (self.state is StageState.WAIT and bool(self.because))
         return lost and self.work and self.identity.kind not in QUICK
 
     def why(self) -> str:
@@ -68,32 +68,32 @@ class Verdict:
         reasons = [mark.listed(list(self.changes))] if self.changes else []
         if self.because:
             reasons.append(f"builds on {', '.join(self.because)}")
-        kept = f" ({self.progress})" if self.progress and self.state is not State.DONE else ""
+        kept = f" ({self.progress})" if self.progress and self.state is not StageState.DONE else ""
         return "; ".join(reasons) + kept if reasons else ""
 
 
-def judge(run: Path, node: Node, done: Mapping[str, Done]) -> Verdict:
+def judge(run: Path, node: Node, done: Mapping[str, Done]) -> StageVerdict:
     """The verdict on a stage of which every input is done."""
     view = resolved(node, {name: done[name].paths(run) for name in node.inputs})
     return _judge(run, node, Identity.of(node.kind, view), frozenset())
 
 
-def forecast(nodes: Mapping[str, Node], run: Path) -> dict[str, Verdict]:
+def forecast(nodes: Mapping[str, Node], run: Path) -> dict[str, StageVerdict]:
     """The verdict on every stage as far as it can be known before any of them runs."""
-    found: dict[str, Verdict] = {}
+    found: dict[str, StageVerdict] = {}
     for name, node in nodes.items():
-        pending = [each for each in node.inputs if found[each].state is not State.DONE]
+        pending = [each for each in node.inputs if found[each].state is not StageState.DONE]
         outputs = {each: _outputs(run, nodes[each], found[each]) for each in node.inputs}
         identity = Identity.of(node.kind, resolved(node, outputs))
         verdict = _judge(run, node, identity, borrowed(node, pending))
-        if pending and verdict.state is not State.TO_DO:
-            state = State.REDO if verdict.state is State.REDO else State.WAIT
+        if pending and verdict.state is not StageState.TO_DO:
+            state = StageState.REDO if verdict.state is StageState.REDO else StageState.WAIT
             verdict = replace(verdict, state=state, because=tuple(each for each in pending if _differs(found[each])))
         found[name] = verdict
     return found
 
 
-def agree(verdicts: Mapping[str, Verdict], yes: bool, ask: bool) -> set[str]:
+def agree(verdicts: Mapping[str, StageVerdict], yes: bool, ask: bool) -> set[str]:
     """Have a person agree that stages are redone; returns the stages that may be.
 
     Args:
@@ -118,35 +118,35 @@ def agree(verdicts: Mapping[str, Verdict], yes: bool, ask: bool) -> set[str]:
     return set(asked)
 
 
-def _judge(run: Path, node: Node, identity: Identity, unknown: frozenset[str] | set[str]) -> Verdict:
+def _judge(run: Path, node: Node, identity: Identity, unknown: frozenset[str] | set[str]) -> StageVerdict:
     """``unknown``: keys whose contents are not known yet and so say nothing."""
     folder = run / node.name
     work, progress = mark.has_work(folder), mark.progress(folder)
     began, done = mark.read(folder), record.read(folder)
 
-    def verdict(state: State, changes: list[Change] | None = None, altered: tuple[Path, ...] = ()) -> Verdict:
-        known = done if state is State.DONE else None
-        return Verdict(state, identity, known, tuple(changes or ()), (), work, progress, altered)
+    def verdict(state: StageState, changes: list[Change] | None = None, altered: tuple[Path, ...] = ()) -> StageVerdict:
+        known = done if state is StageState.DONE else None
+        return StageVerdict(state, identity, known, tuple(changes or ()), (), work, progress, altered)
 
     if done is not None:
         since = _known(identity.changes(done.identity), unknown)
         if not any(map(_counts, since)):
             altered, missing = done.altered(run), done.missing(run)
             if not altered and not missing:
-                return verdict(State.DONE, since)
+                return verdict(StageState.DONE, since)
             if mark.has_checkpoints(folder) or (node.kind in QUICK and not altered):
-                return verdict(State.RESUME, altered=tuple(altered))
+                return verdict(StageState.RESUME, altered=tuple(altered))
             spoilt = [*_spoilt(altered, "not what it left"), *_spoilt(missing, _GONE)]
-            return verdict(State.REDO, spoilt)
+            return verdict(StageState.REDO, spoilt)
     if began is None:
         foreign = not (folder / mark.MARK).exists() and not is_own(folder)  # refused when the stage claims it
-        return verdict(State.REDO, [mark.UNKNOWN]) if work and not foreign else verdict(State.TO_DO)
+        return verdict(StageState.REDO, [mark.UNKNOWN]) if work and not foreign else verdict(StageState.TO_DO)
     changes = _known(began.changes(identity), unknown)
     further = any(change.grew for change in changes if change.effect is Effect.EXTENDS)
     ended = done is not None and not mark.has_checkpoints(folder)
     if mark.redone(changes) or (further and ended):
-        return verdict(State.REDO, mark.redone(changes) or changes)
-    return verdict(State.EXTEND if further and work else State.RESUME, changes)
+        return verdict(StageState.REDO, mark.redone(changes) or changes)
+    return verdict(StageState.EXTEND if further and work else StageState.RESUME, changes)
 
 
 def _spoilt(outputs: list[Path], how: str) -> list[Change]:
@@ -162,7 +162,7 @@ def _counts(change: Change) -> bool:
     return change.effect is Effect.LEARNED or change.grew
 
 
-def _outputs(run: Path, node: Node, verdict: Verdict) -> dict[str, Path]:
+def _outputs(run: Path, node: Node, verdict: StageVerdict) -> dict[str, Path]:
     """What a stage made or will make; of one that is not done, names that stand for it."""
     if verdict.done is not None:
         return verdict.done.paths(run)
@@ -170,5 +170,5 @@ def _outputs(run: Path, node: Node, verdict: Verdict) -> dict[str, Path]:
     return {"model": (folder / "model").absolute(), "data": (folder / "data.jsonl").absolute()}
 
 
-def _differs(verdict: Verdict) -> bool:
-    return verdict.state in (State.REDO, State.EXTEND) or bool(verdict.because)
+def _differs(verdict: StageVerdict) -> bool:
+    return verdict.state in (StageState.REDO, StageState.EXTEND) or bool(verdict.because)

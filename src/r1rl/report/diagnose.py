@@ -64,8 +64,8 @@ def learning(run: Run, stage: Stage) -> Finding:
     first, last, error = ends(reward)
     why = [f"Reward {first:.2f} → {last:.2f}, first tenth of the steps against the last."]
     why += [f"Held-out accuracy on {name}: {percent(a)} → {percent(b)}." for name, a, b in held_out(run, stage)]
-    _, flat = stage.curve("rollout/zero_variance_groups")
-    silent = fmean(flat[-max(3, len(flat) // 10) :]) if flat else 0.0
+    _, flat = stage.curve(NO_SIGNAL.metric)
+    silent = NO_SIGNAL.read(flat) if flat else 0.0
     if flat:
         why.append(f"{percent(silent)} of groups carried no signal lately.")
     if last - first > 3 * error and last - first > 0.01:

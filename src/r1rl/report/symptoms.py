@@ -96,6 +96,16 @@ def symptoms(rows: Rows) -> list[tuple[str, str]]:
     return [*_not_finite(rows), *over(SYMPTOMS, rows), *_lost_checks(rows), *_silent_rewards(rows)]
 
 
+def causes(rows: Rows) -> list[str]:
+    """Why a run learns little: every symptom its metrics show, a missing signal included, the worst first."""
+    found = sorted([*over([NO_SIGNAL], rows), *symptoms(rows)], key=_severity, reverse=True)
+    return [text.replace("\N{NO-BREAK SPACE}", "") for _, text in found]
+
+
+def _severity(found: tuple[str, str]) -> int:
+    return LEVELS.index(found[0])
+
+
 def over(table: Sequence[Symptom], rows: Rows) -> Iterator[tuple[str, str]]:
     """(level, text) of the symptoms that rows show."""
     for symptom in table:

@@ -11,7 +11,7 @@ from r1rl.model.load import DTYPES, Policy
 from r1rl.rollout.engine import Engine
 from r1rl.rollout.torch_engine import TorchEngine
 
-Build = Callable[[RunConfig, Policy], Engine]
+EngineFactory = Callable[[RunConfig, Policy], Engine]
 
 
 def build_torch(cfg: RunConfig, policy: Policy) -> Engine:
@@ -19,7 +19,7 @@ def build_torch(cfg: RunConfig, policy: Policy) -> Engine:
     return TorchEngine(policy, cfg.rollout.max_concurrent, autocast, cfg.model.cast_lm_head_to_fp32)
 
 
-ENGINES: dict[str, Build | str] = {"torch": build_torch, "vllm": "r1rl.rollout.vllm.build:build"}
+ENGINES: dict[str, EngineFactory | str] = {"torch": build_torch, "vllm": "r1rl.rollout.vllm.build:build"}
 """A builder, or where to import one from when it is needed."""
 
 
@@ -28,5 +28,5 @@ def build_engine(cfg: RunConfig, policy: Policy) -> Engine:
     build = ENGINES[cfg.rollout.engine]
     if isinstance(build, str):
         module, _, name = build.partition(":")
-        build = cast(Build, getattr(importlib.import_module(module), name))
+        build = cast(EngineFactory, getattr(importlib.import_module(module), name))
     return build(cfg, policy)

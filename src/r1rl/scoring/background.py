@@ -13,7 +13,7 @@ from typing import Any
 
 from r1rl.config.rewards import ScoringConfig
 from r1rl.errors import RewardError
-from r1rl.scoring.function import Lost, Outcome, RewardFunction
+from r1rl.scoring.function import CallResult, Lost, RewardFunction
 from r1rl.types import Group
 from r1rl.verify import Checker
 
@@ -22,7 +22,7 @@ _CANCEL_S = 5.0
 """How long a coroutine may take to notice that it is given up."""
 
 
-class Call(Future[Outcome | Lost]):
+class Call(Future[CallResult | Lost]):
     """A call under way. ``started`` is None while it waits for its turn."""
 
     def __init__(self) -> None:
@@ -97,7 +97,7 @@ class Background:
         call.add_done_callback(self._forget)
         return call
 
-    def check(self, name: str, call: Future[Outcome | Lost]) -> None:
+    def check(self, name: str, call: Future[CallResult | Lost]) -> None:
         """Raises RewardError where a call is past its limit and cannot be stopped."""
         patience = self._limit_s + (_CANCEL_S if name in self._slots else 0.0)
         if isinstance(call, Call) and call.overdue(patience):
@@ -128,7 +128,7 @@ class Background:
             try:
                 request = self._functions[name].signature.request(group, state)
                 running = self._functions[name].run_async(request, self._checker)
-                result: Outcome | Lost = await asyncio.wait_for(running, self._limit_s)
+                result: CallResult | Lost = await asyncio.wait_for(running, self._limit_s)
             except TimeoutError:  # the function's own ones come as RewardError
                 result = Lost("timeouts", time.monotonic() - call.started)
             except BaseException as error:  # handed to the caller, which decides
@@ -136,7 +136,7 @@ class Background:
                 return
             call.set_result(result)
 
-    def _forget(self, call: Future[Outcome | Lost]) -> None:
+    def _forget(self, call: Future[CallResult | Lost]) -> None:
         with self._lock:
             self._calls.discard(call)  # type: ignore[arg-type]
 

@@ -81,7 +81,7 @@ class Signature:
         """Whether it can only run once the trainer's state is known."""
         return "trainer_state" in self.wants
 
-    def request(self, group: Group, state: Mapping[str, Any] | None) -> Request:
+    def request(self, group: Group, state: Mapping[str, Any] | None) -> CallRequest:
         """One call on a whole group, in TRL's protocol.
 
         The signature decides: what it names, it gets; a bare ``**kwargs`` gets the lists only (prompts, token ids and
@@ -103,11 +103,11 @@ class Signature:
                 f"(its columns: {', '.join(sorted(group.problem.columns)) or 'none'}). Rename the column, or list the "
                 "rewards that apply under the source's `rewards`"
             )
-        return Request(self.name, given, len(group), dict(state or {}) if self.needs_state else None)
+        return CallRequest(self.name, given, len(group), dict(state or {}) if self.needs_state else None)
 
 
 @dataclass(frozen=True, slots=True)
-class Request:
+class CallRequest:
     """One call on one group; what is sent to a worker process."""
 
     name: str
@@ -136,7 +136,7 @@ class Lost:
 
 
 @dataclass(frozen=True, slots=True)
-class Outcome:
+class CallResult:
     """What one call on a group gave."""
 
     values: list[float | None]
@@ -165,13 +165,13 @@ class RewardFunction:
         made = bind(name, found, args)
         return cls(name, as_function(made, args if made is found else {}))
 
-    def run(self, request: Request, checker: Checker) -> Outcome:
+    def run(self, request: CallRequest, checker: Checker) -> CallResult:
         """Call it. Raises RewardError when it raises or returns what cannot be used."""
         with self._recorded(checker) as record:
             record.returned = self.call(**request.lists, **record.offered(self.signature.wants, request.state))
         return record.outcome(self._values(record.returned, request.count))
 
-    async def run_async(self, request: Request, checker: Checker) -> Outcome:
+    async def run_async(self, request: CallRequest, checker: Checker) -> CallResult:
         """Call and await it; as ``run``."""
         with self._recorded(checker) as record:
             record.returned = await self.call(**request.lists, **record.offered(self.signature.wants, request.state))
@@ -256,9 +256,9 @@ class _Record:
         }
         return {name: offered[name] for name in wants if name in _OFFERED}
 
-    def outcome(self, values: list[float | None]) -> Outcome:
+    def outcome(self, values: list[float | None]) -> CallResult:
         """Everything the call gave."""
-        return Outcome(values, self.seconds, self._extras, self._logged, dict(self.tally))
+        return CallResult(values, self.seconds, self._extras, self._logged, dict(self.tally))
 
     def _log_metric(self, name: str, value: float) -> None:
         self._logged.append((name, float(value)))

@@ -23,9 +23,9 @@ from typing import Any, TypeVar
 
 from r1rl.config.rewards import RewardConfig, ScoringConfig
 from r1rl.errors import R1Error, RewardError
-from r1rl.scoring.function import Lost, Outcome, Request, Signature
+from r1rl.scoring.function import CallRequest, CallResult, Lost, Signature
 from r1rl.scoring.registry import load, place_of
-from r1rl.scoring.worker import HEADER, Cancel, Message, Setup, packed
+from r1rl.scoring.worker import HEADER, Cancel, Setup, ToWorker, packed
 from r1rl.types import Group
 from r1rl.verify import Limits
 from r1rl.verify.host import Host
@@ -82,7 +82,7 @@ class _Process:
     def alive(self) -> bool:
         return self._ending is None and not self._listening.done()
 
-    async def ask(self, message: Message, limit_s: float, *, alone: bool) -> dict[str, Any]:
+    async def ask(self, message: ToWorker, limit_s: float, *, alone: bool) -> dict[str, Any]:
         """Send and await the reply. Raises _Gone when the process is lost meanwhile, for this call or another."""
         number = next(self._numbers)
         try:
@@ -169,7 +169,7 @@ class _Pool:
         """Start all processes: the signatures are known then. Raises RewardError."""
         await asyncio.gather(*(slot.process() for slot in self._slots))
 
-    async def call(self, name: str, group: Group, state: Mapping[str, Any] | None) -> Outcome | Lost:
+    async def call(self, name: str, group: Group, state: Mapping[str, Any] | None) -> CallResult | Lost:
         """Call a function on a group, again where the process was lost through no fault of it."""
         signature = self.signatures[name]
         request = signature.request(group, state)
@@ -184,7 +184,7 @@ class _Pool:
                 continue
             if "lost" in reply:
                 return Lost(reply["lost"], time.monotonic() - began)
-            return Outcome(**_ok(reply))
+            return CallResult(**_ok(reply))
 
     async def start(self) -> _Process:
         """A new process with the functions loaded. Raises RewardError."""
@@ -208,7 +208,7 @@ class _Pool:
         self.signatures = {name: _signature(one) for name, one in found.items() if one is not None}
         return process
 
-    async def _sync(self, request: Request) -> dict[str, Any]:
+    async def _sync(self, request: CallRequest) -> dict[str, Any]:
         slot = await self._free.get()
         try:
             process = await slot.process()
@@ -220,7 +220,7 @@ class _Pool:
         finally:
             self._free.put_nowait(slot)
 
-    async def _async(self, request: Request) -> dict[str, Any]:
+    async def _async(self, request: CallRequest) -> dict[str, Any]:
         async with self._beside[request.name]:
             slot = next(self._rotation)
             process = await slot.process()
@@ -228,7 +228,7 @@ class _Pool:
                 pass
             return await self._ask(process, request, alone=False)
 
-    async def _ask(self, process: _Process, request: Request, *, alone: bool) -> dict[str, Any]:
+    async def _ask(self, process: _Process, request: CallRequest, *, alone: bool) -> dict[str, Any]:
         return await process.ask(request, self._parent.scoring.function_timeout_s, alone=alone)
 
 
@@ -266,7 +266,7 @@ class Processes:
         self._pool_of = {name: pool for pool in self._pools for name in pool.signatures}
         self.signatures = {name: pool.signatures[name] for name, pool in self._pool_of.items()}
 
-    def start(self, name: str, group: Group, state: Mapping[str, Any] | None) -> Future[Outcome | Lost]:
+    def start(self, name: str, group: Group, state: Mapping[str, Any] | None) -> Future[CallResult | Lost]:
         """Call a function on a group when its turn comes. The future raises RewardError where the function is wrong."""
         if os.getpid() != self._owner:
             raise R1Error("reward processes do not survive a fork; make a Scorer in the new process")

@@ -16,7 +16,7 @@ import numpy as np
 from r1rl.config.rewards import RewardConfig, ScoringConfig
 from r1rl.errors import RewardError, tell
 from r1rl.scoring.background import Background
-from r1rl.scoring.function import Lost, Outcome, RewardFunction, Signature
+from r1rl.scoring.function import CallResult, Lost, RewardFunction, Signature
 from r1rl.scoring.metrics import Measured, ScoringMetrics, call_metrics
 from r1rl.scoring.processes import Processes, in_trainer, limits_of
 from r1rl.types import Group, ScoredGroup
@@ -32,7 +32,7 @@ class _Pending:
 
     def __init__(self, group: Group) -> None:
         self.group = group
-        self.calls: dict[str, Future[Outcome | Lost]] = {}
+        self.calls: dict[str, Future[CallResult | Lost]] = {}
 
 
 class Scorer(AbstractContextManager["Scorer"]):
@@ -162,20 +162,20 @@ class Scorer(AbstractContextManager["Scorer"]):
         for name in [signature.name for signature in self._for(pending.group)]:
             outcome = self._wait(name, pending.calls[name])
             by_reward[name] = self._values(name, outcome, len(pending.group))
-            extras |= outcome.extras if isinstance(outcome, Outcome) else {}
+            extras |= outcome.extras if isinstance(outcome, CallResult) else {}
         rewards = weighted_sum(by_reward, self._weights, len(pending.group))
         return ScoredGroup(pending.group, rewards, by_reward, checked_extras(extras, len(pending.group)))
 
-    def _wait(self, name: str, call: Future[Outcome | Lost]) -> Outcome | Lost:
+    def _wait(self, name: str, call: Future[CallResult | Lost]) -> CallResult | Lost:
         """What became of a call: bounded by its own limit, which begins when it does."""
         while not call.done():
             wait_for([call], timeout=_POLL_S)
             self._background.check(name, call)
         return call.result()
 
-    def _values(self, name: str, outcome: Outcome | Lost, count: int) -> np.ndarray:
+    def _values(self, name: str, outcome: CallResult | Lost, count: int) -> np.ndarray:
         """[count] float64, NaN where the function did not apply or was lost. Raises RewardError for one too many."""
-        if isinstance(outcome, Outcome):
+        if isinstance(outcome, CallResult):
             self._lost_in_a_row[name] = 0
             self._metrics.add_call(name, outcome.seconds, outcome.tally)
             for metric, value in outcome.logged:

@@ -24,7 +24,7 @@ from dataclasses import asdict, dataclass
 from typing import Any, NoReturn
 
 from r1rl.errors import RewardError
-from r1rl.scoring.function import Request, RewardFunction
+from r1rl.scoring.function import CallRequest, RewardFunction
 from r1rl.scoring.registry import bind, is_torch_module, load
 from r1rl.verify import Checker, Limits
 from r1rl.verify.sandbox_host import die_with, exactly
@@ -56,10 +56,10 @@ class Cancel:
     call: int
 
 
-Message = Setup | Request | Cancel
+ToWorker = Setup | CallRequest | Cancel
 
 
-def packed(number: int, message: Message) -> bytes:
+def packed(number: int, message: ToWorker) -> bytes:
     """A message for a worker. Raises whatever pickling a column raises."""
     body = pickle.dumps(message, protocol=pickle.HIGHEST_PROTOCOL)
     return HEADER.pack(number, len(body)) + body
@@ -108,7 +108,7 @@ class _Worker:
             if reply is not None:
                 self._send(number, reply)
 
-    def _reply(self, number: int, message: Message) -> dict[str, Any] | None:
+    def _reply(self, number: int, message: ToWorker) -> dict[str, Any] | None:
         """The answer, or None for what is answered later or never."""
         if isinstance(message, Setup):
             return self._set_up(message)
@@ -139,7 +139,7 @@ class _Worker:
             found[name] = asdict(function.signature)
         return {"ok": found}
 
-    def _begin(self, number: int, function: RewardFunction, request: Request) -> None:
+    def _begin(self, number: int, function: RewardFunction, request: CallRequest) -> None:
         def start(loop: asyncio.AbstractEventLoop) -> None:
             self._tasks[number] = loop.create_task(self._await(number, function, request))
 
@@ -158,7 +158,7 @@ class _Worker:
         if self._loop is not None:
             self._loop.call_soon_threadsafe(cancel)
 
-    async def _await(self, number: int, function: RewardFunction, request: Request) -> None:
+    async def _await(self, number: int, function: RewardFunction, request: CallRequest) -> None:
         try:
             reply: dict[str, Any] = {"ok": asdict(await function.run_async(request, self._checker))}
         except asyncio.CancelledError:

@@ -57,4 +57,4 @@ def asked_to_end(ctx: StageContext) -> bool:
     return ctx.interrupt.anywhere(gather_object if ctx.accelerator.num_processes > 1 else list)
 
 
-Stage = Callable[[StageContext], StageResult]
+StageEntry = Callable[[StageContext], StageResult]

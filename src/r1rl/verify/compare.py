@@ -17,7 +17,7 @@ import sympy
 from r1rl.verify import algebra, sets
 from r1rl.verify.exact import compare_exactly, parse_number, parse_words
 from r1rl.verify.sets import FLIPPED, canonical, expression, interval_of
-from r1rl.verify.structure import Items, Leaf, Matrix, Node, Relation, Sets, is_name
+from r1rl.verify.structure import Items, Leaf, Matrix, Parsed, Relation, Sets, is_name
 from r1rl.verify.units import factor, split_unit
 
 _TIME = re.compile(
@@ -36,7 +36,7 @@ class Comparison:
     def __init__(self) -> None:
         self.path = "structure"
 
-    def equal(self, gold: Node, answer: Node) -> bool:
+    def equal(self, gold: Parsed, answer: Parsed) -> bool:
         """Whether the answer is the gold one. Raises algebra.Unparsable and algebra.Undecided."""
         gold, answer = canonical(gold), canonical(answer)
         if gold == answer:
@@ -67,10 +67,10 @@ class Comparison:
             return gold.brackets == "()" and self._in_order(gold.items, answer.items)
         return answer.brackets in ("", "()") and self._matched(gold.items, answer.items)
 
-    def _in_order(self, gold: tuple[Node, ...], answer: tuple[Node, ...]) -> bool:
+    def _in_order(self, gold: tuple[Parsed, ...], answer: tuple[Parsed, ...]) -> bool:
         return len(gold) == len(answer) and all(self.equal(g, a) for g, a in zip(gold, answer, strict=True))
 
-    def _matched(self, gold: tuple[Node, ...], answer: tuple[Node, ...]) -> bool:
+    def _matched(self, gold: tuple[Parsed, ...], answer: tuple[Parsed, ...]) -> bool:
         """Whether the items pair up in some order; equality being transitive, taking the first partner is enough."""
         left = list(answer)
         if len(gold) != len(left):
@@ -82,8 +82,8 @@ class Comparison:
             del left[partner]
         return True
 
-    def _distinct(self, items: tuple[Node, ...]) -> tuple[Node, ...]:
-        kept: list[Node] = []
+    def _distinct(self, items: tuple[Parsed, ...]) -> tuple[Parsed, ...]:
+        kept: list[Parsed] = []
         for item in items:
             if not any(self.equal(item, other) for other in kept):
                 kept.append(item)
@@ -94,7 +94,7 @@ class Comparison:
             self._in_order(ours, theirs) for ours, theirs in zip(gold.rows, answer.rows, strict=True)
         )
 
-    def _sets(self, gold: Node, answer: Node) -> bool:
+    def _sets(self, gold: Parsed, answer: Parsed) -> bool:
         if isinstance(gold, Sets) and isinstance(answer, Sets) and gold.kind == answer.kind == "union":
             try:
                 if self._matched(gold.parts, answer.parts):
@@ -104,7 +104,7 @@ class Comparison:
         self.path = "sets"
         return sets.same(gold, answer)
 
-    def _relations(self, gold: Node, answer: Node) -> bool:
+    def _relations(self, gold: Parsed, answer: Parsed) -> bool:
         """At least one side is a relation."""
         if isinstance(gold, Relation) and isinstance(answer, Relation):
             return self._two_relations(gold, answer)
@@ -118,7 +118,7 @@ class Comparison:
         described = interval_of(relation)
         return described is not None and not isinstance(other, Leaf) and self.equal(described[1], other)
 
-    def _worked(self, relation: Relation, value: Node) -> bool:
+    def _worked(self, relation: Relation, value: Parsed) -> bool:
         """``1/2 + 1/3 = 5/6`` is ``5/6`` because the equation holds."""
         return all(self.equal(value, side) for side in relation.sides)
 
@@ -193,7 +193,7 @@ def _same_brackets(gold: Items, answer: Items) -> bool:
     )
 
 
-def _named(relation: Relation) -> tuple[str, Node] | None:
+def _named(relation: Relation) -> tuple[str, Parsed] | None:
     """(name, value) of ``name = value``; of a chain ``name = … = value`` the last value."""
     first = relation.sides[0]
     if set(relation.operators) <= {"="} or relation.operators == ("in",):
@@ -205,7 +205,7 @@ def _named(relation: Relation) -> tuple[str, Node] | None:
     return None
 
 
-def _value_of(relation: Relation, strict: bool) -> Node | None:
+def _value_of(relation: Relation, strict: bool) -> Parsed | None:
     """What a relation says its left side is. An answer may have any left side with letters, a gold one no digits."""
     named = _named(relation)
     if named is not None:

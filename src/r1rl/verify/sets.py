@@ -9,14 +9,14 @@ import sympy
 
 from r1rl.verify import algebra
 from r1rl.verify.exact import parse_words
-from r1rl.verify.structure import Items, Leaf, Matrix, Node, Relation, Sets, is_name
+from r1rl.verify.structure import Items, Leaf, Matrix, Parsed, Relation, Sets, is_name
 
 FLIPPED = {"<": ">", ">": "<", "<=": ">=", ">=": "<=", "=": "=", "!=": "!="}
 _EMPTY_WORDS = frozenset(("no solution", "no solutions", "no real solution", "no real solutions", "empty set", "none"))
 _REAL_WORDS = frozenset(("all real numbers", "all reals", "the real numbers", "any real number", "real numbers"))
 
 
-def same(gold: Node, answer: Node) -> bool:
+def same(gold: Parsed, answer: Parsed) -> bool:
     """Whether two nodes are the same set of reals; False where one is no set. Raises Unparsable and Undecided.
 
     What a set is made of by ∪, ∩ and ∖ depends on the order of its end points alone, so they are put in order once and
@@ -33,7 +33,7 @@ def same(gold: Node, answer: Node) -> bool:
     return bool(ours == theirs or ours.symmetric_difference(theirs) == sympy.S.EmptySet)
 
 
-def canonical(node: Node) -> Node:
+def canonical(node: Parsed) -> Parsed:
     """Words for sets as sets; one-element sets and lists as their element."""
     if isinstance(node, Leaf):
         words = parse_words(node.text) if "\\text" in node.text or node.text[:1].isalpha() else None
@@ -46,7 +46,7 @@ def canonical(node: Node) -> Node:
     return node
 
 
-def interval_of(relation: Relation) -> tuple[str, Node] | None:
+def interval_of(relation: Relation) -> tuple[str, Parsed] | None:
     """(variable, interval or union) of an inequality with a bare variable on one side or in the middle."""
     sides, operators = relation.sides, relation.operators
     if operators == ("in",) and isinstance(sides[0], Leaf) and is_name(sides[0].text):
@@ -65,14 +65,14 @@ def interval_of(relation: Relation) -> tuple[str, Node] | None:
     return None
 
 
-def _half_line(sides: tuple[Node, ...], operator: str) -> tuple[str, Node] | None:
+def _half_line(sides: tuple[Parsed, ...], operator: str) -> tuple[str, Parsed] | None:
     left, right = sides
     if isinstance(right, Leaf) and is_name(right.text) and not (isinstance(left, Leaf) and is_name(left.text)):
         left, right, operator = right, left, FLIPPED[operator]
     if not isinstance(left, Leaf) or not is_name(left.text):
         return None
     infinity, minus = Leaf("\\infty"), Leaf("-\\infty")
-    spans: dict[str, Node] = {
+    spans: dict[str, Parsed] = {
         "<": Items("tuple", (minus, right), "()"),
         "<=": Items("tuple", (minus, right), "(]"),
         ">": Items("tuple", (right, infinity), "()"),
@@ -82,7 +82,7 @@ def _half_line(sides: tuple[Node, ...], operator: str) -> tuple[str, Node] | Non
     return left.text, spans[operator]
 
 
-def _values(node: Node) -> Iterator[sympy.Expr | None]:
+def _values(node: Parsed) -> Iterator[sympy.Expr | None]:
     """The end points and elements that a set is made of, None where something in it is no set."""
     node = canonical(node)
     described = interval_of(node) if isinstance(node, Relation) else None
@@ -121,7 +121,7 @@ def _places(values: Sequence[sympy.Expr]) -> Mapping[sympy.Expr, sympy.Expr]:
     return places
 
 
-def _as_set(node: Node, places: Mapping[sympy.Expr, sympy.Expr]) -> sympy.Set:
+def _as_set(node: Parsed, places: Mapping[sympy.Expr, sympy.Expr]) -> sympy.Set:
     """A node of which all values are known as a set, each value at its place."""
     node = canonical(node)
     if isinstance(node, Relation):
@@ -141,7 +141,7 @@ def _as_set(node: Node, places: Mapping[sympy.Expr, sympy.Expr]) -> sympy.Set:
 _JOINED = {"union": sympy.Set.union, "intersection": sympy.Set.intersect, "minus": sympy.Set.__sub__}
 
 
-def expression(node: Node) -> sympy.Expr:
+def expression(node: Parsed) -> sympy.Expr:
     """The expression of a leaf, or a matrix of leaves. Raises algebra.Unparsable."""
     if isinstance(node, Matrix):
         return sympy.ImmutableMatrix([[expression(entry) for entry in row] for row in node.rows])

@@ -44,7 +44,7 @@ class Items:
     """Several values: a ``set`` in braces, an unordered bare ``list``, or a ``tuple`` with its brackets."""
 
     kind: Literal["set", "list", "tuple"]
-    items: tuple[Node, ...]
+    items: tuple[Parsed, ...]
     brackets: str = ""
 
 
@@ -53,14 +53,14 @@ class Sets:
     """Two sets joined: ``union``, ``intersection`` or ``minus``."""
 
     kind: Literal["union", "intersection", "minus"]
-    parts: tuple[Node, ...]
+    parts: tuple[Parsed, ...]
 
 
 @dataclass(frozen=True, slots=True)
 class Relation:
     """``left op right``, or a chain such as ``0 < x <= 1``: one more side than operators."""
 
-    sides: tuple[Node, ...]
+    sides: tuple[Parsed, ...]
     operators: tuple[str, ...]
 
 
@@ -68,17 +68,17 @@ class Relation:
 class Matrix:
     """Rows of leaves."""
 
-    rows: tuple[tuple[Node, ...], ...]
+    rows: tuple[tuple[Parsed, ...], ...]
 
 
-Node = Leaf | Items | Sets | Relation | Matrix
+Parsed = Leaf | Items | Sets | Relation | Matrix
 
 
 class Malformed(ValueError):
     """Text whose brackets or separators make no answer."""
 
 
-def parse(text: str) -> Node:
+def parse(text: str) -> Parsed:
     """The structure of a normalised answer. Raises Malformed."""
     text = text.strip()
     if not text:
@@ -97,7 +97,7 @@ def is_name(text: str) -> bool:
     return _NAME.fullmatch(text.strip()) is not None
 
 
-def _list(parts: list[str]) -> Node:
+def _list(parts: list[str]) -> Parsed:
     """Bare values in a row; ``n = 2, 3, 4`` is one relation with a list to its right."""
     parts = [part for part in parts if part.strip()]
     if not parts or len(parts) > MAX_ITEMS:
@@ -119,7 +119,7 @@ def _list(parts: list[str]) -> Node:
     return Items("list", items)
 
 
-def _is_condition(node: Node) -> bool:
+def _is_condition(node: Parsed) -> bool:
     """``k \\in \\mathbb{Z}`` beside a value says what its letters are, not what the answer is."""
     if not isinstance(node, Relation) or node.operators != ("in",):
         return False
@@ -127,12 +127,12 @@ def _is_condition(node: Node) -> bool:
     return isinstance(domain, Leaf) and _DOMAIN.fullmatch(domain.text) is not None
 
 
-def _spread(node: Node) -> tuple[Node, ...]:
+def _spread(node: Parsed) -> tuple[Parsed, ...]:
     """A ± inside a list is two of its items."""
     return node.items if isinstance(node, Items) and node.kind == "list" else (node,)
 
 
-def _relation(text: str) -> Node | None:
+def _relation(text: str) -> Parsed | None:
     """A chain of relations at the top level, or membership in a set."""
     if len(_split(text, _SEPARATOR)) > 1 and not _names_then_relation(text):
         return None
@@ -154,11 +154,11 @@ def _names_then_relation(text: str) -> bool:
     return operators == ["="] and "," in sides[0] and is_name(sides[0])
 
 
-def _names(text: str) -> Node:
+def _names(text: str) -> Parsed:
     return Leaf(text.strip()) if is_name(text) else parse(text)
 
 
-def _single(text: str) -> Node:
+def _single(text: str) -> Parsed:
     """One value without separators at its top level."""
     for pattern, kind in ((_UNION, "union"), (_INTERSECTION, "intersection"), (_MINUS, "minus")):
         parts = _split(text, pattern)
@@ -177,7 +177,7 @@ def _single(text: str) -> Node:
     return _plus_minus(text)
 
 
-def _bracketed(text: str) -> Node | None:
+def _bracketed(text: str) -> Parsed | None:
     """A set, tuple or interval that takes up the whole text; None for anything else, ``(x + 1)`` included."""
     for opening, closing in (
         ("\\{", "\\}"),
@@ -195,7 +195,7 @@ def _bracketed(text: str) -> Node | None:
     return None
 
 
-def _inside(inner: str, brackets: str) -> Node | None:
+def _inside(inner: str, brackets: str) -> Parsed | None:
     is_set = brackets == "{}"
     if is_set and not inner.strip():
         return Items("set", ())
@@ -233,7 +233,7 @@ def _encloses(inner: str) -> bool:
     return depth == 0
 
 
-def _matrix(body: str) -> Node:
+def _matrix(body: str) -> Parsed:
     rows = [row for row in _ROW.split(body) if row.strip()]
     cells = tuple(tuple(Leaf(cell.strip()) for cell in row.split("&")) for row in rows)
     if not cells or len({len(row) for row in cells}) != 1 or sum(map(len, cells)) > MAX_ITEMS:
@@ -241,7 +241,7 @@ def _matrix(body: str) -> Node:
     return Matrix(cells)
 
 
-def _plus_minus(text: str) -> Node:
+def _plus_minus(text: str) -> Parsed:
     r"""``a \pm b`` as the two values it stands for."""
     if not _PLUS_MINUS.search(text):
         return Leaf(text)

@@ -13,7 +13,7 @@ import sympy
 from r1rl.verify import algebra
 from r1rl.verify.compare import Comparison
 from r1rl.verify.notation import normalise
-from r1rl.verify.structure import Malformed, Node, parse
+from r1rl.verify.structure import Malformed, Parsed, parse
 
 _WARM_UP = r"""
 \frac{1}{2}+\sqrt{3} ~ 0.5+3^{1/2}
@@ -58,7 +58,7 @@ def compare(gold: str, answer: str) -> list[str]:
 
 
 @lru_cache(maxsize=512)
-def _parsed(text: str) -> Node:
+def _parsed(text: str) -> Parsed:
     return parse(normalise(text))
 
 

@@ -85,8 +85,8 @@ def blunt(rng: random.Random, terms: list[int]) -> str:
     return rng.choice([" It is {}.", " The answer is {}.", " {}, I think."]).format(guess(rng, terms))
 
 
-Writer = Callable[[random.Random, list[int]], str]
-WRITERS: dict[Writer, float] = {careful: 0.25, slipping: 0.15, hasty: 0.2, untagged: 0.1, blunt: 0.3}
+ThoughtWriter = Callable[[random.Random, list[int]], str]
+WRITERS: dict[ThoughtWriter, float] = {careful: 0.25, slipping: 0.15, hasty: 0.2, untagged: 0.1, blunt: 0.3}
 """Who wrote the corpus, and how much of it."""
 
 PROMPT = "User: {question}\nAssistant:"

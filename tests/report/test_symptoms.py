@@ -9,9 +9,9 @@ import pytest
 
 from r1rl import GRPOTrainer
 from r1rl.config import RunConfig
-from r1rl.doctor.flat import diagnose
 from r1rl.report.diagnose import GOOD, broken
 from r1rl.report.read import Stage
+from r1rl.report.symptoms import causes
 from r1rl.tracking.jsonl import read_jsonl
 
 REWARDS = """
@@ -53,13 +53,13 @@ def test_a_healthy_run_with_several_updates_per_rollout(tiny_folder: Path, tmp_p
     assert all(row["policy/updates"] == 4 for row in rows)
     assert max(row["policy/ratio_deviation"] for row in rows) > 1e-3, "π moves away from π_old within a rollout"
     assert max(row["policy/first_ratio_deviation"] for row in rows) < 1e-4
-    assert diagnose(rows) == []
+    assert causes(rows) == []
     assert broken(Stage("zero", "grpo", {}, metrics=rows)).level == GOOD
 
 
 def test_a_flat_reward_and_cut_completions(tiny_folder: Path, tmp_path: Path) -> None:
     rows = rows_of(tiny_folder, tmp_path, "constant", rollout={"max_new_tokens": 4})
-    flat, cut = diagnose(rows)
+    flat, cut = causes(rows)
     assert "equal rewards" in flat
     assert "rollout.max_new_tokens" in cut
     assert "rollout.max_new_tokens" in " ".join(broken(Stage("zero", "grpo", {}, metrics=rows)).why)
@@ -68,14 +68,14 @@ def test_a_flat_reward_and_cut_completions(tiny_folder: Path, tmp_path: Path) ->
 def test_dropout(tiny_folder: Path, tmp_path: Path) -> None:
     pytest.importorskip("peft", reason="pip install peft")
     lora = {"path": str(tiny_folder), "lora": {"rank": 8, "dropout": 0.5}}
-    found = diagnose(without_truncation(rows_of(tiny_folder, tmp_path, model=lora, grpo={"lr": 0.05})))
+    found = causes(without_truncation(rows_of(tiny_folder, tmp_path, model=lora, grpo={"lr": 0.05})))
     assert "model.lora.dropout" in " ".join(found)
 
 
 @pytest.mark.parametrize("rows", [3, 40])
 def test_a_tag_that_the_template_opened_already(rows: int) -> None:
     metrics = [{"reward/mean": 0.5, "reward/format/mean": 0.0, "reward/accuracy/mean": 0.5, "rollout/truncated": 0.0}]
-    [cause] = diagnose(metrics * rows)
+    [cause] = causes(metrics * rows)
     assert "data.prompt.prefill" in cause
     assert cause in broken(Stage("zero", "grpo", {}, metrics=metrics * rows)).why
 
@@ -83,5 +83,5 @@ def test_a_tag_that_the_template_opened_already(rows: int) -> None:
 @pytest.mark.parametrize(("share", "found"), [(0.19, False), (0.3, True)])
 def test_the_report_and_the_doctor_have_the_same_bounds(share: float, found: bool) -> None:
     rows = [{"reward/mean": 0.5, "rollout/truncated": share}] * 30
-    assert bool(diagnose(rows)) == found
+    assert bool(causes(rows)) == found
     assert (broken(Stage("zero", "grpo", {}, metrics=rows)).level != GOOD) == found
