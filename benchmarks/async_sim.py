@@ -58,7 +58,9 @@ def main() -> None:
     parser.add_argument("--servers", type=int, nargs="+", default=[1, 8, 64])
     parser.add_argument("--staleness", type=int, nargs="+", default=[0, 1, 2, 4])
     parser.add_argument("--slots", type=int, default=16, help="groups one server samples at once")
-    parser.add_argument("--groups", type=int, help="groups a step; default: 16 a server, so that work grows with them")
+    parser.add_argument(
+        "--groups", type=int, help="groups per step; default: 16 a server, so that work grows with them"
+    )
     parser.add_argument("--spread", type=float, default=3.0)
     parser.add_argument("--steps", type=int, default=400)
     given = parser.parse_args()

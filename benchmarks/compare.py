@@ -233,7 +233,7 @@ def compare() -> None:
         rows.append([name, "r1rl / trl", None, None, ratio, memory])
         console.say(f"{name}: r1rl spends {results['r1rl'].parts}")
     console.table(
-        f"{PROMPTS * GROUP} completions a step, float32, medians of {STEPS} steps after {WARMUP}",
+        f"{PROMPTS * GROUP} completions per step, float32, medians of {STEPS} steps after {WARMUP}",
         ["lengths", "side", "mean tokens", "s a step", "completions/s", "peak GB"],
         rows,
     )

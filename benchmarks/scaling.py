@@ -140,8 +140,8 @@ def report(console: Console) -> None:
             share = f"{found['collectives']:.1%}"
             rows.append([name, ranks, found["rate"], f"{found['rate'] / base:.1%}", share])
     console.table(
-        f"weak scaling, {found['parameters'] / 1e6:.1f} M parameters, {TOKENS} tokens a rank and update, a thread each",
-        ["backend", "ranks", "tokens/s a rank", "efficiency", "time in collectives"],
+        f"weak scaling, {found['parameters'] / 1e6:.1f} M parameters, {TOKENS} tokens per rank and update, 1 thread",
+        ["backend", "ranks", "tokens/s per rank", "efficiency", "time in collectives"],
         rows,
     )
 

@@ -59,7 +59,7 @@ def compare_accuracy(folders: Mapping[str, Path]) -> None:
 
 
 def compare_steps(rows: Mapping[str, list[Metrics]]) -> None:
-    """Wall time of the steps and its parts, in seconds a step; accuracy on the training problems of the last quarter;
+    """Wall time of the steps and its parts, in seconds per step; accuracy on the training problems of the last quarter;
     tokens by the age of the policy that sampled them."""
     print(f"\n{'engine':<10} {'training':>9} {'median step':>12} {'rollout':>8} {'update':>7} {'sync':>6}", end=" ")
     print(f"{'train accuracy':>14}  tokens by age in updates")

@@ -1,8 +1,8 @@
 """A model that judges: any OpenAI-compatible chat endpoint, asked for a score in JSON.
 
-What a policy wrote is quoted between marks it cannot guess, and the judge is told that nothing between them is an
-instruction. A reply that is no valid verdict is asked for again; when the attempts are used up the reward is None and
-counted under the metric ``errors`` or ``timeouts``.
+The policy's text is quoted between marks that it cannot guess, and the judge is told that nothing between them is an
+instruction. A reply that is not a valid verdict is asked for again; when the attempts are used up the reward is None
+and counted under the metric ``errors`` or ``timeouts``.
 """
 
 from __future__ import annotations
@@ -49,10 +49,9 @@ class Judge:
         part: what is shown, the whole ``response`` or its final ``summary``.
         reference: column with a reference answer to show to the judge; None shows none.
         low, high: ends of the scale it is asked to use; rewards are scaled to 0–1.
-        timeout_s: seconds a request may take. retries: further attempts after a failed one, each after twice the wait.
-        concurrency: requests at once. max_tokens: length of the judge's reply.
-        api_key_env: environment variable that holds the key, where one is needed.
-        options: further fields of the request body.
+        timeout_s: seconds that one request may take. retries: further attempts after a failed one, each after twice the
+        wait. concurrency: requests at once. max_tokens: length of the judge's reply. api_key_env: environment variable
+        that holds the key, where one is needed. options: further fields of the request body.
     """
 
     def __init__(
@@ -146,7 +145,7 @@ class Judge:
         try:
             return str(reply["choices"][0]["message"]["content"])
         except (KeyError, IndexError, TypeError) as error:
-            raise ValueError("the reply is no chat completion") from error
+            raise ValueError("the reply is not a chat completion") from error
 
     def _read(self, reply: str) -> float:
         """The score in the last JSON object of a reply. Raises ValueError for anything but a number on the scale."""

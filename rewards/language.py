@@ -3,7 +3,7 @@
 The share counts words of the chain of thought in the target language over all its words. Code, LaTeX, tags, links and
 single letters are no words. What language a word belongs to is decided by its script; words in the Latin script, which
 many languages share, by an offline detector (py3langid) that reads a sentence at a time, and a short sentence with its
-neighbours. Scripts without spaces (Han, kana, Thai, …) count one word a character.
+neighbours. Scripts without spaces (Han, kana, Thai, …) count one word per character.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""A penalty on repeating oneself, by n-grams of tokens ("Demystifying Long Chain-of-Thought", arXiv 2502.03373)."""
+"""A penalty for repetition, by n-grams of tokens ("Demystifying Long Chain-of-Thought", arXiv 2502.03373)."""
 
 from __future__ import annotations
 

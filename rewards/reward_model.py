@@ -18,7 +18,7 @@ class RewardModel:
         tokenizer: its folder or name; None takes the model's own.
         part: what is judged, the whole ``response`` (harmlessness in the paper) or its final ``summary`` (helpfulness).
         max_length: tokens; of longer texts the end is kept.
-        batch_size: texts a forward pass.
+        batch_size: texts per forward pass.
         device: None takes the first GPU, else the CPU.
         dtype: as in ``from_pretrained``.
 

@@ -64,10 +64,10 @@ def test_check_prints_stages_and_sizes(config: Path, capsys: pytest.CaptureFixtu
     assert call("check", config, "rollout.prompts=8", "grpo.tokens_per_microbatch=100") == 0
     out = " ".join(capsys.readouterr().out.split())
     assert "zero grpo base" in out
-    assert "completions a step 128" in out
+    assert "completions per step 128" in out
     assert "updates a rollout 4" in out
-    assert "completions an update 32" in out
-    assert "tokens a step, at most 196,608" in out
+    assert "completions per update 32" in out
+    assert "tokens per step, at most 196,608" in out
     assert "updates in all 4,000" in out
     assert "completions in all 128,000" in out
     assert "note: stage zero: grpo.tokens_per_microbatch 100" in out
@@ -96,18 +96,18 @@ def a_run(folder: Path) -> None:
         ("run run/config.yaml --dry-run --devices -1", "Invalid value for '--devices'"),
         ("run run/config.yaml --only nope", "no stage is called nope; the run has base, zero"),
         ("run run/config.yaml output_dir=run/config.yaml", "cannot write run/config.yaml/"),
-        ("status none", "none is no run folder"),
+        ("status none", "none is not a run folder"),
         ("report", "Missing argument 'RUN...' (see r1rl report --help)"),
-        ("report none", "none is no folder; give the folder of a run"),
-        ("report run/zero", "run/zero is no run folder"),
+        ("report none", "none is not a folder; give the folder of a run"),
+        ("report run/zero", "run/zero is not a run folder"),
         ("report run --out run", "cannot write run: Is a directory; choose another path"),
         ("report run --svg run", "none of reward/accuracy/mean, reward/format/mean was logged"),
         ("export run/zero", "Missing argument 'FOLDER' (see r1rl export --help)"),
         ("export run/zero out --dtype int4", "Invalid value for '--dtype'"),
         ("export run/zero out", "run/zero holds no model (config.json)"),
-        ("export run/none out", "run/none is no folder; give a model folder, RUN/STAGE, or a Hugging Face name"),
-        ("chat run/none", "run/none is no folder"),
-        ("chat ./none", "./none is no folder"),
+        ("export run/none out", "run/none is not a folder; give a model folder, RUN/STAGE, or a Hugging Face name"),
+        ("chat run/none", "run/none is not a folder"),
+        ("chat ./none", "./none is not a folder"),
         ("chat run/zero --temperature -1", "Invalid value for '--temperature'"),
         ("doctor none", "none: no such configuration file"),
         ("doctor run", "run has no metrics of a grpo stage"),

@@ -13,7 +13,7 @@ class R1Error(Exception):
     """Base of every error r1rl raises on purpose; the command line prints its message alone, in one line."""
 
     exit_code = 2
-    """What the process ends with."""
+    """Exit status of the process."""
 
 
 class ConfigError(R1Error):
@@ -41,16 +41,16 @@ class StorageError(R1Error):
 
 
 class ForeignError(ConfigError):
-    """A place to write to that holds what r1rl did not write, and will not replace."""
+    """A place to write to that holds what r1rl did not write, and refuses to replace."""
 
 
 class EngineError(R1Error):
-    """The engine that samples completions failed, hung, or serves other weights than the learner's."""
+    """The engine that samples completions failed, hung, or serves weights other than the learner's."""
 
 
 @contextlib.contextmanager
 def writing(path: Path) -> Iterator[None]:
-    """Converts the failures of what the block writes to ``path``, or beside it, to StorageError.
+    """Converts OSErrors of writing to ``path``, or beside it, to StorageError.
 
     Raises: StorageError for a path that cannot be written, or a full disk.
     """
@@ -59,7 +59,7 @@ def writing(path: Path) -> Iterator[None]:
     except OSError as error:
         raise StorageError(f"cannot write {path}: {error.strerror or error}; {_remedy(error)}") from error
     except Exception as error:
-        # Safetensors and pickle know no OSError: what the system said is in their text.
+        # Safetensors and pickle know no OSError: the system's message is part of their text.
         if type(error).__name__ != "SafetensorError" or "os error" not in str(error).lower():
             raise
         raise StorageError(f"cannot write {path}: {error}; free space or choose another path") from error
@@ -67,7 +67,7 @@ def writing(path: Path) -> Iterator[None]:
 
 @contextlib.contextmanager
 def naming_the_disk(folder: Path) -> Iterator[None]:
-    """Converts what the disk under ``folder`` refuses, wherever in the block, to StorageError; other failures pass.
+    """Converts OSErrors about ``folder`` anywhere in the block to StorageError; others pass through.
 
     Raises: StorageError for a full disk, and for what may not be written.
     """
@@ -89,5 +89,5 @@ def _remedy(error: OSError) -> str:
 
 
 def tell(text: str) -> None:
-    """Say something to the person at the terminal: one line on stderr, whatever the text holds."""
+    """Print a message for the person at the terminal: one line on stderr, whatever the text holds."""
     print(f"r1rl: {' '.join(text.split())}", file=sys.stderr)

@@ -1,6 +1,6 @@
-"""Writing to disk: whole or not at all, and never over what r1rl did not write.
+"""Writes to disk: completely or not at all, and never over files that r1rl did not write.
 
-A file is written beside its place and renamed (:func:`replacing`). A folder that r1rl makes holds :data:`MANIFEST`:
+A file is written beside its target and renamed (:func:`replacing`). A folder that r1rl makes holds :data:`MANIFEST`:
 with it r1rl recognises its own, and without it nothing is removed or replaced. :func:`claim` marks a folder that r1rl
 works in (a run, a stage, its checkpoints), :func:`publishing` one that it hands to others (a model) together with the
 digest of every file, so that a later one replaces what r1rl wrote and nothing else.
@@ -34,10 +34,10 @@ _SHOWN = 3
 def replacing(path: Path, mode: Literal["w", "wb"] = "w") -> Iterator[IO[Any]]:
     """A stream whose content takes the place of ``path`` when the block ends well; text is UTF-8.
 
-    Nobody ever sees half a file: it is written beside the old one, flushed to the disk and renamed. A lone surrogate
-    in text becomes its escape. A device or a pipe is written to directly.
+    No reader ever sees a partial file: it is written beside the old one, flushed to the disk and renamed. A lone
+    surrogate in text becomes its escape. A device or a pipe is written to directly.
 
-    Raises: OSError; the file that was there before is untouched then.
+    Raises: OSError; the previous file is then untouched.
     """
     text: dict[str, Any] = {} if "b" in mode else {"encoding": "utf-8", "errors": "backslashreplace"}
     path = path.resolve() if path.is_symlink() else path
@@ -88,7 +88,8 @@ def finite(value: Any) -> Any:
 
 
 def check_generated(path: Path, mark: str) -> None:
-    """Refuse to write over a file that does not carry the ``mark`` of what r1rl generates; an empty one may go.
+    """Refuse to write over a file that does not carry the ``mark`` of what r1rl generates; an empty one may be
+    replaced.
 
     Raises: ForeignError.
     """
@@ -100,7 +101,7 @@ def claim(folder: Path) -> None:
     """Make ``folder`` r1rl's own: one that does not exist or is empty is marked, a marked one stays as it is.
 
     Raises:
-        ForeignError: it holds files of somebody else.
+        ForeignError: it holds files that r1rl did not write.
         StorageError: it cannot be written.
     """
     with writing(folder):
@@ -126,11 +127,11 @@ def is_own(folder: Path) -> bool:
 def workplace(path: Path) -> Path | None:
     """The innermost folder that r1rl works in (a run's, a stage's, its checkpoints) which is ``path`` or around it.
 
-    A published folder is not one: nobody but others needs what is in it.
+    A published folder is not one: it was made for others to use.
     """
     path = path.expanduser().resolve()
     for place in (path, *path.parents):
-        with contextlib.suppress(PermissionError):  # somebody else's, as far up as the root
+        with contextlib.suppress(PermissionError):  # not r1rl's, as far up as the root
             if _listed(place) == {}:
                 return place
     return None
@@ -138,10 +139,10 @@ def workplace(path: Path) -> Path | None:
 
 @contextlib.contextmanager
 def alone_in(folder: Path) -> Iterator[None]:
-    """Keeps other processes that ask for the same out of a folder of r1rl's. The lock goes with the process, however
-    it ends.
+    """Keeps other processes that ask for the same out of a folder of r1rl's. The lock is released when the process
+    ends, however it ends.
 
-    Raises: StorageError where another one is in there, or the file system has no locks.
+    Raises: StorageError where another process holds it, or the file system does not support locks.
     """
     with writing(folder / _LOCK):
         lock = (folder / _LOCK).open("a+")
@@ -163,9 +164,9 @@ def alone_in(folder: Path) -> Iterator[None]:
 
 
 def discard(folder: Path) -> None:
-    """Remove a folder that r1rl made, with all that is in it; one that does not exist is no error.
+    """Remove a folder that r1rl made, with everything in it; one that does not exist is no error.
 
-    Of a link to one, the link alone goes.
+    For a link to one, only the link is removed.
 
     Raises: ForeignError for a folder without r1rl's mark.
     """
@@ -189,8 +190,8 @@ def discard(folder: Path) -> None:
 def clear(place: Path) -> None:
     """Remove what an unfinished stage kept: a file, or the folders that r1rl made in a folder of its own.
 
-    That folder goes too where no other one is left in it. A link to it stays, with an empty folder behind it: whoever
-    made it wants what comes next there too.
+    That folder is removed too once it is empty. A link to it stays, pointing to an empty folder: its owner wants later
+    files there too.
 
     Raises: ForeignError, as :func:`discard`; OSError.
     """
@@ -219,7 +220,7 @@ def publishing(final: Path) -> Iterator[Path]:
 
     Raises:
         ForeignError: ``final`` is a file, holds something else, or r1rl's own files were changed there.
-        StorageError: it cannot be written, or the disk is full; what was there before is untouched.
+        StorageError: it cannot be written, or the disk is full; the previous files are untouched.
     """
     check_publishable(final)
     draft, final = draft_of(final), final.expanduser().resolve()

@@ -1,4 +1,5 @@
-"""Whether a name in a configuration means something on this disk or on the Hugging Face hub, told without asking it."""
+"""Whether a name in a configuration means something on this disk or on the Hugging Face hub, decided without network
+access."""
 
 from __future__ import annotations
 
@@ -11,12 +12,12 @@ FILE_ENDINGS = frozenset(
     """.jsonl .json .ndjson .parquet .csv .tsv .txt .arrow .feather .xlsx .xls .ods .db .sqlite .pkl .npy .npz .yaml
     .yml .gz .bz2 .xz .zst .zip .tar .7z .safetensors .gguf .bin .pt .pth""".split()  # noqa: SIM905
 )
-"""What ends like this is a file, never a name on the hub."""
+"""A name with such an ending is a file, never a name on the hub."""
 TOKENIZER_FILES = ("tokenizer.json", "tokenizer.model", "vocab.json", "vocab.txt", "spiece.model", "tekken.json")
 
 
 def is_local(name: str) -> bool:
-    """Whether a name can only be a place on this disk, or is one that exists; on the hub it is ``[OWNER/]NAME``."""
+    """Whether a name can only be a path on this disk, or is one that exists; on the hub it is ``[OWNER/]NAME``."""
     path = Path(name).expanduser()
     looks = name.startswith((".", "/", "~")) or "\\" in name or name.count("/") > 1 or path.is_absolute()
     return looks or path.suffix.lower() in FILE_ENDINGS or path.exists()
@@ -33,7 +34,7 @@ def nearest(path: Path) -> str:
 
 
 def require_model(path: str) -> None:
-    """Raises ModelError for what can be seen to be no model without asking the hub."""
+    """Raises ModelError for what can be seen not to be a model without asking the hub."""
     if not path:
         raise ModelError("model.path is empty: give a Hugging Face name, a folder, or the name of an earlier stage")
     folder = Path(path).expanduser()

@@ -1,7 +1,7 @@
-"""The typed objects that flow through a run, one a step.
+"""The typed objects that flow through a run, one type per step.
 
 Problem → Group (problem, G completions) → ScoredGroup → advantages → packed micro-batches → update.
-Rooms pass these to each other and nothing else. No torch in this module: the reward workers import it.
+Packages pass these to each other and nothing else. No torch in this module: the reward workers import it.
 """
 
 from __future__ import annotations
@@ -79,7 +79,7 @@ class ScoredGroup:
     rewards: np.ndarray
     by_reward: dict[str, np.ndarray]
     extras: dict[str, list[Any]] = field(default_factory=dict)
-    """Columns that reward functions gave to ``log_extra``, one item a completion; for the table of samples."""
+    """Columns that reward functions gave to ``log_extra``, one item per completion; for the table of samples."""
 
     def __post_init__(self) -> None:
         if self.rewards.shape != (len(self.group),):

@@ -91,7 +91,7 @@ def test_a_question_written_from_columns_of_any_name(load):
     assert problem.prompt == r"2+2 7 x 加法 \frac{1}{2} {x+1} {n} {x}"
     with pytest.raises(DataError, match=r"no column 'question text'; .*; did you mean 'Question Text'\?"):
         load([row], question_from="{question text}")
-    with pytest.raises(DataError, match="line 2: question_from writes nothing but blanks"):
+    with pytest.raises(DataError, match="line 2: question_from produces only whitespace"):
         load([row, {"Question Text": " ", "answer": 1}], question_from="{Question Text}")
     with pytest.raises(ValueError, match="names no column"):
         DatasetConfig(path="rows.jsonl", question_from="What is the question?")
@@ -155,7 +155,7 @@ def test_missing_column(load):
 )
 def test_bad_rows_are_named_or_counted(load, caplog, row, keys, message):
     rows = [{"question": "Q", "answer": "#### 1"}, row]
-    with pytest.raises(DataError, match=rf"rows.jsonl\) line 2: .*{message}.*; mend it, or set on_bad_row: skip"):
+    with pytest.raises(DataError, match=rf"rows.jsonl\) line 2: .*{message}.*; fix it, or set on_bad_row: skip"):
         load(rows, **keys)
     with caplog.at_level(logging.WARNING):
         sets = load(rows, **keys, on_bad_row="skip")
@@ -210,7 +210,7 @@ def test_prompts_longer_than_the_limit(load, caplog):
 
 def test_bad_answer_patterns(tmp_path):
     path = tmp_path / "run.yaml"
-    for pattern, message in (("(", "'\\(' is no regular expression"), ("####", "'####' has no group; put")):
+    for pattern, message in (("(", "'\\(' is not a regular expression"), ("####", "'####' has no group; put")):
         path.write_text(f"data: {{train: {{s: {{path: rows.jsonl, answer_pattern: '{pattern}'}}}}}}")
         with pytest.raises(ConfigError, match=rf"run\.yaml:1.*answer_pattern.*{message}"):
             load_config(path)

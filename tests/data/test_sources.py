@@ -71,7 +71,7 @@ def test_missing_datasets(tmp_path, monkeypatch):
 def test_corrupt_lines_are_named_or_counted(tmp_path, bad):
     path = tmp_path / "rows.jsonl"
     path.write_bytes(b'{"question": "1 + 1"}\n\n' + bad + b'\n{"question": "2 + 2"}\n')
-    with pytest.raises(DataError, match=r"rows\.jsonl line 3 is corrupt: .*; mend the line, or set on_bad_row: skip"):
+    with pytest.raises(DataError, match=r"rows\.jsonl line 3 is corrupt: .*; fix the line, or set on_bad_row: skip"):
         load_rows(DatasetConfig(path=str(path)))
     rows = read_rows(DatasetConfig(path=str(path), on_bad_row="skip"))
     assert [row.place for row in rows.rows] == ["line 1", "line 4"]
@@ -86,7 +86,7 @@ def test_corrupt_files(tmp_path):
     with pytest.raises(DataError, match=r"b\.json is not JSON"):
         load_rows(DatasetConfig(path=str(tmp_path / "b.json")))
     (tmp_path / "c.json").write_text('[{"question": "Q"}, 7]')
-    with pytest.raises(DataError, match="row 2 is no object"):
+    with pytest.raises(DataError, match="row 2 is not an object"):
         load_rows(DatasetConfig(path=str(tmp_path / "c.json")))
     assert read_rows(DatasetConfig(path=str(tmp_path / "c.json"), on_bad_row="skip")).skipped == {"corrupt": 1}
     (tmp_path / "d.parquet").write_text("no parquet")

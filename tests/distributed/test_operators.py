@@ -78,7 +78,7 @@ class Builder:
         if self.fails_with:
             raise RuntimeError(self.fails_with)
         if (self.library.parent / "lock").exists():
-            raise AssertionError("torch would wait here for ever")
+            raise AssertionError("torch would wait here forever")
         if not self.library.exists():
             self.compiled += 1
             self.library.parent.mkdir(parents=True, exist_ok=True)

@@ -56,13 +56,13 @@ def test_a_state_beside_keys_and_values_shows_when_decoding(monkeypatch) -> None
     monkeypatch.setattr(
         check, "_logits", lambda m, ids, layout, *at: apart if layout == whole else logits(m, ids, layout, *at)
     )
-    with pytest.raises(ModelError, match="keeps another state as well"):
+    with pytest.raises(ModelError, match="keeps other state as well"):
         check_architecture(model)
 
 
 def test_other_attention_is_told_apart(monkeypatch) -> None:
     monkeypatch.setattr(Packed, "attend", lambda self, layer, q, k, v, scale: v.repeat_interleave(2, 1).transpose(1, 2))
-    with pytest.raises(ModelError, match="computes something else with r1rl's attention than with its own"):
+    with pytest.raises(ModelError, match="computes different logits with r1rl's attention than with its own"):
         check_architecture(tiny("qwen2"))
 
 

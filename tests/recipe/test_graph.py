@@ -99,7 +99,7 @@ def test_references_become_paths(plan: Path, tmp_path: Path) -> None:
         ("stages.tuned.data=${drawm.data}", r"no stage is called drawm; did you mean drawn\?"),
         ("stages.judge.model=${tuned.model}", "stage tuned does not come before this one"),
         ("stages.tuned.data=${base.data}", "a stage of kind pretrain makes model"),
-        ("stages.tuned.data=${drawn}", "is no reference"),
+        ("stages.tuned.data=${drawn}", "is not a reference"),
         ("stages.tuned.model=drawn", "makes no model that writes text"),
         ("stages.tuned.model=judge", "makes no model that writes text"),
     ],

@@ -75,7 +75,7 @@ def test_many_rows_in_order(tmp_path: Path) -> None:
     [
         ('{"answer": "1"}', r"row 1 has no field 'completion'; its fields: answer"),
         ('{"answer": "1", "completion": "1"}\n{"completion": "1"}', r"row 2 has no field 'answer'"),
-        ('{"answer": "1", "completion": "1"}\nnot json', r"line 2 is no JSON"),
+        ('{"answer": "1", "completion": "1"}\nnot json', r"line 2 is not valid JSON"),
         ("[1, 2]", r"line 1 is list, not an object"),
     ],
 )

@@ -60,7 +60,7 @@ from functools import partial, update_wrapper
 
 def code_reward(completions, num_parallel=2, **kwargs):
     problems = [dict(zip(kwargs.keys(), values)) for values in zip(*kwargs.values())]
-    assert len(problems) == len(completions), "every keyword argument is a list with one item a completion"
+    assert len(problems) == len(completions), "every keyword argument is a list with one item per completion"
     return [float(problem["language"] == "python") for problem in problems]
 
 async def ioi_reward(completions, test_batch_size=1, **kwargs):

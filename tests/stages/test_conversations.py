@@ -101,7 +101,7 @@ def test_what_is_learnt_is_what_the_template_writes(stages: Any, plan: str, toke
     held_out = load_problems(ctx.config.data.eval, ctx.config.data.prompt, tokenizer).problems
     evaluated = [normalized_question(problem) for problem in held_out]
     metrics = sample.sift(ctx, drawn(ctx, tokenizer), evaluated, tokenizer)
-    assert metrics["kept"] == 4, "a system message that all questions share is no contamination"
+    assert metrics["kept"] == 4, "a system message that all questions share is not contamination"
     kept = [json.loads(line) for line in (ctx.folder / "data.jsonl").read_text().splitlines()]
     assert [row["question"] for row in kept] == [*(row["question"] for row in ROWS), "What is 1+1?"]
 
@@ -140,7 +140,7 @@ def test_rows_of_messages(
     (example,), _ = sft.read_examples(ctx, tokenizer)
     assert example["input_ids"] == tokenizer.apply_chat_template([*asked, said], return_dict=False)
     path.write_text(json.dumps({"question": [said]}) + "\n")
-    with pytest.raises(DataError, match="line 1: column 'question' holds nothing but the assistant's message"):
+    with pytest.raises(DataError, match="line 1: column 'question' holds only the assistant's message"):
         sft.read_examples(ctx, tokenizer)
 
 

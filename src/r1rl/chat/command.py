@@ -57,7 +57,7 @@ def locate(model: str) -> tuple[str, PromptConfig]:
     if not path.is_dir():
         beside = path.parent.is_dir() and path.parent != Path()
         if beside or model.startswith((".", "/", "~")):
-            raise ConfigError(f"{model} is no folder; give a model folder, RUN/STAGE, or a Hugging Face name")
+            raise ConfigError(f"{model} is not a folder; give a model folder, RUN/STAGE, or a Hugging Face name")
         return model, PromptConfig()
     if not (path / "config.json").is_file():
         if not (path / "model" / "config.json").is_file():

@@ -70,7 +70,7 @@ def _references(run: RunConfig, stage: str, resolved: RunConfig) -> Iterator[Con
 
 def _wrong_reference(reference: Reference, plan: Mapping[str, StageConfig], earlier: list[str]) -> str | None:
     if not reference.stage:
-        return f"{reference.text} is no reference; write ${{STAGE.model}} or ${{STAGE.data}}"
+        return f"{reference.text} is not a reference; write ${{STAGE.model}} or ${{STAGE.data}}"
     if reference.stage not in plan:
         near = difflib.get_close_matches(reference.stage, plan, n=1)
         return f"{reference.text}: no stage is called {reference.stage}" + (

@@ -80,7 +80,7 @@ class DatasetConfig(Section):
             if pattern is not None and not re.compile(pattern).groups:
                 raise ValueError(f"{pattern!r} has no group; put ( ) around the gold answer")
         except re.error as error:
-            raise ValueError(f"{pattern!r} is no regular expression: {error}") from error
+            raise ValueError(f"{pattern!r} is not a regular expression: {error}") from error
         return pattern
 
 

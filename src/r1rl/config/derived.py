@@ -26,11 +26,11 @@ class Derived:
 
     def rows(self) -> Iterator[tuple[str, int]]:
         """Each size with what it is called."""
-        yield "completions a step", self.completions_per_step
+        yield "completions per step", self.completions_per_step
         yield "updates a rollout", self.updates_per_rollout
-        yield "completions an update", self.completions_per_update
+        yield "completions per update", self.completions_per_update
         yield "tokens a sequence, at most", self.max_sequence_tokens
-        yield "tokens a step, at most", self.max_tokens_per_step
+        yield "tokens per step, at most", self.max_tokens_per_step
         yield "updates in all", self.total_updates
         yield "completions in all", self.total_completions
 

@@ -71,7 +71,7 @@ class RewriteConfig(Section):
 
 
 class SampleConfig(Section):
-    """N samples a problem of ``data.train``, verified, filtered, deduplicated, balanced and decontaminated."""
+    """N samples per problem of ``data.train``, verified, filtered, deduplicated, balanced and decontaminated."""
 
     samples: int = Field(4, ge=1)
     """Completions a problem."""

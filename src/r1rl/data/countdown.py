@@ -58,7 +58,7 @@ def _kept_for_test(key: tuple[int, ...]) -> bool:
 
 
 def _reached_at_random(nums: list[int], random_state: random.Random) -> int:
-    """The value of a random expression over all the numbers; 0 where it is no whole number."""
+    """The value of a random expression over all the numbers; 0 where it is not an integer."""
     values = [Fraction(n) for n in nums]
     while len(values) > 1:
         a = values.pop(random_state.randrange(len(values)))

@@ -60,7 +60,7 @@ def _read_jsonl(path: Path, config: DatasetConfig, skipped: Counter[str]) -> Ite
 
 def _corrupt(path: Path, place: str, error: Exception, config: DatasetConfig, skipped: Counter[str]) -> None:
     if config.on_bad_row == "error":
-        raise DataError(f"{path} {place} is corrupt: {error}; mend the line, or set on_bad_row: skip") from error
+        raise DataError(f"{path} {place} is corrupt: {error}; fix the line, or set on_bad_row: skip") from error
     skipped["corrupt"] += 1
 
 
@@ -75,23 +75,23 @@ def _json_object(line: bytes) -> dict[str, Any]:
 
 
 def _read_json(path: Path, config: DatasetConfig, skipped: Counter[str]) -> Iterator[SourceRow]:
-    """A list of objects; or one object a line, which many datasets also call .json."""
+    """A list of objects; or one object per line, which many datasets also call .json."""
     try:
         document = json.loads(path.read_bytes())
     except json.JSONDecodeError as error:
         if error.msg == "Extra data":
             yield from _read_jsonl(path, config, skipped)
             return
-        raise DataError(f"{path} is not JSON: {error}; mend the file") from error
+        raise DataError(f"{path} is not JSON: {error}; fix the file") from error
     except (UnicodeDecodeError, RecursionError) as error:
-        raise DataError(f"{path} is not JSON: {error}; mend the file") from error
+        raise DataError(f"{path} is not JSON: {error}; fix the file") from error
     if not isinstance(document, list):
-        raise DataError(f"{path} must hold a list of rows, and holds a {type(document).__name__}; use one row a line")
+        raise DataError(f"{path} must hold a list of rows, and holds a {type(document).__name__}; use one row per line")
     for number, value in enumerate(document, start=1):
         if isinstance(value, dict):
             yield SourceRow(f"row {number}", value)
         elif config.on_bad_row == "error":
-            raise DataError(f"{path} row {number} is no object of columns; mend the row, or set on_bad_row: skip")
+            raise DataError(f"{path} row {number} is not an object; fix the row, or set on_bad_row: skip")
         else:
             skipped["corrupt"] += 1
 
@@ -109,7 +109,7 @@ def _read_parquet(path: Path, config: DatasetConfig, skipped: Counter[str]) -> I
                     yield SourceRow(f"row {number}", values)
     except (pyarrow.ArrowException, OSError) as error:
         first = (str(error).strip() or type(error).__name__).splitlines()[0]
-        raise DataError(f"{path} cannot be read as Parquet: {first}; mend or replace the file") from error
+        raise DataError(f"{path} cannot be read as Parquet: {first}; fix or replace the file") from error
 
 
 def _read_csv(path: Path, config: DatasetConfig, skipped: Counter[str]) -> Iterator[SourceRow]:
@@ -152,7 +152,7 @@ def header(path: Path) -> tuple[list[str], str]:
             try:
                 found.append([name.strip() for name in next(csv.reader(file, delimiter=delimiter), [])])
             except csv.Error as error:
-                raise DataError(f"{path}: its first line names no columns: {error}; mend it") from error
+                raise DataError(f"{path}: its first line names no columns: {error}; fix it") from error
     names = max(found, key=len)
     twice = [name for name, count in Counter(names).items() if name and count > 1]
     if twice:

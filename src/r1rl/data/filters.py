@@ -1,4 +1,5 @@
-"""What rejection sampling leaves out: rules on the text of a sample, repetition, doubles, contamination.
+"""What rejection sampling leaves out: samples that break a text rule, repeat themselves, are duplicates or
+contaminated.
 
 Every function is pure and says of one text whether it passes; none judges whether an answer is right.
 
@@ -93,7 +94,7 @@ def repetition(text: str) -> float:
 
 
 def words(text: str) -> list[str]:
-    """Lower-case words, numbers, arithmetic signs, characters of unspaced scripts; punctuation and blanks aside.
+    """Lower-case words, numbers, arithmetic signs, characters of unspaced scripts; without punctuation and whitespace.
 
     Compatibility forms are one (NFKC): a full-width ``３`` is ``3``.
     """
@@ -115,7 +116,7 @@ def ngrams(tokens: Sequence[str], n: int) -> Iterator[tuple[str, ...]]:
 
 
 def normalized(text: str) -> str:
-    """For finding doubles: case, blanks and ways to encode the same characters aside."""
+    """A key for finding duplicates: ignores case, whitespace and equivalent encodings."""
     return " ".join(unicodedata.normalize("NFC", text).casefold().split())
 
 

@@ -32,7 +32,7 @@ _SURROGATE = re.compile(r"[\ud800-\udfff]")
 
 @dataclass(slots=True)
 class ProblemSets:
-    """Problems by the name of their source, and the rows left out, by source and reason.
+    """Problems by source name, and the rows left out, by source and reason.
 
     The reasons: ``corrupt`` (unreadable line), ``bad_row`` (no question, no gold answer, a lone surrogate),
     ``too_long``, ``overlap`` (also an evaluation question), ``difficulty`` (outside the bounds of ``data.difficulty``).
@@ -79,7 +79,7 @@ def load_problems(
 
     Raises DataError for what ``read_rows`` cannot read, a missing column, a row without question or gold answer or with
     half a character (unless ``on_bad_row: skip``), a prompt longer than ``prompt.max_tokens`` (unless
-    ``too_long: skip``), and a source of which nothing is left.
+    ``too_long: skip``), and a source with nothing left.
     """
     sets = ProblemSets()
     for name, config in sources.items():
@@ -116,7 +116,7 @@ class Source:
                 kept.append((row, question, {**columns, "question": question, **self._gold(row.values)}))
             except BadRow as error:
                 if self.config.on_bad_row == "error":
-                    raise DataError(f"{self._at(row)}: {error}; mend it, or set on_bad_row: skip") from error
+                    raise DataError(f"{self._at(row)}: {error}; fix it, or set on_bad_row: skip") from error
                 rows.skipped["bad_row"] += 1
         rendered = self._rendered([(row, question) for row, question, _ in kept], tokenizer)
         seen: Counter[str] = Counter()
@@ -165,7 +165,7 @@ class Source:
         if self.response is None or isinstance(question, str) or question[-1]["role"] != "assistant":
             return question, {}
         if len(question) == 1:
-            raise BadRow(f"column {self.config.question!r} holds nothing but the assistant's message")
+            raise BadRow(f"column {self.config.question!r} holds only the assistant's message")
         return question[:-1], {self.response: question[-1]["content"]}
 
     def _at(self, row: SourceRow) -> str:
@@ -182,7 +182,7 @@ class Source:
         """What a row asks. Raises BadRow, also for text in any of its columns that no tokenizer takes."""
         for column, value in values.items():
             if not _is_unicode([column, value]):
-                raise BadRow(f"column {column!r} holds half a character (a lone surrogate, as of a cut-off emoji)")
+                raise BadRow(f"column {column!r} holds half a character (a lone surrogate, as in a truncated emoji)")
         if self.config.question_from:
             return self._written(self.config.question_from, values)
         question = self._present(values, self.config.question)
@@ -202,7 +202,7 @@ class Source:
 
         written = PLACE.sub(filled, text)
         if not written.strip():
-            raise BadRow("question_from writes nothing but blanks")
+            raise BadRow("question_from produces only whitespace")
         return written
 
     def _gold(self, values: Mapping[str, Any]) -> dict[str, Any]:
@@ -298,7 +298,7 @@ def response_text(value: Any) -> str | None:
 
 
 def normalized_question(problem: Problem) -> str:
-    """The question without its template: Unicode-normalised (NFC), case folded, blanks collapsed."""
+    """The question without its template: Unicode-normalised (NFC), case folded, whitespace collapsed."""
     return _normalized(problem.columns.get("question", problem.prompt))
 
 
@@ -337,7 +337,7 @@ def ensure_disjoint(
     ``also``: normalised questions with the names of their sources.
 
     With ``drop`` the shared ones leave training and are counted as ``overlap``; with ``error`` they raise a DataError
-    with their number and an example. Near copies are not found: this proves that no question is the same, no more.
+    with their number and an example. Near copies are not found: this only proves that no question is identical.
     """
     evaluated = {**(also or {}), **{normalized_question(problem): problem.source for problem in held_out.problems}}
     kept = ProblemSets(skipped={name: Counter(reasons) for name, reasons in train.skipped.items()})

@@ -35,7 +35,7 @@ class Sieve:
             self.table.append((name, 0, len(self.rows)))
 
     def reject(self, reasons: Iterable[str | None]) -> None:
-        """Drop the rows that have a reason; the table gets one line a reason."""
+        """Drop the rows that have a reason; the table gets one line per reason."""
         judged = list(zip(self.rows, reasons, strict=True))
         self.rows = [row for row, reason in judged if reason is None]
         lost = [row | {"dropped": reason} for row, reason in judged if reason is not None]
@@ -46,7 +46,7 @@ class Sieve:
             self.table.append((reason, count, left))
 
     def verify(self, bounds: Mapping[str, float]) -> None:
-        """Drop what its rewards do not vouch for."""
+        """Drop samples whose rewards are too low or missing."""
         self.reject(_unvouched(row, bounds) for row in self.rows)
 
     def apply_rules(self, settings: SampleConfig, share: Share) -> None:
@@ -97,7 +97,7 @@ def mixed_rows(settings: SampleConfig) -> list[Row]:
             except BadRow as error:
                 if source.on_bad_row == "error":
                     raise DataError(
-                        f"sample.mix.{name} ({source.path}) row {number} ({row.place}): {error}; mend it, or set "
+                        f"sample.mix.{name} ({source.path}) row {number} ({row.place}): {error}; fix it, or set "
                         "on_bad_row: skip"
                     ) from error
                 continue

@@ -18,14 +18,15 @@ _EPOCH = 0
 class PromptStream:
     """An endless, deterministic mixture of sources.
 
-    Each source is walked in epochs, every problem once an epoch, in an order shuffled anew each time. The sources are
-    interleaved so evenly that after any number of draws each has had its share, to within a draw or two.
+    Each source is walked in epochs, every problem once per epoch, reshuffled each time. The sources are
+    interleaved so evenly that after any number of draws each source is within a draw or two of its share.
     """
 
     def __init__(
         self, problems_by_source: Mapping[str, Sequence[Problem]], weights: Mapping[str, float], seed: int
     ) -> None:
-        """``weights`` are positive and relative, one a source. Raises DataError for a source that is empty, or none."""
+        """``weights`` are positive and relative, one per source. Raises DataError for a source that is empty, or
+        none."""
         if not problems_by_source:
             raise DataError("there is no training data; add a source under data.train")
         for name, problems in problems_by_source.items():
@@ -46,7 +47,7 @@ class PromptStream:
         return [self._draw(int(k), int(j)) for k, j in zip(source_N, ordinal_N, strict=True)]
 
     def extra(self, step: int, round: int, n: int, drawn: Iterable[Problem]) -> list[Problem]:
-        """``n`` further problems for dynamic sampling, deterministic too.
+        """``n`` further problems for dynamic sampling, also deterministic.
 
         ``drawn`` is what the step has drawn so far (its batch and earlier rounds); none of these comes again while
         their source, or else any other, has one that is not among them. Sources follow their weights by chance.

@@ -127,7 +127,7 @@ def naming_lost_peers(rank: int, ranks: int, doing: Callable[[], str]) -> Iterat
         said = (str(error).strip() or repr(error)).splitlines()[0][:200]
         raise TrainingError(
             f"rank {rank} of {ranks} lost the others {doing()}: a process died, or the network was cut for longer than "
-            f"grpo.deadline_s ({said}). Start the same command again on every host: it goes on from the last checkpoint"
+            f"grpo.deadline_s ({said}). Start the same command again on every host: it resumes from the last checkpoint"
         ) from error
 
 

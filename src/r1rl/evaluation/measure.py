@@ -22,7 +22,7 @@ from r1rl.types import Completion, Group, Problem, SamplingParams, ScoredGroup
 from r1rl.verify import extract_answer
 
 _SEED_STEP = 2**31 - 1
-"""Place of evaluation in the random streams, which no training step reaches."""
+"""The step that evaluation uses in the random streams; no training step reaches it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +56,7 @@ def evaluate(
     interrupt: Interrupt | None = None,
     step: int = 0,
 ) -> Evaluation:
-    """Sample ``evaluate.samples`` completions a problem and score them with the run's own reward functions.
+    """Sample ``evaluate.samples`` completions per problem and score them with the run's own reward functions.
 
     Every process takes its share of the problems; all return the same figures. ``step`` is the number of finished
     training steps, which reward functions read as ``trainer_state.global_step``.
@@ -90,7 +90,7 @@ def evaluate(
         try:
             engine.generate(requests, params, finished)
         except Interrupted:
-            indexed = [None]  # the others may be waiting in the gathering already: tell them there
+            indexed = [None]  # the others may be waiting in the gathering already: tell them here
         else:
             scored = scorer.score([g for g in groups if g is not None], {"global_step": step})
             indexed = list(zip([i for i, _ in mine], scored, strict=True))
@@ -98,7 +98,7 @@ def evaluate(
     everything = gather_object(indexed) if ranks > 1 else indexed
     whole = [pair for pair in everything if pair is not None]
     if len(whole) < len(everything):
-        raise Interrupted("an evaluation begins anew")
+        raise Interrupted("the evaluation starts again")
     return measure([g for _, g in sorted(whole, key=lambda pair: pair[0])], settings.reward)
 
 

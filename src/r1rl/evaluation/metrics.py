@@ -1,7 +1,7 @@
 """Figures of an evaluation: pass@1, pass@k, majority vote, and how sure a difference is. N problems, K samples each.
 
 A verdict is true, false, or NaN where a sample was not judged: such samples are left out, and a problem of which no
-sample was judged with them. What is computed from nothing is None.
+sample was judged with them. Figures without any data are None.
 """
 
 from __future__ import annotations
@@ -82,7 +82,8 @@ def paired_bootstrap(
     """Percentile interval of mean(b − a) over problems, resampled in pairs (Efron and Tibshirani 1993, chapter 13).
 
     ``a_N`` and ``b_N`` are the scores of two policies on the same problems in the same order, for example each
-    problem's share of correct samples; the interval says how far the difference may be luck of the problems drawn.
+    problem's share of correct samples; the interval says how much of the difference may be due to the choice of
+    problems.
     """
     difference_N = np.asarray(b_N, dtype=np.float64) - np.asarray(a_N, dtype=np.float64)
     if difference_N.ndim != 1 or not difference_N.size:

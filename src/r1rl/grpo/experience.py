@@ -151,7 +151,7 @@ class PlainExperience:
             collect()
             indexed = list(quota.scored())
         except Interrupted:
-            indexed = [None]  # the others may be waiting in the gathering already: tell them there
+            indexed = [None]  # the others may be waiting in the gathering already: tell them here
         everything = gather_object(indexed) if self.accelerator.num_processes > 1 else indexed
         if None in everything:
             raise Interrupted

@@ -36,6 +36,6 @@ def naming_memory(longest: Callable[[], int], budget: int, recomputes: bool) -> 
         second = "" if recomputes else "set model.gradient_checkpointing: true, "
         raise TrainingError(
             f"out of memory: {first}; or {second}lower grpo.logprob_chunk and rollout.max_concurrent, or shard more "
-            f"(ZeRO-3). `r1rl doctor` estimates each part. The same command goes on from the last checkpoint "
+            f"(ZeRO-3). `r1rl doctor` estimates each part. The same command resumes from the last checkpoint "
             f"({str(error).splitlines()[0][:160]})"
         ) from error

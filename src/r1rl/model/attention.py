@@ -2,8 +2,8 @@
 
 One function is registered with transformers under the name ``r1rl``. What it does is decided by the ``layout``
 keyword that the caller passes to the model's forward: :class:`Packed` for learning, the layouts of
-``r1rl.rollout.kv`` for decoding. transformers builds no mask for an attention it has none for, so the boundaries
-between sequences come from the layout alone and cannot leak through a mask or a cache.
+``r1rl.rollout.kv`` for decoding. transformers builds no mask for an attention function that it does not know, so the
+boundaries between sequences come from the layout alone and nothing can leak through a mask or a cache.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ _WITHOUT_EFFECT = frozenset(
         "labels", "shift_labels", "num_items_in_batch", "logits_to_keep",
     }
 )  # fmt: skip
-"""Keywords that models hand to their attention and that change nothing in what it computes here."""
+"""Keywords that models pass to their attention and that do not change what it computes here."""
 
 
 class UnpassedLayout(ModelError):
@@ -59,10 +59,10 @@ class Packed:
 
 
 class Shared:
-    """Sequences with a common beginning, which stands in the row once: its keys and values are the same for all.
+    """Sequences with a common prefix, which is stored once in the row: its keys and values are the same for all.
 
-    Linear layers then see a group's prompt once instead of G times. Attention is computed on whole sequences, joined
-    from their pieces; it is the smaller part, and needs no other kernel.
+    Linear layers then process a group's prompt once instead of G times. Attention is computed on whole sequences,
+    joined from their pieces; it is the smaller part and needs no special kernel.
 
     Args:
         pieces: lengths of the row's pieces, tokens.
@@ -89,7 +89,8 @@ def _join(x: Tensor, pieces: Sequence[int], order: Sequence[int], dim: int) -> T
 
 
 def _per_sequence(q_BHTD: Tensor, k_BKTD: Tensor, v_BKTD: Tensor, lengths: Sequence[int], scale: float) -> Tensor:
-    """Exact on every device and dtype: one fused attention a sequence. ``split`` keeps the backward pass linear."""
+    """Exact on every device and dtype: one fused attention call per sequence. ``split`` keeps the backward pass
+    linear."""
     gqa = q_BHTD.shape[1] != k_BKTD.shape[1]
     sizes = list(lengths)
     rows = zip(q_BHTD.split(sizes, 2), k_BKTD.split(sizes, 2), v_BKTD.split(sizes, 2), strict=True)

@@ -1,4 +1,4 @@
-"""Does r1rl compute what the model itself computes? Asked on a few tokens whenever a model is opened."""
+"""Checks on a few tokens, whenever a model is loaded, that r1rl computes what the model itself computes."""
 
 from __future__ import annotations
 
@@ -85,9 +85,9 @@ def _difference(model: PreTrainedModel) -> str | None:
         headed = [model(input_ids=row[None], **_keywords(Packed((LENGTH,)), row.device)).logits for row in ids_BT]
         if not close(alone_BTV, torch.cat(headed)):
             return "changes its logits after the head in an unsupported way"
-        return "computes something else with r1rl's attention than with its own"
+        return "computes different logits with r1rl's attention than with its own"
     if not close(_decoded(model, ids_BT), torch.stack([own_BTV[i, cut] for i, cut in enumerate(CUTS)])):
-        return "decodes something else from cached keys and values than in one pass: it keeps another state as well"
+        return "decodes differently from cached keys and values than in one pass: it keeps other state as well"
     return None
 
 

@@ -1,4 +1,4 @@
-"""The pass of one new token a sequence, with fewer and larger operations than the model's own modules make of it.
+"""The pass of one new token per sequence, with fewer and larger operations than the model's own modules make of it.
 
 While decoding, a model of a few million parameters spends as much time between its matrix products as in them:
 queries, keys and values are three small products, gate and up two more, and every norm six operations. Here they are
@@ -34,8 +34,8 @@ class _Layer:
 
 
 class FusedBody:
-    """A model's body for one token a sequence, on copies of some of its weights: made for one call of the sampler
-    and dropped after it, so that it can neither grow stale nor take memory from the update.
+    """A model's body for one token per sequence, on copies of some of its weights: built for one call of the sampler
+    and dropped after it, so that it neither becomes stale nor takes memory from the update.
 
     Args:
         body: the transformer without its head, in evaluation mode.

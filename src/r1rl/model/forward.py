@@ -106,7 +106,7 @@ class ChunkedHead(nn.Module):
     """Hidden states to log-probabilities, a chunk of tokens at a time; the logits are recomputed in the backward pass.
 
     One module call whatever the number of chunks: ZeRO-3 gathers weights at module calls, and ranks that made
-    different numbers of them would wait for each other for ever (``r1rl.grpo.zero`` marks this class as a leaf).
+    different numbers of them would wait for each other forever (``r1rl.grpo.zero`` marks this class as a leaf).
 
     Args:
         cap: applied to the logits.

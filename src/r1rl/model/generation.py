@@ -1,4 +1,4 @@
-"""The generation settings that come with a checkpoint, made such that transformers writes them again."""
+"""Makes a checkpoint's generation settings such that transformers can save them again."""
 
 from __future__ import annotations
 

@@ -41,7 +41,7 @@ def check_examples(longest: int, key: str, model: Any) -> None:
 
 
 def check_length(prompt: int, completion: int, positions: int | None, key: str = "rollout.max_new_tokens") -> None:
-    """Refuse samples longer than the model's positions: it would go on, and compute nonsense.
+    """Refuse samples longer than the model's positions: it would continue and compute nonsense.
 
     Args:
         prompt: tokens of the longest prompt.

@@ -1,4 +1,4 @@
-"""Opening and saving a policy: any causal language model of transformers, and its tokenizer."""
+"""Loads and saves a policy: any causal language model of transformers, and its tokenizer."""
 
 from __future__ import annotations
 
@@ -96,8 +96,8 @@ def end_turns(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> Non
 
 
 def check_saving(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> None:
-    """Write everything but the weights to a folder that goes away, so that what cannot be saved after training is
-    known before it.
+    """Write everything except the weights to a temporary folder, so that a model that cannot be saved is reported
+    before training.
 
     Raises:
         ModelError: transformers does not write this model's configuration or tokenizer.
@@ -140,7 +140,7 @@ def load_policy(cfg: ModelConfig, device: torch.device, adapters_seed: int | Non
         adapters_seed: draws the adapters of ``cfg.lora``; None opens the model without, for stages that do not train.
 
     Raises:
-        ModelError: the checkpoint cannot be opened, or its architecture does what r1rl does not know.
+        ModelError: the checkpoint cannot be opened, or its architecture does something that r1rl does not support.
     """
     tokenizer = load_tokenizer(cfg)
     model = load_model(cfg, device)

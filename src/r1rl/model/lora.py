@@ -60,7 +60,7 @@ def adapters_off(model: Any) -> Iterator[None]:
 
 @torch.no_grad()
 def merged(model: nn.Module) -> Iterator[tuple[str, Tensor]]:
-    """The weights and persistent buffers of the plain model that computes the same function, by the plain model's
+    """Weights and persistent buffers of the plain model that computes the same function, by the plain model's
     names, one at a time."""
     from peft.tuners.tuners_utils import BaseTunerLayer
 

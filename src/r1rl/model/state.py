@@ -1,4 +1,4 @@
-"""What of a model belongs to its checkpoint: parameters and persistent buffers, each once."""
+"""Which tensors of a model belong to its checkpoint: parameters and persistent buffers, each once."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
 """Sequence parallelism: the ranks of a team each hold a slice of the same row of tokens (Ulysses, arXiv 2309.14509).
 
-Everything in a layer but attention is a token's own affair. Before attention an exchange turns slices of tokens into
+Everything in a layer but attention is computed per token. Before attention an exchange turns slices of tokens into
 slices of heads, so that each rank attends over all tokens with its share of the heads; a second one turns them back.
 """
 

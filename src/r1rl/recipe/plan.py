@@ -47,7 +47,7 @@ class Machine:
     """Where the run would run."""
 
     flops: float
-    """Peak operations a second of all devices together."""
+    """Peak operations per second of all devices together."""
     source: str
 
     @classmethod

@@ -24,7 +24,7 @@ def status(
 ) -> None:
     """Show which stages of a run are done, what they found and when."""
     if not (run / "config.yaml").is_file():
-        raise ConfigError(f"{run} is no run folder: it has no config.yaml; name the folder that `r1rl run` printed")
+        raise ConfigError(f"{run} is not a run folder: it has no config.yaml; name the folder that `r1rl run` printed")
     rows = []
     nodes = graph(load_config(run / "config.yaml"))
     verdicts = forecast(nodes, run)

@@ -47,7 +47,7 @@ def write_page(run_dirs: Sequence[Path], out: Path, now: float | None = None) ->
         now: the time to measure progress against, seconds since 1970; None takes the clock's.
 
     Raises:
-        DataError: a folder is no run folder.
+        DataError: a folder is not a run folder.
         ForeignError: ``out`` is a file that is not such a page.
         StorageError: ``out`` cannot be written.
     """

@@ -90,16 +90,16 @@ def read_run(path: Path) -> Run:
     """The run in folder ``path``.
 
     Raises:
-        DataError: it is no run folder.
+        DataError: it is not a run folder.
     """
     if not path.is_dir():
-        raise DataError(f"{path} is no folder; give the folder of a run, for example runs/NAME")
+        raise DataError(f"{path} is not a folder; give the folder of a run, for example runs/NAME")
     config = _yaml(path / "config.yaml")
     planned = _planned(config)
     found = [] if planned else sorted(p.parent.name for p in path.glob("*/metrics.jsonl"))
     results = _json(path / "results.json")
     if not config and not found and not results:
-        raise DataError(f"{path} is no run folder: it holds no config.yaml, results.json or STAGE/metrics.jsonl")
+        raise DataError(f"{path} is not a run folder: it holds no config.yaml, results.json or STAGE/metrics.jsonl")
     stages = [_stage(path, name, planned.get(name, {}), config, results) for name in [*planned, *found]]
     return Run(path, str(config.get("name") or path.resolve().name), config, stages)
 
@@ -186,7 +186,7 @@ def _pretrain_steps(settings: Mapping[str, Any], config: Mapping[str, Any]) -> i
 
 
 _TOTALS = {"grpo": _grpo_steps, "pretrain": _pretrain_steps}
-"""How many steps a stage of each kind will have, by its configuration and the run's."""
+"""How many steps per stage of each kind will have, by its configuration and the run's."""
 
 
 def flat(tree: Any, prefix: str = "") -> dict[str, float]:

@@ -29,7 +29,7 @@ class Rollouts:
     """Asks the engine for groups and hands each one on as soon as it is whole.
 
     Args:
-        group_size: completions a problem, G.
+        group_size: completions per problem, G.
         on_group: receives a finished group while others are still being sampled (the scorer's ``submit``).
     """
 
@@ -39,7 +39,7 @@ class Rollouts:
         self.engine, self.params, self.group_size, self.seed, self.on_group = engine, params, group_size, seed, on_group
 
     def collect(self, problems: Sequence[tuple[int, Problem]], step: int, round: int, taken: OnGroup) -> None:
-        """One group a problem, in the order in which they finish; the rest is aborted when ``taken`` has enough.
+        """One group per problem, in the order in which they finish; the rest is aborted when ``taken`` has enough.
 
         Args:
             problems: each with its index in the step's whole draw, over all processes.

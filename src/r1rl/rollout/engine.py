@@ -11,7 +11,7 @@ from r1rl.types import Completion, Problem, SamplingParams
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """Ask for one completion a seed. Each seed is a random stream of its own: what is sampled for it does not
+    """Ask for one completion per seed. Each seed is a random stream of its own: what is sampled for it does not
     depend on what else is in the batch, but for the rounding of the model's own arithmetic."""
 
     problem: Problem

@@ -83,7 +83,7 @@ class Slots:
 
 
 class Decode:
-    """One new token a row: written to the cache at its position, then attends to its row up to there.
+    """One new token per row: written to the cache at its position, then attends to its row up to there.
 
     The query heads of one key-value head are laid along the query axis, so nothing is repeated to their number.
     """

@@ -19,7 +19,7 @@ from r1rl.verify import Checker
 
 _STOP_S = 2.0
 _CANCEL_S = 5.0
-"""How long a coroutine may take to notice that it is given up."""
+"""How long a coroutine may take to react to its cancellation."""
 
 
 class Call(Future[CallResult | Lost]):
@@ -69,7 +69,7 @@ class _Lane:
 class Background:
     """Runs the functions that stay in the trainer, so that a hung one can neither block it nor keep it from exiting.
 
-    Sync functions run in daemon threads, which cannot be killed; coroutines in one loop, so many at once as
+    Sync functions run in daemon threads, which cannot be killed; coroutines in one loop, as many at once as
     ``scoring.concurrency`` says of each function, and are cancelled at their time limit.
     """
 

@@ -11,12 +11,12 @@ from r1rl.config.source import parse_value
 from r1rl.errors import RewardError
 from r1rl.files import finite
 
-File = Annotated[Path, typer.Argument(metavar="FILE.jsonl", help="One JSON object a line.", show_default=False)]
+File = Annotated[Path, typer.Argument(metavar="FILE.jsonl", help="One JSON object per line.", show_default=False)]
 Gold = Annotated[str, typer.Option(help="Field with the gold answer, or a list of accepted forms.")]
 CompletionField = Annotated[str, typer.Option("--completion", help="Field with the completion.")]
 Out = Annotated[Path | None, typer.Option(help="Write the graded rows here.", show_default=False)]
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace the file that --out names.")]
-Workers = Annotated[int | None, typer.Option(min=1, help="Worker processes; one a core if left out.")]
+Workers = Annotated[int | None, typer.Option(min=1, help="Worker processes; one per core by default.")]
 Uses = Annotated[
     list[str] | None,
     typer.Option(
@@ -30,7 +30,7 @@ Args = Annotated[
 Prompt = Annotated[
     str, typer.Option(help="Field with the prompt; neighbours with the same one, and the same columns, form a group.")
 ]
-Limit = Annotated[int | None, typer.Option(min=1, help="Only the first so many rows.", show_default=False)]
+Limit = Annotated[int | None, typer.Option(min=1, help="Only the first N rows.", show_default=False)]
 Rows = Annotated[int, typer.Option(min=0, help="Rows to show.")]
 ShowNames = Annotated[bool, typer.Option("--list", help="List the registered rewards and end.")]
 

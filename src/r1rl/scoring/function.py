@@ -121,14 +121,14 @@ class CallRequest:
 
 @dataclass(frozen=True, slots=True)
 class Lost:
-    """A call that came to nothing: it was given up, or the process that ran it is gone."""
+    """A call without a result: it was cancelled, or the process that ran it is gone."""
 
     reason: str
     """``timeouts``, ``memory`` or ``crashes``."""
     seconds: float
 
     def told(self, limit_s: float, memory_mb: int) -> str:
-        """What is said of the function."""
+        """The message about the function."""
         return {
             "timeouts": f"ran for more than {limit_s:g} s",
             "memory": f"and what it started held more than {memory_mb} MB",
@@ -137,15 +137,15 @@ class Lost:
 
 @dataclass(frozen=True, slots=True)
 class CallResult:
-    """What one call on a group gave."""
+    """The result of one call on a group."""
 
     values: list[float | None]
     """One finite number per completion, None where the function does not apply."""
     seconds: float
     extras: dict[str, Any] = field(default_factory=dict)
-    """What it gave to ``log_extra``."""
+    """What it passed to ``log_extra``."""
     logged: list[tuple[str, float]] = field(default_factory=list)
-    """What it gave to ``log_metric``."""
+    """What it passed to ``log_metric``."""
     tally: dict[str, int] = field(default_factory=dict)
     """``timeouts`` and ``errors`` of the checks it asked for."""
 
@@ -179,7 +179,7 @@ class RewardFunction:
 
     @contextmanager
     def _recorded(self, checker: Checker) -> Iterator[_Record]:
-        """One call: its checks use this process's workers, its time is taken, its errors are explained."""
+        """One call: its checks use this process's workers, it is timed and its errors are explained."""
         record = _Record()
         with checker.active(record.tally):
             try:
@@ -265,7 +265,7 @@ class _Record:
 
 
 def columns_of(group: Group) -> dict[str, list[Any]]:
-    """The lists every reward function may ask for, one item a completion.
+    """The lists every reward function may ask for, one item per completion.
 
     Completions are strings for a plain prompt and one-message conversations for a conversational one. ``prefill`` is
     what the template already wrote for the assistant, unless the dataset has a column of that name.

@@ -25,7 +25,7 @@ NO_GOLD = Verdict(Outcome.UNPARSABLE, "gold")
 
 @dataclass(slots=True)
 class Grades:
-    """How a file did."""
+    """The outcome of grading a file."""
 
     outcomes: Counter[str] = field(default_factory=Counter)
     seconds: float = 0.0
@@ -52,7 +52,7 @@ def grade_file(
     """Grade every row; with ``out`` write the rows with ``extracted``, ``verdict`` and ``path`` added.
 
     Raises:
-        DataError: a missing file or field, or a line that is no JSON object.
+        DataError: a missing file or field, or a line that is not a JSON object.
         ForeignError: ``out`` exists, and not ``overwrite``.
     """
     grades, started = Grades(), time.monotonic()

@@ -22,7 +22,7 @@ class Measured:
     counts: dict[str, Counter[str]] = field(default_factory=lambda: defaultdict(Counter))
     """Lost calls and checks, by reward function and kind."""
     logged: dict[str, list[float]] = field(default_factory=lambda: defaultdict(list))
-    """Values given to ``log_metric``, by name."""
+    """Values passed to ``log_metric``, by name."""
     checks: Counter[str] = field(default_factory=Counter)
     """Checks of answers, by outcome."""
 
@@ -41,7 +41,7 @@ class ScoringMetrics:
             self._measured.counts[name].update(counts)
 
     def log(self, name: str, value: float) -> None:
-        """A scalar that a reward function gave to ``log_metric``."""
+        """A scalar that a reward function passed to ``log_metric``."""
         with self._lock:
             self._measured.logged[name].append(float(value))
 

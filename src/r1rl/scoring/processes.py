@@ -1,8 +1,8 @@
-"""Reward functions in worker processes: who runs what, for how long, and what happens when a process is lost.
+"""Reward functions in worker processes: which process runs what, for how long, and what happens when one is lost.
 
-One event loop in a thread of its own speaks with all workers. The functions of one file share a process, hence its
+One event loop in a thread of its own talks to all workers. The functions of one file share a process, hence its
 globals and caches, and run there one after another; the processes work side by side. A process that hangs, dies or
-grows beyond its bound is replaced: the call it was at is lost, those that only waited for it are made again.
+grows beyond its bound is replaced: the call it was running is lost, calls that only waited for it are repeated.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ _STDERR = 2
 _LOAD_S = 900.0
 """Longest that the functions of one file may take to load."""
 _CANCEL_S = 5.0
-"""How long a coroutine may take to notice that it is given up."""
+"""How long a coroutine may take to react to its cancellation."""
 _STOP_S = 30.0
 _ATTEMPTS = 3
 _SUSPECTED = 2
@@ -353,7 +353,7 @@ def _signature(given: Mapping[str, Any]) -> Signature:
 
 
 async def _stop() -> None:
-    """Give up what is still under way."""
+    """Cancel what is still running."""
     others = asyncio.all_tasks() - {asyncio.current_task()}
     for task in others:
         task.cancel()

@@ -16,10 +16,11 @@ Row = dict[str, Any]
 
 
 def sample_row(scored: ScoredGroup, index: int) -> Row:
-    """One completion as samples.jsonl has it (but for its ``step``).
+    """One completion as samples.jsonl holds it (apart from ``step``).
 
     The dataset's columns are by themselves under ``columns``, so that none of their names can collide. Each reward
-    is under ``reward_NAME`` (None where it did not apply), what a function gave to ``log_extra`` under ``extra_NAME``.
+    is under ``reward_NAME`` (None where it did not apply), what a function passed to ``log_extra`` under
+    ``extra_NAME``.
     """
     problem, completion = scored.group.problem, scored.group.completions[index]
     row = {
@@ -50,13 +51,13 @@ def dataset_columns(row: Row) -> Row:
 def count_lines(path: Path) -> int:
     """Lines that are not blank. Raises DataError when there is no such file."""
     if not path.is_file():
-        raise DataError(f"{path} does not exist; give a file with one JSON object a line")
+        raise DataError(f"{path} does not exist; give a file with one JSON object per line")
     with path.open("rb") as file:
         return sum(1 for line in file if line.strip())
 
 
 def read_rows(path: Path) -> Iterator[Row]:
-    """The objects of a file, one a line. Raises DataError naming the line that is none."""
+    """The objects of a file, one per line. Raises DataError naming the line that is none."""
     with path.open(encoding="utf-8-sig", errors="surrogateescape") as file:
         for number, line in enumerate(file, 1):
             if not line.strip():
@@ -64,9 +65,9 @@ def read_rows(path: Path) -> Iterator[Row]:
             try:
                 row = json.loads(line)
             except (ValueError, RecursionError) as error:
-                raise DataError(f"{path} line {number} is no JSON: {error}; mend or remove it") from error
+                raise DataError(f"{path} line {number} is not valid JSON: {error}; fix or remove it") from error
             if not isinstance(row, dict):
-                raise DataError(f"{path} line {number} is {type(row).__name__}, not an object; mend or remove it")
+                raise DataError(f"{path} line {number} is {type(row).__name__}, not an object; fix or remove it")
             yield row
 
 

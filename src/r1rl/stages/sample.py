@@ -1,4 +1,4 @@
-"""Rejection sampling: several samples a problem, verified, filtered, and written as training data with provenance.
+"""Rejection sampling: several samples per problem, verified, filtered, and written as training data with provenance.
 
 STAGE/data.jsonl holds what was kept: ``question``, ``response``, ``answer``, every reward's verdict under ``rewards``,
 and the model, problem and sample it came from. STAGE/dropped.jsonl holds the rest with the reason under ``dropped``,

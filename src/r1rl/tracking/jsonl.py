@@ -1,4 +1,4 @@
-"""Append-only files of one JSON object a line, each with its ``step``, that survive being cut off anywhere."""
+"""Append-only files of one JSON object per line, each with its ``step``, that survive being cut off anywhere."""
 
 from __future__ import annotations
 

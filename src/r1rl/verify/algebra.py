@@ -48,7 +48,7 @@ _UNEVALUATED = (sympy.Integral, sympy.Sum, sympy.Product, sympy.Limit, sympy.Der
 
 
 class _Grammar(_Latex2Sympy):
-    """latex2sympy's visitor, which reads literals through ``sympy.Number(text)`` and thereby ``eval``; this one not."""
+    """latex2sympy's visitor, without its reading of literals by ``sympy.Number(text)``, which uses ``eval``."""
 
     def parse_number(self, text: str) -> sympy.Rational:
         """A literal as the exact fraction it writes."""
@@ -152,7 +152,7 @@ def _is_exponential(node: sympy.Basic) -> bool:
 
 
 def _check_powers(powers: list[sympy.Pow], values: dict[sympy.Symbol, sympy.Rational]) -> None:
-    """Refuse powers, of which the outermost come first, that sympy would take a huge integer to simplify.
+    """Refuse powers, of which the outermost come first, for which sympy would build a huge integer to simplify them.
 
     Raises Undecided("size").
     """
@@ -210,13 +210,13 @@ def _undefined(value: sympy.Expr) -> bool:
 
 
 def _without_sums(value: sympy.Expr) -> sympy.Expr:
-    """The same without its sums, of which an infinite one is no infinite value."""
+    """The same without its sums, of which an infinite one is not an infinite value."""
     sums = value.atoms(sympy.Sum)
     return value.xreplace(dict.fromkeys(sums, sympy.Integer(1))) if sums else value
 
 
 def _agree(gold: sympy.Expr, answer: sympy.Expr, digits: int) -> bool:
-    """Whether both sides, evaluated to so many significant digits, differ by nothing but rounding."""
+    """Whether both sides, evaluated to that many significant digits, differ by nothing but rounding."""
     ours, theirs = _number(gold, digits + 15), _number(answer, digits + 15)
     with mpmath.workdps(digits + 15):
         scale = max(abs(ours), abs(theirs))
@@ -224,7 +224,7 @@ def _agree(gold: sympy.Expr, answer: sympy.Expr, digits: int) -> bool:
 
 
 def _number(value: sympy.Expr, digits: int) -> Any:
-    """A constant as an mpmath number of so many digits. Raises Undecided where it has no value."""
+    """A constant as an mpmath number of that many digits. Raises Undecided where it has no value."""
     if sums := value.atoms(sympy.Sum, sympy.Product):
         value = value.xreplace({node: _added_up(node, digits + 10) for node in sums})
     evaluated = value.evalf(digits, maxn=max(100, 2 * digits))
@@ -239,7 +239,7 @@ def _number(value: sympy.Expr, digits: int) -> Any:
 
 
 def _added_up(series: sympy.Sum | sympy.Product, digits: int) -> sympy.Float:
-    """A series whose terms vanish as fast as a geometric one's, term by term. Raises Undecided for any other.
+    """The sum, term by term, of a series whose terms vanish at least geometrically. Raises Undecided for any other.
 
     sympy's own evaluation would compile code, which the sandbox forbids.
     """

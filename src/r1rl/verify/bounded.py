@@ -12,7 +12,7 @@ MAX_LOG10 = 30_000.0
 
 
 class Unparsable(ValueError):
-    """Text that is no expression."""
+    """Text that is not an expression."""
 
 
 class Undecided(ValueError):

@@ -1,7 +1,7 @@
 r"""When two structures are the same answer. The rules:
 
-- Bare lists and sets are unordered; tuples are ordered; a bare list may stand for a tuple in its order. A set is no
-  tuple. Brackets of pairs matter: (1, 2) is not [1, 2].
+- Bare lists and sets are unordered; tuples are ordered; a bare list may stand for a tuple in its order. A set is not
+  a tuple. Brackets of pairs matter: (1, 2) is not [1, 2].
 - ``x = 5`` may answer ``5`` and be answered by it; ``y = 5`` never answers ``x = 5``.
 - Equations are the same when one is a nonzero multiple of the other; inequalities when a positive one.
 - An inequality in one variable is the interval it describes.

@@ -19,7 +19,7 @@ _SIGNS = str.maketrans({"×": "*", "·": "*", "⋅": "*", "÷": "/", "−": "-",
 
 
 class _Malformed(ValueError):
-    """Text that is no expression of the game."""
+    """Text that is not an expression of the game."""
 
 
 def check_countdown(expression: str, numbers: Iterable[int], target: int) -> Verdict:

@@ -56,7 +56,7 @@ class Number:
 
 
 def compare_exactly(gold: str, answer: str) -> Verdict | None:
-    """Decide two cleaned answers of which both are numbers or words; None where this path has no say."""
+    """Decide two cleaned answers of which both are numbers or words; None where this path cannot decide."""
     if gold == answer:
         return Verdict(Outcome.CORRECT, "same")
     gold_number = parse_number(gold)
@@ -151,7 +151,7 @@ def same_value(first: Number, second: Number) -> bool:
 
 
 def _terminates_within(value: Fraction, decimals: int) -> bool:
-    """Whether so many decimals write the value exactly; any other decimal of that length is then a wrong one."""
+    """Whether that many decimals write the value exactly; any other decimal of that length is then a wrong one."""
     return (10**decimals) % value.denominator == 0
 
 

@@ -9,7 +9,7 @@ The order, first match wins, looking only at what follows the last ``</think>``:
 5. the whole text, where it is one bare expression;
 6. the last number, with the arithmetic it stands in (``1 - 1/e`` is not read as 1).
 
-Fenced code blocks are no place for an answer: a box inside one is not looked at. Text with an opened ``<think>`` that
+Fenced code blocks are never read for an answer, not even a box inside one. Text with an opened ``<think>`` that
 never closes has no answer. All scans are linear and bounded, so a hostile megabyte costs milliseconds.
 """
 

@@ -1,4 +1,4 @@
-"""The trainer's end of a host: a small process that imports once and forks worker processes on request."""
+"""The trainer's side of a host: a small process that imports once and forks worker processes on request."""
 
 from __future__ import annotations
 

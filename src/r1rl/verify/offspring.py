@@ -1,6 +1,6 @@
-"""The processes below a host: how much memory a worker's tree holds, and ending one with all it has started.
+"""The processes started below a host: how much memory a worker's tree holds, and ending one with everything it started.
 
-Trees are read from /proc; elsewhere than on Linux a worker is ended alone and its memory is not watched.
+Trees are read from /proc; on other systems only the worker itself is ended and its memory is not watched.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ class Bound:
 
 
 class Watch:
-    """Looks at the workers of this host: at each of them every time, at what they have started now and then."""
+    """Looks at the workers of this host: at each of them every time, at their descendants now and then."""
 
     def __init__(self) -> None:
         self._next_tree = 0.0

@@ -22,7 +22,7 @@ from r1rl.verify.sandbox_host import FORBIDDEN_EXIT, receive, send
 _WORK = "r1rl.verify.sandbox_host:answer_checks"
 _QUEUE_S = 600.0
 _MAX_CALLS = 2_000
-"""Calls after which a worker is replaced, so that caches inside libraries cannot grow for ever."""
+"""Calls after which a worker is replaced, so that caches inside libraries cannot grow forever."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,15 +31,15 @@ class Limits:
 
     cpu_s: float = 1.0
     wall_s: float = 30.0
-    """Only what sleeps, or what a busy machine starves, ever meets it."""
+    """Reached only by a worker that sleeps or that a busy machine starves."""
     memory_mb: int = 1024
 
 
 class CallLost(Exception):
     """The worker did not come back with a result; ``reason`` says why.
 
-    ``cpu`` and ``wall`` are its time limits, ``memory`` and ``recursion`` its other ones; ``killed`` and ``died`` are
-    ends by another's hand or its own, ``forbidden`` an attempt to reach outside.
+    ``cpu`` and ``wall`` are its time limits, ``memory`` and ``recursion`` its other ones; ``killed`` and ``died`` mean
+    that something else ended it or that it exited, ``forbidden`` an attempt to reach outside the sandbox.
     """
 
     def __init__(self, reason: str) -> None:

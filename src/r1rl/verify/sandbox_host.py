@@ -1,11 +1,11 @@
-"""The far side of a sandbox: a host process that imports once and forks the workers.
+"""The host side of a sandbox: a host process that imports once and forks the workers.
 
 ``Host`` starts it with the number of an open socket, what its workers do, and the modules to preload. The host never
 touches a request, so nothing a model writes can hang it; a worker does nothing but answer requests within its limits.
 torch is never imported here, so a worker is forked in milliseconds from a small, single-threaded process. The workers
 of ``Sandbox`` check answers (``answer_checks``); those of a run's own reward functions are in ``scoring.worker``.
 
-Ends of life: the host ends when its socket closes or its parent is gone (it asks every second, since a forked copy of
+Lifetimes: the host ends when its socket closes or its parent is gone (it asks every second, since a forked copy of
 the trainer may keep the socket open). It does not use PR_SET_PDEATHSIG itself: that fires when the *thread* that
 started it ends. The workers use it towards the host, whose only thread lives as long as it does.
 """
@@ -123,7 +123,7 @@ def _serve(control: socket.socket, workers: dict[int, Bound | None], work: Calla
 
 
 def answer_checks(channel: socket.socket, host: int, request: dict[str, Any]) -> NoReturn:
-    """A worker's whole life."""
+    """The main loop of a worker."""
     code, limits = 0, request["limits"]
     try:
         die_with(host)

@@ -17,7 +17,7 @@ _REAL_WORDS = frozenset(("all real numbers", "all reals", "the real numbers", "a
 
 
 def same(gold: Parsed, answer: Parsed) -> bool:
-    """Whether two nodes are the same set of reals; False where one is no set. Raises Unparsable and Undecided.
+    """Whether two nodes are the same set of reals; False where one is not a set. Raises Unparsable and Undecided.
 
     What a set is made of by ∪, ∩ and ∖ depends on the order of its end points alone, so they are put in order once and
     sets of their places are compared: sympy's own sets ask again and again which of two constants is the larger one.
@@ -83,7 +83,7 @@ def _half_line(sides: tuple[Parsed, ...], operator: str) -> tuple[str, Parsed] |
 
 
 def _values(node: Parsed) -> Iterator[sympy.Expr | None]:
-    """The end points and elements that a set is made of, None where something in it is no set."""
+    """The end points and elements that a set is made of, None where something in it is not a set."""
     node = canonical(node)
     described = interval_of(node) if isinstance(node, Relation) else None
     if isinstance(node, Leaf):

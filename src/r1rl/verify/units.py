@@ -1,7 +1,7 @@
 r"""Units and currencies around a number.
 
 A unit on one side only is ignored, for the question usually fixes it. Units on both sides must be the same or convert
-exactly into each other (``5 km`` equals ``5000 m``, not ``5 m``); words that are no known unit must share a word
+exactly into each other (``5 km`` equals ``5000 m``, not ``5 m``); words that are not a known unit must share a word
 (``18 eggs`` and ``18 duck eggs``).
 """
 
@@ -86,7 +86,7 @@ def _split_trailing(text: str) -> tuple[str, str]:
 
 
 def _name(words: str, power: str | None) -> str:
-    """Canonical name of a unit phrase, or "" where it is none."""
+    """Canonical name of a unit phrase, or "" where it is not one."""
     words = words.strip().removesuffix(".").replace("\\%", "%").strip()
     if words.lower() in ("%", "percent", "percentage", "pct"):
         return "%"

@@ -2,7 +2,7 @@
 
 The corpus is what the web is to a large model: some writers work step by step and are right, some slip, some
 guess, some never use the tags. A base model trained on it can reason, but seldom does; R1-Zero has to find that
-out from the reward alone. A question is held out for ever if a hash of its text says so: the corpus, the training
+out from the reward alone. A question is held out forever if a hash of its text says so: the corpus, the training
 split and the held-out split are disjoint by construction.
 """
 
@@ -44,7 +44,7 @@ def is_held_out(text: str) -> bool:
 
 
 def steps(terms: list[int], slip: Callable[[], int] = lambda: 0) -> tuple[str, int]:
-    """One step a line, for example ``3+5=8``, and the last total; ``slip`` may add an error to each."""
+    """One step per line, for example ``3+5=8``, and the last total; ``slip`` may add an error to each."""
     total, lines = terms[0], []
     for term in terms[1:]:
         following = max(0, total + term + slip())

@@ -47,7 +47,7 @@ def mixture(rng: random.Random, mixed: float = 0.5) -> Callable[[], str]:
 
 
 def steps(terms: list[int], language: Callable[[], str], slip: Callable[[], int] = lambda: 0) -> tuple[str, int]:
-    """One step a line, closed by a word, for example ``3+5=8 then``, and the last total."""
+    """One step per line, closed by a word, for example ``3+5=8 then``, and the last total."""
     total, lines = terms[0], []
     for place, term in enumerate(terms[1:], start=2):
         following = max(0, total + term + slip())
