@@ -74,6 +74,7 @@ def _root(
 def check(config: ConfigPath, overrides: Overrides = None) -> None:
     """Validate a configuration and what it names on this machine, and print the sizes that follow; starts nothing."""
     from r1rl.config.derived import derive, notes
+    from r1rl.config.kinds import kind_of
     from r1rl.recipe.inspection import inspect
     from r1rl.tracking.console import Console
 
@@ -82,7 +83,8 @@ def check(config: ConfigPath, overrides: Overrides = None) -> None:
     wrong = [f"stage {_few(of)}: {each.what}: {each.text}" for each, of in found.items() if each.ok is False]
     stages = {name: r1rl.stage_config(loaded, name) for name in stages_of(loaded)}
     kinds = {name: view.stages[name].kind for name, view in stages.items()}
-    rows = [(name, kinds[name], "" if kinds[name] == "pretrain" else view.model.path) for name, view in stages.items()]
+    starts = [view.model.path if "model" in kind_of(kinds[name]).uses else "" for name, view in stages.items()]
+    rows = list(zip(stages, kinds.values(), starts, strict=True))
     title = f"{config}: stages" if wrong else f"{config} is valid; stages"
     console.table(title, ["stage", "kind", "starts from"], rows)
     for ok, title in ((True, "looked at on this machine"), (None, "not looked at")):

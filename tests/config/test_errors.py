@@ -91,7 +91,7 @@ def test_stage_errors_name_the_stage(write: Write) -> None:
         write("rollout: {group_size: 1}\nstages: {zero: {kind: grpo}}\n")
     )
     assert "stages.zero.kind is required" in message(write("stages: {zero: {}}\n"))
-    assert "stages.zero.kind should be" in message(write("stages: {zero: {kind: ppo}}\n"))
+    assert "stages.zero.kind: no kind of stage is called 'ppo'" in message(write("stages: {zero: {kind: ppo}}\n"))
     assert "stages.zero.model" in message(write("stages: {zero: {kind: grpo, model: 3}}\n"))
     assert "unknown key stages.zero.modl (nearest: stages.zero.model)" in message(
         write("stages: {zero: {kind: grpo, modl: x}}\n")

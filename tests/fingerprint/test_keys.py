@@ -6,7 +6,7 @@ from dataclasses import MISSING
 
 from r1rl.config import RunConfig
 from r1rl.config.docs import sections
-from r1rl.config.references import USES
+from r1rl.config.kinds import kind_of
 from r1rl.fingerprint.keys import ROWS, Effect, default, effect
 
 FREE_FOR_GRPO = """
@@ -36,7 +36,7 @@ def test_every_row_is_about_keys_that_exist() -> None:
 
 def test_what_is_free_for_a_policy_in_training_is_listed_here() -> None:
     run = RunConfig()
-    used = [key for key in keys() if any(f"{key}.".startswith(f"{part}.") for part in USES["grpo"])]
+    used = [key for key in keys() if any(f"{key}.".startswith(f"{part}.") for part in kind_of("grpo").parts)]
     free = {key for key in used if effect("grpo", key, run) is Effect.FREE}
     vllm = {key for key in free if key.startswith("rollout.vllm.")}
     inside = {

@@ -5,14 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 
 from r1rl.config.data import DatasetConfig
+from r1rl.config.kinds import Applies
 from r1rl.config.rewards import RewardConfig
 from r1rl.config.run import RunConfig
 
 SOFT_OVERLONG = "soft_overlong"
 """What ``grpo.overlong_buffer`` switches on; it belongs to training and applies to every source."""
-
-Applies = dict[str, list[str] | None]
-"""By source: the rewards that run on it; None stands for all."""
 
 
 def training_rewards(run: RunConfig) -> dict[str, RewardConfig]:
@@ -29,6 +27,16 @@ def training_applies(run: RunConfig) -> Applies:
     them: one name may stand for both splits of a dataset, with other rewards for each."""
     sources = run.data.train | {held_out(name): source for name, source in run.data.eval.items()}
     return applying(training_rewards(run), sources, (SOFT_OVERLONG,) if run.grpo.overlong_buffer else ())
+
+
+def sampling_applies(run: RunConfig) -> Applies:
+    """What applies to the training sources of a stage that draws completions."""
+    return applying(run.rewards, run.data.train)
+
+
+def evaluation_applies(run: RunConfig) -> Applies:
+    """What applies to the sources of an evaluation."""
+    return applying(run.rewards, run.data.eval)
 
 
 def held_out(name: str) -> str:

@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import difflib
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from typing import Literal
 
-from r1rl.config.applied import SOFT_OVERLONG, Applies, applying, idle, training_applies, training_rewards
-from r1rl.config.references import OUTPUTS, POLICIES, USES, Reference, pick, references_in, strings
-from r1rl.config.rewards import RewardConfig
-from r1rl.config.run import RunConfig, StageConfig, final_stage, stages_of
+from pydantic import ValidationError
 
-Conflict = tuple[tuple[str, ...], str]
-"""The key to change and what is wrong with it."""
+from r1rl.config.applied import SOFT_OVERLONG, applying, idle, training_rewards
+from r1rl.config.kinds import Conflict, Kind, final_stage, kind_of
+from r1rl.config.references import Reference, pick, references_in, strings
+from r1rl.config.rewards import RewardConfig
+from r1rl.config.run import RunConfig, StageConfig, stages_of
+from r1rl.errors import ConfigError
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]*")
 
@@ -27,6 +28,15 @@ def check_names(run: RunConfig) -> Iterator[Conflict]:
             yield ("stages", stage), "a stage's name is a folder's: letters, digits, - and _ only"
 
 
+def check_kinds(run: RunConfig) -> Iterator[Conflict]:
+    """Kinds of stages are there."""
+    for name, stage in run.stages.items():
+        try:
+            kind_of(stage.kind)
+        except ConfigError as error:
+            yield ("stages", name, "kind"), str(error)
+
+
 def check_hub(run: RunConfig) -> Iterator[Conflict]:
     """What is pushed must be made."""
     if run.hub is not None and final_stage(run) is None:
@@ -35,23 +45,42 @@ def check_hub(run: RunConfig) -> Iterator[Conflict]:
 
 def check_stage(run: RunConfig, stage: str, resolved: RunConfig) -> Iterator[Conflict]:
     """Everything wrong with one stage; ``resolved`` is the run as the stage sees it."""
-    kind = stages_of(run)[stage].kind
-    for check in CHECKS.get(kind, ()):
+    plan = stages_of(run)
+    kind = kind_of(plan[stage].kind)
+    yield from _args(plan[stage], kind, resolved)
+    for check in kind.checks:
         yield from check(resolved)
     yield from _references(run, stage, resolved)
-    if "model" in USES[kind]:
+    if "model" in kind.uses:
         yield from _start(run, stage, resolved)
+
+
+def _args(stage: StageConfig, kind: Kind, resolved: RunConfig) -> Iterator[Conflict]:
+    """The keys of a kind of the user's own, which the schema leaves open."""
+    if kind.section != "args":
+        if stage.args:
+            yield ("args",), f"a stage of kind {stage.kind} takes none; its keys go under {kind.section}"
+        return
+    try:
+        kind.read_args(resolved.args)
+    except ValidationError as error:
+        for item in error.errors(include_url=False):
+            unknown = item["type"] == "extra_forbidden"
+            keys = ", ".join(kind.args.model_fields if kind.args else ()) or "none"
+            what = f"unknown key; a stage of kind {stage.kind} takes {keys}" if unknown else item["msg"]
+            yield ("args", *map(str, item["loc"])), what
 
 
 def _start(run: RunConfig, stage: str, resolved: RunConfig) -> Iterator[Conflict]:
     key, path, plan = ("model", "path"), resolved.model.path, stages_of(run)
     names = list(plan)
-    earlier = [name for name in names[: names.index(stage)] if plan[name].kind in POLICIES]
+    policies = [name for name in names if kind_of(plan[name].kind).policy]
+    earlier = [name for name in names[: names.index(stage)] if name in policies]
     if not path:
         choices = f", or an earlier stage: {', '.join(earlier)}" if earlier else ""
         yield key, f"stage {stage} has no model to start from; name a Hugging Face model, a local folder{choices}"
     elif path in names and path not in earlier:
-        why = "does not come before it" if plan[path].kind in POLICIES else "makes no model that writes text"
+        why = "does not come before it" if path in policies else "makes no model that writes text"
         yield key, f"stage {stage} starts from stage {path}, which {why}"
 
 
@@ -60,7 +89,7 @@ def _references(run: RunConfig, stage: str, resolved: RunConfig) -> Iterator[Con
     plan = stages_of(run)
     earlier = list(plan)[: list(plan).index(stage)]
     dumped = resolved.model_dump(mode="json")
-    for section in USES[plan[stage].kind]:
+    for section in kind_of(plan[stage].kind).parts:
         for path, text in strings(pick(dumped, section), tuple(section.split("."))):
             for reference in references_in(text):
                 wrong = _wrong_reference(reference, plan, earlier)
@@ -78,14 +107,14 @@ def _wrong_reference(reference: Reference, plan: Mapping[str, StageConfig], earl
         )
     if reference.stage not in earlier:
         return f"{reference.text}: stage {reference.stage} does not come before this one"
-    made = OUTPUTS[plan[reference.stage].kind]
+    made = kind_of(plan[reference.stage].kind).outputs
     if reference.output not in made:
         makes = " and ".join(sorted(made)) or "neither model nor data"
         return f"{reference.text}: a stage of kind {plan[reference.stage].kind} makes {makes}"
     return None
 
 
-def _groups(run: RunConfig) -> Iterator[Conflict]:
+def check_groups(run: RunConfig) -> Iterator[Conflict]:
     rollout, grpo = run.rollout, run.grpo
     if rollout.group_size < 2:
         yield (
@@ -101,7 +130,7 @@ def _groups(run: RunConfig) -> Iterator[Conflict]:
         )
 
 
-def _sampling(run: RunConfig) -> Iterator[Conflict]:
+def check_sampling(run: RunConfig) -> Iterator[Conflict]:
     rollout = run.rollout
     for name, off in (("top_p", 1.0), ("top_k", 0)):
         value = getattr(rollout, name)
@@ -118,7 +147,7 @@ def _sampling(run: RunConfig) -> Iterator[Conflict]:
         )
 
 
-def _vllm(run: RunConfig) -> Iterator[Conflict]:
+def check_vllm(run: RunConfig) -> Iterator[Conflict]:
     rollout, vllm = run.rollout, run.rollout.vllm
     if rollout.engine != "vllm":
         return
@@ -141,7 +170,7 @@ def _vllm(run: RunConfig) -> Iterator[Conflict]:
         yield ("rollout", "vllm", "transfer"), "NCCL needs a GPU on each side; colocated use ipc, or shm"
 
 
-def _lengths(run: RunConfig) -> Iterator[Conflict]:
+def check_lengths(run: RunConfig) -> Iterator[Conflict]:
     if run.grpo.overlong_buffer >= run.rollout.max_new_tokens:
         yield (
             ("grpo", "overlong_buffer"),
@@ -150,7 +179,7 @@ def _lengths(run: RunConfig) -> Iterator[Conflict]:
         )
 
 
-def _guards(run: RunConfig) -> Iterator[Conflict]:
+def check_guards(run: RunConfig) -> Iterator[Conflict]:
     guards, grpo = run.grpo.guards, run.grpo
     if guards.max_kl is not None and grpo.beta == 0:
         yield ("grpo", "guards", "max_kl"), "nothing to guard: with grpo.beta 0 no reference is kept and no KL measured"
@@ -158,7 +187,7 @@ def _guards(run: RunConfig) -> Iterator[Conflict]:
         yield ("grpo", "guards", "min_entropy"), "nothing to guard: grpo.entropy_every 0 never measures the entropy"
 
 
-def _training_data(run: RunConfig) -> Iterator[Conflict]:
+def check_training_data(run: RunConfig) -> Iterator[Conflict]:
     if not run.data.train:
         yield ("data", "train"), "no training data; add data.train.NAME.path"
     difficulty = run.data.difficulty
@@ -166,7 +195,7 @@ def _training_data(run: RunConfig) -> Iterator[Conflict]:
         yield ("data", "difficulty", "min_pass_rate"), "above max_pass_rate: keeps nothing"
 
 
-def _rewards(run: RunConfig) -> Iterator[Conflict]:
+def check_rewards(run: RunConfig) -> Iterator[Conflict]:
     if not run.rewards:
         yield ("rewards",), "no reward to learn from; add for example rewards: {accuracy: 1.0}"
     elif all(reward.weight == 0 for reward in run.rewards.values()):
@@ -182,7 +211,7 @@ def _rewards(run: RunConfig) -> Iterator[Conflict]:
             )
 
 
-def _dynamic_sampling(run: RunConfig) -> Iterator[Conflict]:
+def check_dynamic_sampling(run: RunConfig) -> Iterator[Conflict]:
     name, rewards = run.rollout.dynamic_sampling.reward, training_rewards(run)
     if run.grpo.dynamic_sampling and name is not None and name not in rewards:
         near = difflib.get_close_matches(name, rewards, n=1) or sorted(rewards)
@@ -192,11 +221,11 @@ def _dynamic_sampling(run: RunConfig) -> Iterator[Conflict]:
         )
 
 
-def _evaluated_rewards(run: RunConfig) -> Iterator[Conflict]:
+def check_evaluated_rewards(run: RunConfig) -> Iterator[Conflict]:
     yield from _listed(run, "eval", run.rewards)
 
 
-def _sampled_rewards(run: RunConfig) -> Iterator[Conflict]:
+def check_sampled_rewards(run: RunConfig) -> Iterator[Conflict]:
     yield from _listed(run, "train", run.rewards)
 
 
@@ -217,7 +246,7 @@ def check_idle_rewards(run: RunConfig, views: Mapping[str, RunConfig]) -> Iterat
     having: dict[str, list[str]] = {}
     used: set[str] = set()
     for stage, view in views.items():
-        if applies := APPLIES.get(view.stages[stage].kind):
+        if applies := kind_of(view.stages[stage].kind).applies:
             resting = idle(view.rewards, applies(view))
             used.update(name for name in view.rewards if name not in resting)
             for name in resting:
@@ -232,7 +261,7 @@ def check_idle_rewards(run: RunConfig, views: Mapping[str, RunConfig]) -> Iterat
             )
 
 
-def _difficulty(run: RunConfig) -> Iterator[Conflict]:
+def check_difficulty(run: RunConfig) -> Iterator[Conflict]:
     reward = run.evaluate.reward
     if run.data.difficulty is None:
         return
@@ -246,7 +275,7 @@ def _difficulty(run: RunConfig) -> Iterator[Conflict]:
         yield ("data", "difficulty"), f"nothing to filter: no training source lists {reward} under its rewards"
 
 
-def _kept_rewards(run: RunConfig) -> Iterator[Conflict]:
+def check_kept_rewards(run: RunConfig) -> Iterator[Conflict]:
     for name in run.sample.keep:
         if name not in run.rewards:
             near = difflib.get_close_matches(name, run.rewards, n=1) or sorted(run.rewards)
@@ -256,17 +285,17 @@ def _kept_rewards(run: RunConfig) -> Iterator[Conflict]:
             yield ("sample", "limits"), f"no source is called {name}; there are {', '.join(run.data.train)}"
 
 
-def _evaluation_data(run: RunConfig) -> Iterator[Conflict]:
+def check_evaluation_data(run: RunConfig) -> Iterator[Conflict]:
     if not run.data.eval:
         yield ("data", "eval"), "no evaluation data; add data.eval.NAME.path"
 
 
-def _periodic_evaluation(run: RunConfig) -> Iterator[Conflict]:
+def check_periodic_evaluation(run: RunConfig) -> Iterator[Conflict]:
     if run.grpo.eval_every and not run.data.eval:
         yield ("grpo", "eval_every"), "no evaluation data; add data.eval.NAME.path, or use 0"
 
 
-def _architecture(run: RunConfig) -> Iterator[Conflict]:
+def check_architecture(run: RunConfig) -> Iterator[Conflict]:
     model = run.pretrain.model
     key = ("pretrain", "model")
     if model.hidden_size % model.heads:
@@ -275,33 +304,3 @@ def _architecture(run: RunConfig) -> Iterator[Conflict]:
         yield (*key, "heads"), f"rotary positions need an even head size, not {model.hidden_size // model.heads}"
     if model.heads % model.kv_heads:
         yield (*key, "kv_heads"), f"{model.heads} heads do not divide into {model.kv_heads} key-value heads"
-
-
-APPLIES: dict[str, Callable[[RunConfig], Applies]] = {
-    "grpo": training_applies,
-    "sample": lambda run: applying(run.rewards, run.data.train),
-    "evaluate": lambda run: applying(run.rewards, run.data.eval),
-}
-"""What applies to the sources of a stage that scores completions, by its kind."""
-
-Check = Callable[[RunConfig], Iterator[Conflict]]
-
-CHECKS: dict[str, tuple[Check, ...]] = {
-    "pretrain": (_architecture,),
-    "grpo": (
-        _groups,
-        _sampling,
-        _vllm,
-        _lengths,
-        _guards,
-        _training_data,
-        _rewards,
-        _difficulty,
-        _dynamic_sampling,
-        _periodic_evaluation,
-    ),
-    "evaluate": (_evaluation_data, _evaluated_rewards),
-    "sft": (_training_data,),
-    "sample": (_training_data, _sampled_rewards, _kept_rewards),
-    "reward_model": (_training_data,),
-}

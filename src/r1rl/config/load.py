@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Mapping, Sequence
+from operator import attrgetter
 from pathlib import Path
 from typing import Any
 
@@ -11,8 +12,9 @@ import yaml
 from pydantic import ValidationError
 
 from r1rl.config.base import Origins, explicit
-from r1rl.config.checks import Conflict, check_hub, check_idle_rewards, check_names, check_stage
+from r1rl.config.checks import check_hub, check_idle_rewards, check_kinds, check_names, check_stage
 from r1rl.config.explain import Locate, explain
+from r1rl.config.kinds import Conflict, kind_of
 from r1rl.config.merge import expand, only_source, overlay, read_layers, without_removed
 from r1rl.config.overrides import read_overrides
 from r1rl.config.paths import absolute
@@ -59,6 +61,7 @@ def load_config(path: str | os.PathLike[str], overrides: Sequence[str] = ()) -> 
 
     run = _validate(raw, origins, locate)
     _raise_found(check_names(run), locate)
+    _raise_found(check_kinds(run), locate)
     _raise_found(check_hub(run), locate)
     views = _every_stage(run)
     _raise_found(check_idle_rewards(run, views), locate)
@@ -97,6 +100,9 @@ def stage_config(run: RunConfig, stage: str) -> RunConfig:
 
     resolved = _validate(merged, origins, locate)
     _raise_found(check_stage(run, stage, resolved), locate)
+    kind = kind_of(plan[stage].kind)
+    if kind.section == "args":
+        resolved.args = kind.read_args(resolved.args).model_dump(mode="json")
     return resolved
 
 
@@ -115,14 +121,16 @@ def _every_stage(run: RunConfig) -> dict[str, RunConfig]:
 
 
 def _prompts_behind(run: RunConfig, stage: str, path: str) -> dict[str, Any]:
-    """The prompt settings of each source that an earlier stage of kind sample drew the rows of ``path`` from."""
+    """The prompt settings of each source that an earlier stage made the rows of ``path`` from."""
     plan = stages_of(run)
     earlier = list(plan)[: list(plan).index(stage)]
     found: dict[str, Any] = {}
     for reference in references_in(path):
-        if reference.stage in earlier and plan[reference.stage].kind == "sample":
+        kind = kind_of(plan[reference.stage].kind) if reference.stage in earlier else None
+        if kind is not None and "data" in kind.outputs:
             view = stage_config(run, reference.stage)
-            sources = {**view.sample.mix, **view.data.train}
+            mixed = [attrgetter(key)(view) for key in kind.mixes]
+            sources = {name: source for each in (*mixed, view.data.train) for name, source in each.items()}
             found |= {name: explicit(source.prompt) for name, source in sources.items() if source.prompt is not None}
     return found
 
@@ -161,9 +169,9 @@ def _validate(raw: Mapping[str, Any], origins: Origins, locate: Locate) -> RunCo
     return run
 
 
-def _raise_found(problems: Iterable[Conflict], locate: Locate) -> None:
+def _raise_found(faults: Iterable[Conflict], locate: Locate) -> None:
     lines = []
-    for key, message in problems:
+    for key, message in faults:
         name, where = locate(key)
         lines.append(f"{where}: {name}: {message}" if where else f"{name}: {message}")
     if lines:
@@ -200,7 +208,7 @@ def _reject_idle(run: RunConfig, given: Origins) -> None:
     for key, where in given.items():
         if key[0] not in SECTIONS or len(key) < 2:
             continue
-        using = [name for name, stage in run.stages.items() if key[0] in (*_ANY_KIND, stage.kind)]
+        using = [name for name, stage in run.stages.items() if key[0] in (*_ANY_KIND, kind_of(stage.kind).section)]
         shadowing = [name for name in using if _reaches(expand(_stage_sections(run.stages[name])), key)]
         if using and shadowing == using:
             instead = " or ".join(f"stages.{name}.{'.'.join(key)}" for name in using)

@@ -51,6 +51,10 @@ class ModelConfig(Section):
         return str(Path(path).expanduser()) if path.startswith("~") else path
 
 
+TINY_VOCABULARY = 384
+"""Tokens of the tokenizer that a pretrain stage builds, at most."""
+
+
 class TinyModelConfig(Section):
     """The Qwen2-architecture model that the pretrain stage builds."""
 

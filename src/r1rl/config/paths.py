@@ -92,7 +92,7 @@ def _kind(key: Key) -> Callable[[str, list[Path]], str] | None:
             return _from_code
         case ("export", "folder"):
             return _output
-        case ("rewards", _, "args", *_) | ("data", "train" | "eval" | "held_out", _, "args", *_):
+        case ("args", *_) | ("rewards", _, "args", *_) | ("data", "train" | "eval" | "held_out", _, "args", *_):
             return _from_argument
     return None
 

@@ -7,31 +7,6 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-OUTPUTS: dict[str, frozenset[str]] = {
-    "pretrain": frozenset({"model"}),
-    "sft": frozenset({"model"}),
-    "grpo": frozenset({"model"}),
-    "sample": frozenset({"data"}),
-    "reward_model": frozenset({"model"}),
-    "evaluate": frozenset(),
-    "export": frozenset(),
-}
-"""What each kind of stage hands on."""
-
-POLICIES = frozenset({"pretrain", "sft", "grpo"})
-"""Kinds whose model is a policy, from which a later stage may start."""
-
-USES: dict[str, tuple[str, ...]] = {
-    "pretrain": ("seed", "pretrain"),
-    "sft": ("seed", "model", "data", "sft"),
-    "grpo": ("seed", "model", "data", "rollout", "rewards", "scoring", "grpo", "evaluate.reward"),
-    "sample": ("seed", "model", "data", "rollout", "rewards", "scoring", "sample"),
-    "reward_model": ("seed", "model", "data", "reward_model"),
-    "evaluate": ("seed", "model", "data.eval", "data.prompt", "rollout", "rewards", "evaluate"),
-    "export": ("model", "data.prompt", "export"),
-}
-"""Parts of the configuration on which each kind of stage depends."""
-
 _REFERENCE = re.compile(r"\$\{([^{}]*)\}")
 _WHOLE = re.compile(r"\$\{\s*([A-Za-z0-9][A-Za-z0-9_-]*)\.([a-z]+)\s*\}")
 

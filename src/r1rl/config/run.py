@@ -12,7 +12,6 @@ from r1rl.config.evaluate import EvaluateConfig
 from r1rl.config.export import ExportConfig
 from r1rl.config.grpo import GRPOConfig
 from r1rl.config.model import ModelConfig, TinyModelConfig
-from r1rl.config.references import POLICIES
 from r1rl.config.reward_model import RewardModelConfig
 from r1rl.config.rewards import RewardConfig, ScoringConfig
 from r1rl.config.rollout import RolloutConfig
@@ -47,9 +46,10 @@ class StageConfig(Section):
     ``${STAGE.model}`` and ``${STAGE.data}`` in a value stand for what an earlier stage made.
     """
 
-    kind: Literal["pretrain", "sft", "grpo", "sample", "reward_model", "evaluate", "export"]
-    """What the stage does: train a base model, imitate, learn by RL, draw and filter samples, learn a preference,
-    measure, or hand a model to others."""
+    kind: str
+    """What the stage does: ``pretrain`` a base model, imitate (``sft``), learn by RL (``grpo``), draw and filter
+    samples (``sample``), learn a preference (``reward_model``), measure (``evaluate``), or hand a model to others
+    (``export``); or ``module:name`` of a kind of your own."""
     launch: str | None = None
     """An ``accelerate`` configuration file, or the name of one that comes with r1rl (``cpu``, ``ddp``, ``zero1``,
     ``zero2``, ``zero3``, ``zero3-offload``, ``multinode``): the stage runs under ``accelerate launch`` with it, in
@@ -77,6 +77,8 @@ class StageConfig(Section):
     """Keys of ``reward_model`` for this stage."""
     export: dict[str, Any] | None = None
     """Keys of ``export`` for this stage."""
+    args: dict[str, Any] | None = None
+    """Keys of a kind of your own."""
 
 
 class HubConfig(Section):
@@ -117,6 +119,8 @@ class RunConfig(Section):
     sample: SampleConfig = Field(default_factory=SampleConfig)
     reward_model: RewardModelConfig = Field(default_factory=RewardModelConfig)
     export: ExportConfig = Field(default_factory=ExportConfig)
+    args: dict[str, Any] = Field(default_factory=dict)
+    """Keys of a kind of stage of your own; what they may be is up to that kind."""
     tracking: TrackingConfig = Field(default_factory=TrackingConfig)
     hub: HubConfig | None = None
     stages: dict[str, StageConfig] = Field(default_factory=dict)
@@ -132,13 +136,3 @@ def stages_of(run: RunConfig) -> dict[str, StageConfig]:
     if run.data.eval:
         stages["evaluate"] = StageConfig(kind="evaluate", model="grpo")
     return stages
-
-
-def final_stage(run: RunConfig) -> str | None:
-    """The stage whose model is the run's: the last that trains or exports a policy, or else a reward model's."""
-    plan = stages_of(run)
-    for kinds in (POLICIES | {"export"}, {"reward_model"}):
-        found = [name for name, stage in plan.items() if stage.kind in kinds]
-        if found:
-            return found[-1]
-    return None

@@ -8,6 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from r1rl.config import RunConfig, load_config, stage_config, stages_of
+from r1rl.config.model import TINY_VOCABULARY
 from r1rl.doctor.memory import GIB, RUNTIME_BYTES, Shape, estimate
 from r1rl.errors import ConfigError
 from r1rl.places import require_model
@@ -62,11 +63,9 @@ def _shape(view: RunConfig, run: RunConfig) -> Shape:
         upstream = stage_config(run, view.model.path)
         if plan[view.model.path].kind != "pretrain":
             return _shape(upstream, run)
-        from r1rl.stages.pretrain import VOCABULARY
-
         m = upstream.pretrain.model
         sizes = (m.hidden_size, m.layers, m.heads, m.kv_heads, m.hidden_size // m.heads, m.intermediate_size)
-        return Shape.of(*sizes, VOCABULARY, m.tie_embeddings)
+        return Shape.of(*sizes, TINY_VOCABULARY, m.tie_embeddings)
     from transformers import AutoConfig
 
     require_model(view.model.path)

@@ -11,8 +11,9 @@ from typing import Any
 
 import r1rl
 from r1rl.config import RunConfig
+from r1rl.config.kinds import kind_of
 from r1rl.config.paths import is_model, like_a_path
-from r1rl.config.references import USES, pick
+from r1rl.config.references import pick
 from r1rl.data.sources import generator_module
 from r1rl.errors import StorageError
 from r1rl.fingerprint.code import code_of_file, code_of_module
@@ -67,7 +68,7 @@ class Identity:
         Raises: StorageError where one cannot be read.
         """
         dumped = view.model_dump(mode="json")
-        values = {key: value for part in USES[kind] for key, value in _leaves(pick(dumped, part), part)}
+        values = {key: value for part in kind_of(kind).parts for key, value in _leaves(pick(dumped, part), part)}
         effects = {key: effect(kind, key, view) for key in values}
         try:
             named = {key: _named(key, value) for key, value in values.items() if effects[key] is not Effect.FREE}

@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from r1rl.config import DataConfig, DatasetConfig, RunConfig, stage_config, stages_of
-from r1rl.config.references import USES, pick, references_in, replaced, strings
+from r1rl.config.kinds import Kind, kind_of
+from r1rl.config.references import pick, references_in, replaced, strings
 
 Outputs = Mapping[str, Mapping[str, Path]]
 """Of each finished stage, by name: what it hands on, by the name of the output."""
 
 _HANDS_ON = "model"
-_TRAINS = frozenset({"sft", "grpo", "reward_model"})
-"""Kinds that train on questions, of which none may be one of an evaluation set of any stage."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,40 +30,53 @@ class Node:
     """Stages that it builds on, in the order of the plan."""
     launch: str | None = None
 
+    @property
+    def row(self) -> Kind:
+        """What r1rl knows of its kind."""
+        return kind_of(self.kind)
+
+    @property
+    def parts(self) -> dict[str, Any]:
+        """The parts of the configuration that it depends on, by their dotted paths, as plain values."""
+        dumped = self.view.model_dump(mode="json")
+        return {part: pick(dumped, part) for part in self.row.parts}
+
 
 def graph(config: RunConfig) -> dict[str, Node]:
     """Every stage in the order of the plan. Pure: it runs nothing and needs no output of any stage."""
     nodes: dict[str, Node] = {}
     views = {name: stage_config(config, name) for name in stages_of(config)}
     for name, stage in stages_of(config).items():
-        view = views[name]
-        if stage.kind == "sample":
-            view.data.eval = _every_evaluation(views, list(nodes))
-        if stage.kind in _TRAINS:
-            view.data.held_out |= _elsewhere(view.data, _every_evaluation(views, list(nodes)))
-        parts = {section: pick(view.model_dump(mode="json"), section) for section in USES[stage.kind]}
-        inputs = _inputs(stage.kind, view, parts, list(nodes))
-        nodes[name] = Node(name, stage.kind, view, inputs, stage.launch)
+        view, earlier = views[name], list(nodes)
+        where = kind_of(stage.kind).evaluations
+        if where == "eval":
+            view.data.eval = _every_evaluation(views, earlier)
+        elif where == "held_out":
+            view.data.held_out |= _elsewhere(view.data, _every_evaluation(views, earlier))
+        alone = Node(name, stage.kind, view, (), stage.launch)
+        nodes[name] = replace(alone, inputs=_inputs(alone, earlier))
     return nodes
 
 
 def resolved(node: Node, outputs: Outputs) -> RunConfig:
     """The run as the stage runs it: every reference is the path of what the earlier stage made."""
     dumped = node.view.model_dump()
-    for section in USES[node.kind]:
+    for section in node.row.parts:
         *above, last = section.split(".")
         around = pick(dumped, ".".join(above)) if above else dumped
-        around[last] = replaced(around[last], lambda text: _filled(text, outputs))
-    if "model" in USES[node.kind] and node.view.model.path in node.inputs:
+        around[last] = replaced(around[last], partial(_filled, outputs))
+    if "model" in node.row.uses and node.view.model.path in node.inputs:
         dumped["model"]["path"] = str(outputs[node.view.model.path][_HANDS_ON])
     return RunConfig.model_validate(dumped)
 
 
 def borrowed(node: Node, names: Collection[str]) -> set[str]:
     """Dotted keys of a stage's configuration that stand for what these stages make."""
-    parts = {section: pick(node.view.model_dump(mode="json"), section) for section in USES[node.kind]}
     found = {
-        ".".join(path) for path, text in strings(parts) for reference in references_in(text) if reference.stage in names
+        ".".join(path)
+        for path, text in strings(node.parts)
+        for reference in references_in(text)
+        if reference.stage in names
     }
     return found | ({"model.path"} if node.view.model.path in names else set())
 
@@ -77,10 +90,10 @@ def dependents(nodes: Mapping[str, Node], name: str) -> set[str]:
     return found
 
 
-def _inputs(kind: str, view: RunConfig, parts: Mapping[str, Any], earlier: list[str]) -> tuple[str, ...]:
-    named = {reference.stage for _, text in strings(parts) for reference in references_in(text)}
-    if "model" in USES[kind]:
-        named.add(view.model.path)
+def _inputs(node: Node, earlier: list[str]) -> tuple[str, ...]:
+    named = {reference.stage for _, text in strings(node.parts) for reference in references_in(text)}
+    if "model" in node.row.uses:
+        named.add(node.view.model.path)
     return tuple(name for name in earlier if name in named)
 
 
@@ -113,7 +126,7 @@ def _questions(source: DatasetConfig) -> dict[str, Any]:
     return source.model_dump(include=rows | {"question", "question_from"})
 
 
-def _filled(text: str, outputs: Outputs) -> str:
+def _filled(outputs: Outputs, text: str) -> str:
     for reference in references_in(text):
         text = text.replace(reference.text, str(outputs[reference.stage][reference.output]))
     return text

@@ -6,11 +6,13 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
+from operator import attrgetter
 from pathlib import Path
 
 from r1rl.config import DatasetConfig, RewardConfig, RunConfig, stage_config, stages_of
+from r1rl.config.kinds import Kind, kind_of
 from r1rl.config.paths import launch_file
-from r1rl.config.references import USES, references_in, strings
+from r1rl.config.references import references_in, strings
 from r1rl.data.columns import missing_columns
 from r1rl.data.files import SourceRow
 from r1rl.data.sources import first_rows
@@ -42,27 +44,27 @@ def inspect(config: RunConfig) -> dict[Inspected, list[str]]:
     found: dict[Inspected, list[str]] = {}
     for name, stage in stages_of(config).items():
         view = stage_config(config, name)
-        for finding in _stage(stage.kind, stage.launch, view, list(stages_of(config))):
+        for finding in _stage(kind_of(stage.kind), stage.launch, view, list(stages_of(config))):
             found.setdefault(finding, []).append(name)
     return found
 
 
-def _stage(kind: str, launch: str | None, view: RunConfig, stages: list[str]) -> Iterator[Inspected]:
-    uses = USES[kind]
+def _stage(kind: Kind, launch: str | None, view: RunConfig, stages: list[str]) -> Iterator[Inspected]:
+    uses = kind.uses
     if "model" in uses and view.model.path not in stages:
         yield _model("model.path", view.model.path)
     if "data" in uses:
         for name, source in view.data.train.items():
-            yield _source(f"data.train.{name}", _for(kind, source), _responses(kind, view))
+            yield _source(f"data.train.{name}", _for(kind, source), [attrgetter(key)(view) for key in kind.columns])
     if "data" in uses or "data.eval" in uses:
         for name, source in view.data.eval.items():
             yield _source(f"data.eval.{name}", _for(kind, source), [])
     if "data" in uses:
         for name, source in view.data.held_out.items():
-            yield _source(f"data.held_out.{name}", source.model_copy(update={"answer": None}), [])
-    if kind == "sample":
-        for name, source in view.sample.mix.items():
-            yield _source(f"sample.mix.{name}", _for("sft", source), [view.sample.response])
+            yield _source(f"data.held_out.{name}", _without_gold(source), [])
+    for mix, keys in kind.mixes.items():
+        for name, source in attrgetter(mix)(view).items():
+            yield _source(f"{mix}.{name}", _without_gold(source), [attrgetter(key)(view) for key in keys])
     if "rewards" in uses:
         for name, reward in view.rewards.items():
             yield from _reward(name, reward)
@@ -76,15 +78,13 @@ def _stage(kind: str, launch: str | None, view: RunConfig, stages: list[str]) ->
 # ------------------------------------------------------------------------------------------------------------ data
 
 
-def _for(kind: str, source: DatasetConfig) -> DatasetConfig:
+def _for(kind: Kind, source: DatasetConfig) -> DatasetConfig:
     """Supervised stages read no gold answer."""
-    return source.model_copy(update={"answer": None}) if kind in ("sft", "reward_model") else source
+    return source if kind.gold else _without_gold(source)
 
 
-def _responses(kind: str, view: RunConfig) -> list[str]:
-    return {"sft": [view.sft.response], "reward_model": [view.reward_model.chosen, view.reward_model.rejected]}.get(
-        kind, []
-    )
+def _without_gold(source: DatasetConfig) -> DatasetConfig:
+    return source.model_copy(update={"answer": None})
 
 
 def _source(what: str, source: DatasetConfig, responses: list[str]) -> Inspected:

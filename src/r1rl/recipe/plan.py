@@ -4,25 +4,25 @@ from __future__ import annotations
 
 import re
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
+from operator import attrgetter
 from pathlib import Path
 
 import numpy as np
 
-from r1rl.config import DatasetConfig, RunConfig
-from r1rl.config.derived import derive
+from r1rl.config import DatasetConfig
+from r1rl.config.kinds import Counts
 from r1rl.config.references import references_in
 from r1rl.data.sources import count_rows
 from r1rl.recipe.compute import Work, parameters_of
 from r1rl.recipe.graph import Node
 from r1rl.recipe.verdict import StageState, StageVerdict, forecast
+from r1rl.stages.cost import LENGTH_SHARE
 from r1rl.tracking.console import Console, duration
 
 TRAINING_SHARE, GENERATION_SHARE = 0.35, 0.1
 """Shares of the machine's peak that training and batched generation reach; 0.2 to 0.5 and 0.05 to 0.2 are usual."""
-LENGTH_SHARE = 0.5
-"""Texts are taken to be half as long as their limit."""
 BYTES_A_PARAMETER = 16
 """Float32 weights, gradients and Adam's two moments."""
 BYTES_A_FROZEN_PARAMETER = 4
@@ -91,10 +91,10 @@ def estimate(nodes: Mapping[str, Node], run: Path) -> dict[str, Estimate]:
     verdicts = forecast(nodes, run)
     for name, node in nodes.items():
         size = _size(node, found)
-        tokens = TOKENS[node.kind](node.view, found)
-        active = None if size is None else int(size[1])
-        work = None if active is None or tokens is None else Work(active, *tokens)
-        rows = _sampled_rows(node.view, found) if node.kind == "sample" else None
+        kind, counts = node.row, _counts(node, found)
+        tokens = kind.planned(node.view, counts) if kind.planned else None
+        work = None if size is None or tokens is None else Work(int(size[1]), *tokens)
+        rows = kind.handed_on(node.view, counts) if kind.handed_on else None
         found[name] = Estimate(node, verdicts[name], work, None if size is None else size[0], rows)
     return found
 
@@ -160,8 +160,8 @@ def _short(value: float) -> str:
 
 def _size(node: Node, found: Mapping[str, Estimate]) -> tuple[float, float] | None:
     """All parameters of a stage's model, and those active for a token."""
-    if node.kind == "pretrain":
-        size = _tiny(node.view)
+    if node.row.parameters is not None:
+        size = node.row.parameters(node.view)
         return size, size
     path = node.view.model.path
     if path in found:
@@ -189,14 +189,12 @@ def size_by_name(name: str) -> tuple[float, float] | None:
     return size, size
 
 
-def _tiny(view: RunConfig) -> float:
-    m, vocabulary = view.pretrain.model, 384
-    attention = m.hidden_size**2 * 2 + 2 * m.hidden_size * (m.hidden_size // m.heads) * m.kv_heads
-    body = m.layers * (attention + 3 * m.hidden_size * m.intermediate_size)
-    return float(body + vocabulary * m.hidden_size * (1 if m.tie_embeddings else 2))
+# ------------------------------------------------------------------------------------------------------------ rows
 
 
-# ---------------------------------------------------------------------------------------------------------- tokens
+def _counts(node: Node, found: Mapping[str, Estimate]) -> Counts:
+    """Rows of the sources that a stage goes through."""
+    return {key: _all_rows(attrgetter(key)(node.view), found) for key in node.row.rows}
 
 
 def _rows(source: DatasetConfig, found: Mapping[str, Estimate]) -> int | None:
@@ -218,68 +216,3 @@ def _rows(source: DatasetConfig, found: Mapping[str, Estimate]) -> int | None:
 def _all_rows(sources: Mapping[str, DatasetConfig], found: Mapping[str, Estimate]) -> int | None:
     counts = [_rows(source, found) for source in sources.values()]
     return None if None in counts else sum(count for count in counts if count is not None)
-
-
-def _sampled_rows(view: RunConfig, found: Mapping[str, Estimate]) -> int | None:
-    """At most so many rows come out of rejection sampling."""
-    settings, problems = view.sample, _all_rows(view.data.train, found)
-    mixed = _all_rows(settings.mix, found)
-    if problems is None or mixed is None:
-        return sum(settings.limits.values()) or None
-    each = min(settings.samples, settings.per_problem or settings.samples)
-    return problems * each + mixed
-
-
-Tokens = tuple[float, float] | None
-"""Trained and generated tokens; None where unknown."""
-
-
-def _pretrain(view: RunConfig, found: Mapping[str, Estimate]) -> Tokens:
-    return view.pretrain.tokens, 0.0
-
-
-def _sft(view: RunConfig, found: Mapping[str, Estimate]) -> Tokens:
-    rows = _all_rows(view.data.train, found)
-    return None if rows is None else (rows * view.sft.epochs * view.sft.max_tokens * LENGTH_SHARE, 0.0)
-
-
-def _reward_model(view: RunConfig, found: Mapping[str, Estimate]) -> Tokens:
-    rows, settings = _all_rows(view.data.train, found), view.reward_model
-    if rows is None:
-        return None
-    return rows * (1 - settings.held_out) * 2 * settings.epochs * settings.max_tokens * LENGTH_SHARE, 0.0
-
-
-def _grpo(view: RunConfig, found: Mapping[str, Estimate]) -> Tokens:
-    sizes = derive(view)
-    longest = view.rollout.max_new_tokens * LENGTH_SHARE
-    prompt = (sizes.max_sequence_tokens - view.rollout.max_new_tokens) * LENGTH_SHARE
-    return sizes.total_completions * view.grpo.epochs * (longest + prompt), sizes.total_completions * longest
-
-
-def _sample(view: RunConfig, found: Mapping[str, Estimate]) -> Tokens:
-    problems = _all_rows(view.data.train, found)
-    limit = view.sample.max_new_tokens or view.rollout.max_new_tokens
-    return None if problems is None else (0.0, problems * view.sample.samples * limit * LENGTH_SHARE)
-
-
-def _evaluate(view: RunConfig, found: Mapping[str, Estimate]) -> Tokens:
-    problems = _all_rows(view.data.eval, found)
-    limit = view.evaluate.max_new_tokens or view.rollout.max_new_tokens
-    return None if problems is None else (0.0, problems * view.evaluate.samples * limit * LENGTH_SHARE)
-
-
-def _export(view: RunConfig, found: Mapping[str, Estimate]) -> Tokens:
-    return 0.0, 0.0
-
-
-TOKENS: dict[str, Callable[[RunConfig, Mapping[str, Estimate]], Tokens]] = {
-    "pretrain": _pretrain,
-    "sft": _sft,
-    "reward_model": _reward_model,
-    "grpo": _grpo,
-    "sample": _sample,
-    "evaluate": _evaluate,
-    "export": _export,
-}
-"""Each kind's tokens, by its configuration and the estimates of the stages before it."""

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from operator import attrgetter
 
 from r1rl.config import DatasetConfig
-from r1rl.config.references import USES, references_in
+from r1rl.config.references import references_in
 from r1rl.data.sources import look
 from r1rl.errors import DataError, RewardError
 from r1rl.recipe.graph import Node
@@ -30,17 +31,19 @@ def preflight(nodes: Iterable[Node]) -> None:
 
 def _data(node: Node) -> None:
     data = node.view.data
-    uses, sources = USES[node.kind], list[DatasetConfig]()
+    uses, sources = node.row.uses, list[DatasetConfig]()
     if "data" in uses:
         sources += [*data.train.values(), *data.held_out.values()]
     if "data" in uses or "data.eval" in uses:
         sources += data.eval.values()
+    for key in node.row.mixes:
+        sources += attrgetter(key)(node.view).values()
     for source in sources:
         if not references_in(source.path):
             look(source)
 
 
 def _rewards(node: Node) -> None:
-    if "rewards" not in USES[node.kind]:
+    if "rewards" not in node.row.uses:
         return
     look_for({name: r for name, r in node.view.rewards.items() if not references_in(r.use or name)})

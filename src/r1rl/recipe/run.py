@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import contextlib
-import importlib
 import os
+import pkgutil
 import sys
 import time
 from dataclasses import dataclass, field
@@ -17,6 +17,7 @@ from accelerate.utils import broadcast_object_list, gather_object
 from transformers.utils import logging as transformers_logging
 
 from r1rl.config import RunConfig, dump_config, final_stage
+from r1rl.config.kinds import kind_of
 from r1rl.config.paths import launch_file, launch_names
 from r1rl.distributed.cores import choose_threads, cores
 from r1rl.distributed.interrupt import PREEMPTED, Interrupt, Interrupted
@@ -36,20 +37,6 @@ from r1rl.recipe.verdict import StageState, StageVerdict, agree, forecast, judge
 from r1rl.report import write_report
 from r1rl.stages.base import StageContext, StageEntry, StageResult
 from r1rl.tracking.console import Console
-
-STAGES = {
-    "pretrain": "r1rl.stages.pretrain:run",
-    "sft": "r1rl.stages.sft:run",
-    "grpo": "r1rl.stages.grpo:run",
-    "sample": "r1rl.stages.sample:run",
-    "reward_model": "r1rl.stages.reward_model:run",
-    "evaluate": "r1rl.stages.evaluate:run",
-    "export": "r1rl.stages.export:run",
-}
-"""Where each kind of stage lives; a new one is one file and one row."""
-
-ALONE = frozenset({"pretrain", "export"})
-"""Kinds that run on the main process while the others wait."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -296,7 +283,7 @@ def _claim_run(folder: Path) -> None:
 
 def _schedule(node: Node) -> str:
     """What more steps do to a learning rate that falls over all of them."""
-    section = getattr(node.view, node.kind)
+    section = getattr(node.view, node.row.section)
     falls = getattr(section, "lr_schedule", "linear") != "constant"
     return "; the learning rates still to come are those of the new length" if falls else ""
 
@@ -319,11 +306,11 @@ def _clear(place: Path, console: Console) -> None:
 
 def _call(kind: str, ctx: StageContext) -> StageResult:
     """Run a stage. Raises Preempted where it was asked to end, with its mark left."""
-    module, _, function = STAGES[kind].partition(":")
-    stage = cast(StageEntry, getattr(importlib.import_module(module), function))
+    row = kind_of(kind)
+    stage: StageEntry = pkgutil.resolve_name(row.entry)
     if ctx.accelerator.is_main_process:
         (ctx.folder / PREEMPTED).unlink(missing_ok=True)
-    alone = kind in ALONE and ctx.accelerator.num_processes > 1
+    alone = row.alone and ctx.accelerator.num_processes > 1
     result: StageResult | Interrupted | None = None
     if not alone or ctx.accelerator.is_main_process:
         try:

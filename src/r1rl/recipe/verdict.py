@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from enum import Enum
 from pathlib import Path
 
+from r1rl.config.kinds import kind_of
 from r1rl.errors import R1Error
 from r1rl.files import is_own
 from r1rl.fingerprint import mark
@@ -15,10 +16,6 @@ from r1rl.fingerprint.keys import Effect
 from r1rl.recipe import record
 from r1rl.recipe.graph import Node, borrowed, resolved
 from r1rl.recipe.record import Done
-
-QUICK = frozenset({"evaluate", "export"})
-"""Kinds that measure or copy a model: they are done again without asking."""
-
 
 _GONE = "missing, and no checkpoint is left to make it from"
 
@@ -61,7 +58,7 @@ class StageVerdict:
     def asks(self) -> bool:
         """Whether hours of work may be set aside, so that a person must agree."""
         lost = self.state is StageState.REDO or (self.state is StageState.WAIT and bool(self.because))
-        return lost and self.work and self.identity.kind not in QUICK
+        return lost and self.work and not kind_of(self.identity.kind).quick
 
     def why(self) -> str:
         """In words; empty where there is nothing to say."""
@@ -134,7 +131,7 @@ def _judge(run: Path, node: Node, identity: Identity, unknown: frozenset[str] | 
             altered, missing = done.altered(run), done.missing(run)
             if not altered and not missing:
                 return verdict(StageState.DONE, since)
-            if mark.has_checkpoints(folder) or (node.kind in QUICK and not altered):
+            if mark.has_checkpoints(folder) or (node.row.quick and not altered):
                 return verdict(StageState.RESUME, altered=tuple(altered))
             spoilt = [*_spoilt(altered, "not what it left"), *_spoilt(missing, _GONE)]
             return verdict(StageState.REDO, spoilt)

@@ -11,6 +11,7 @@ from typing import Any, TypeGuard
 
 import yaml
 
+from r1rl.config.kinds import registered
 from r1rl.errors import DataError
 from r1rl.tracking.jsonl import parse, read_jsonl
 
@@ -169,24 +170,19 @@ def _stage(
     )
     seconds = _json(folder / "stage.json").get("seconds")
     stage.seconds = float(seconds) if is_number(seconds) else None
-    stage.total = _TOTALS.get(stage.kind, lambda *_: None)(settings, config)
+    stage.total = _steps(stage.kind, settings, config)
     return stage
 
 
-def _grpo_steps(settings: Mapping[str, Any], config: Mapping[str, Any]) -> int | None:
-    steps = dig(settings, "grpo", "steps") or dig(config, "grpo", "steps")
-    return steps if isinstance(steps, int) else None
-
-
-def _pretrain_steps(settings: Mapping[str, Any], config: Mapping[str, Any]) -> int | None:
-    tokens, batch = (
-        dig(settings, "pretrain", key) or dig(config, "pretrain", key) for key in ("tokens", "batch_tokens")
-    )
-    return math.ceil(tokens / batch) if is_number(tokens) and is_number(batch) else None
-
-
-_TOTALS = {"grpo": _grpo_steps, "pretrain": _pretrain_steps}
-"""How many steps per stage of each kind will have, by its configuration and the run's."""
+def _steps(kind: str, settings: Mapping[str, Any], config: Mapping[str, Any]) -> int | None:
+    """How many steps a stage will have. Of a kind that a configuration names as ``module:name``, nothing is known: a
+    report runs no code that a run folder names."""
+    known = registered().get(kind)
+    if known is None or known.steps is None:
+        return None
+    keys = [section for whole in (config, settings) if isinstance(section := whole.get(known.section), Mapping)]
+    total = known.steps({name: value for section in keys for name, value in section.items()})
+    return None if total is None else int(total)
 
 
 def flat(tree: Any, prefix: str = "") -> dict[str, float]:

@@ -11,6 +11,7 @@ from accelerate import Accelerator
 from accelerate.utils import gather_object
 
 from r1rl.config import RunConfig
+from r1rl.config.kinds import kind_of
 from r1rl.distributed.interrupt import Interrupt
 from r1rl.tracking.console import Console
 
@@ -30,6 +31,11 @@ class StageContext:
     console: Console
     interrupt: Interrupt = field(default_factory=Interrupt)
     """Set when the run is asked to end: a stage saves what it has at the next safe place and raises Interrupted."""
+
+    @property
+    def args(self) -> Any:
+        """The keys of a kind of the user's own, as the model that the kind names."""
+        return kind_of(self.config.stages[self.name].kind).read_args(self.config.args)
 
 
 @dataclass(slots=True)

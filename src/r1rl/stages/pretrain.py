@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from transformers import Qwen2Config, Qwen2ForCausalLM, Qwen2Tokenizer
 
-from r1rl.config.model import TinyModelConfig
+from r1rl.config.model import TINY_VOCABULARY, TinyModelConfig
 from r1rl.config.run import PretrainConfig
 from r1rl.data.toy import CORPORA, Document
 from r1rl.distributed.interrupt import Interrupted
@@ -30,7 +30,6 @@ from r1rl.tracking import build_tracker
 TOKENIZER_DOCUMENTS = 2000
 UNFINISHED = "unfinished.pt"
 """In the stage's folder: weights, moments and losses of a training that was asked to end."""
-VOCABULARY = 384
 
 
 def run(ctx: StageContext) -> StageResult:
@@ -71,7 +70,7 @@ def build_tokenizer(corpus: Iterator[Document], count: int) -> Qwen2Tokenizer:
     saved: rules for splitting text other than Qwen2's would be dropped without a word.
     """
     return Qwen2Tokenizer().train_new_from_iterator(
-        ("".join(next(corpus)) for _ in range(count)), VOCABULARY, show_progress=False
+        ("".join(next(corpus)) for _ in range(count)), TINY_VOCABULARY, show_progress=False
     )
 
 

@@ -1,0 +1,142 @@
+"""What a kind of stage is, and how one is found by its name.
+
+The kinds that come with r1rl are the rows of :mod:`r1rl.stages.kinds`. Others are registered by :func:`register`, or
+named in a configuration as ``module:name``. Nothing here imports torch.
+"""
+
+from __future__ import annotations
+
+import importlib
+import pkgutil
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+from r1rl.config.base import Section
+from r1rl.config.run import RunConfig, stages_of
+from r1rl.errors import ConfigError
+from r1rl.imports import import_module
+
+BUILT_IN = "r1rl.stages.kinds"
+"""The module whose rows are there from the start. It uses this package, so it is imported when the first is needed."""
+
+Conflict = tuple[tuple[str, ...], str]
+"""The key to change and what is wrong with it."""
+Check = Callable[[RunConfig], Iterator[Conflict]]
+"""What is wrong with a stage, given the run as it sees it."""
+Applies = dict[str, list[str] | None]
+"""By source: the rewards that run on it; None stands for all."""
+Tokens = tuple[float, float]
+"""Trained and generated tokens."""
+Counts = Mapping[str, int | None]
+"""Rows of all the sources at a dotted path of the configuration, by that path; None where not known."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Kind:
+    """One kind of stage: all that the rest of r1rl knows of it."""
+
+    entry: str
+    """``module:function`` that runs a stage, from a StageContext to a StageResult; imported when a stage runs."""
+    uses: tuple[str, ...]
+    """Dotted parts of the configuration that it depends on, besides its own section. A change in one of them redoes the
+    stage; data, rewards and models named there are looked at before the run starts."""
+    section: str = "args"
+    """The section of the run with the keys of this kind. Only kinds that come with r1rl have one to themselves."""
+    args: type[Section] | None = None
+    """What ``args`` may hold in a stage of this kind; None for nothing."""
+    outputs: frozenset[str] = frozenset()
+    """What it hands on: ``model``, ``data``, or both."""
+
+    policy: bool = False
+    """Whether its model writes text, so that a later stage may start from it."""
+    exports: bool = False
+    """Whether it writes an earlier stage's model for others."""
+    alone: bool = False
+    """Whether the main process runs it while the others wait."""
+    quick: bool = False
+    """Whether it measures or copies a model, and so is done again without asking."""
+    evaluations: Literal["", "eval", "held_out"] = ""
+    """The part of ``data`` that gets every stage's evaluation sets, to keep their questions out of what is made."""
+
+    checks: tuple[Check, ...] = ()
+    """What ``r1rl check`` looks for in the configuration of a stage."""
+    applies: Callable[[RunConfig], Applies] | None = None
+    """Which rewards run on which source, for kinds that score completions."""
+    gold: bool = True
+    """Whether the gold answers of its sources are read."""
+    columns: tuple[str, ...] = ()
+    """Dotted keys that name columns which its training sources must have."""
+    mixes: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    """Dotted keys of further training sources, each with the keys that name the columns which those must have."""
+
+    rows: tuple[str, ...] = ()
+    """Dotted keys of the sources that it goes through, counted for the plan."""
+    planned: Callable[[RunConfig, Counts], Tokens | None] | None = None
+    """Tokens that a stage will take; None where that cannot be known before it runs."""
+    parameters: Callable[[RunConfig], float] | None = None
+    """Size of the model that it builds, for kinds that start from none."""
+    handed_on: Callable[[RunConfig, Counts], int | None] | None = None
+    """Rows that a stage will hand on as data."""
+    measured: Callable[[Path, Mapping[str, Any]], Tokens] | None = None
+    """Tokens that a finished stage took, by its folder and its metrics."""
+    steps: Callable[[Mapping[str, Any]], float | None] | None = None
+    """Lines that metrics.jsonl will have in the end, by the keys of this kind, which nobody checked."""
+
+    @property
+    def parts(self) -> tuple[str, ...]:
+        """Dotted parts of the configuration that it depends on."""
+        return (*self.uses, self.section)
+
+    def read_args(self, args: Mapping[str, Any]) -> Section:
+        """The ``args`` of a stage as this kind's model. Raises pydantic.ValidationError."""
+        return (self.args or _NoArgs).model_validate(args)
+
+
+class _NoArgs(Section):
+    """Of a kind that takes none."""
+
+
+_KINDS: dict[str, Kind] = {}
+
+
+def register(name: str, kind: Kind) -> Kind:
+    """Make a kind known by a name; a later one replaces an earlier one of that name."""
+    _KINDS[name] = kind
+    return kind
+
+
+def registered() -> Mapping[str, Kind]:
+    """Every registered kind by its name."""
+    importlib.import_module(BUILT_IN)
+    return _KINDS
+
+
+def kind_of(name: str) -> Kind:
+    """The kind with this name, or the one that ``module:name`` stands for.
+
+    Raises:
+        ConfigError: there is none, or it cannot be imported.
+    """
+    known = registered()
+    if name in known:
+        return known[name]
+    if ":" not in name:
+        raise ConfigError(f"no kind of stage is called {name!r}; use {', '.join(known)}, or module:name of your own")
+    try:
+        import_module(name.partition(":")[0])
+        found = pkgutil.resolve_name(name)
+    except Exception as error:  # whatever the module raises
+        raise ConfigError(f"the kind of stage {name} cannot be imported: {type(error).__name__}: {error}") from error
+    if not isinstance(found, Kind):
+        raise ConfigError(f"{name} is not a r1rl.config.kinds.Kind but a {type(found).__name__}")
+    return found
+
+
+def final_stage(run: RunConfig) -> str | None:
+    """The stage whose model is the run's: the last that trains or exports a policy, or else a reward model's."""
+    kinds = {name: kind_of(stage.kind) for name, stage in stages_of(run).items()}
+    policies = [name for name, kind in kinds.items() if kind.policy or kind.exports]
+    models = [name for name, kind in kinds.items() if "model" in kind.outputs]
+    return next(reversed(policies or models), None)
