@@ -48,7 +48,7 @@ def report(console: Console, updates: int = 5) -> float:
     accelerator = Accelerator(cpu=True)
     tokenizer = build_tokenizer(documents("arithmetic", seed=-1), 200)
     model = build_model(SHAPE, tokenizer)
-    config = GRPOConfig(algorithm="dapo", dynamic_sampling=False, lr=1e-6, tokens_per_microbatch=BUDGET)
+    config = GRPOConfig(algorithm="dapo", dynamic_sampling=False, learning_rate=1e-6, tokens_per_microbatch=BUDGET)
     learner = Learner(
         Policy(model, tokenizer),
         config,

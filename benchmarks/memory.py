@@ -52,7 +52,7 @@ class Case:
         return RunConfig(
             model={"path": folder, **self.policy},
             data={"train": {"x": {"path": "generated:arithmetic"}}, "prompt": {"max_tokens": PROMPT}},
-            rollout={"prompts": 8, "group_size": 8, "max_new_tokens": self.completion},
+            rollout={"prompts_per_step": 8, "group_size": 8, "max_new_tokens": self.completion},
             grpo={"beta": 0.0, **self.grpo},
         )
 
@@ -164,7 +164,7 @@ def _sample(policy: Policy, config: RunConfig) -> None:
     from r1rl.rollout.torch_engine import TorchEngine
     from r1rl.types import Problem, SamplingParams
 
-    prompts = np.random.default_rng(1).integers(1, 200, (config.rollout.prompts, PROMPT))
+    prompts = np.random.default_rng(1).integers(1, 200, (config.rollout.prompts_per_step, PROMPT))
     size = config.rollout.group_size
     requests = [
         Request(Problem(str(i), tuple(prompt.tolist()), ""), tuple(range(i * size, (i + 1) * size)))

@@ -74,7 +74,7 @@ def learn(model: Path, out: Path) -> None:
     ranks = accelerator.num_processes
     learner = Learner(
         load_policy(ModelConfig(path=str(model)), accelerator.device),
-        GRPOConfig(lr=1e-6, beta=0.0, tokens_per_microbatch=MICROBATCH), accelerator, dtype="float32",
+        GRPOConfig(learning_rate=1e-6, beta=0.0, tokens_per_microbatch=MICROBATCH), accelerator, dtype="float32",
         temperature=1.0, max_length=COMPLETION, total_updates=100, seed=0,
     )  # fmt: skip
     seconds = []

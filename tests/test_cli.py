@@ -61,7 +61,7 @@ def test_check_takes_under_a_second_and_no_torch(config: Path) -> None:
 
 
 def test_check_prints_stages_and_sizes(config: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert call("check", config, "rollout.prompts=8", "grpo.tokens_per_microbatch=100") == 0
+    assert call("check", config, "rollout.prompts_per_step=8", "grpo.tokens_per_microbatch=100") == 0
     out = " ".join(capsys.readouterr().out.split())
     assert "zero grpo base" in out
     assert "completions per step 128" in out
@@ -74,10 +74,10 @@ def test_check_prints_stages_and_sizes(config: Path, capsys: pytest.CaptureFixtu
 
 
 def test_an_error_is_one_line(config: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert call("check", config, "grpo.lrr=1") == 2
+    assert call("check", config, "grpo.stepz=1") == 2
     caught = capsys.readouterr()
     assert caught.out == ""
-    assert caught.err == "r1rl: error: override grpo.lrr=1: unknown key grpo.lrr (nearest: grpo.lr)\n"
+    assert caught.err == "r1rl: error: override grpo.stepz=1: unknown key grpo.stepz (nearest: grpo.steps)\n"
 
 
 def a_run(folder: Path) -> None:

@@ -74,7 +74,7 @@ def test_it_runs_elsewhere_with_a_reward_of_the_user(built: dict[str, Path], tmp
     python = env / "bin/python"
     where = run(python, "-c", "import r1rl; print(r1rl.__file__)", cwd=tmp_path)
     assert where.startswith(str(site))
-    run(python, "-m", "r1rl", "run", "zero.yaml", *SMALL, "rewards.short.use=mine.py:short", cwd=tmp_path)
+    run(python, "-m", "r1rl", "run", "zero.yaml", *SMALL, "rewards.short.function=mine.py:short", cwd=tmp_path)
     assert "reward/short/mean" in (tmp_path / "runs/tiny-zero/zero/metrics.jsonl").read_text()
     code = "from r1rl.config.paths import launch_file, launch_names; print(*map(launch_file, launch_names()))"
     found = run(python, "-c", code, cwd=tmp_path).split()

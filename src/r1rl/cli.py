@@ -25,7 +25,9 @@ app = typer.Typer(
 ConfigPath = Annotated[Path, typer.Argument(metavar="CONFIG", help="A YAML file.", show_default=False)]
 Overrides = Annotated[
     list[str] | None,
-    typer.Argument(metavar="KEY=VALUE", help="Keys to change, for example grpo.lr=1e-4.", show_default=False),
+    typer.Argument(
+        metavar="KEY=VALUE", help="Keys to change, for example grpo.learning_rate=1e-4.", show_default=False
+    ),
 ]
 UsageError: type[Any] = typer.BadParameter.__bases__[0]
 """Of the click that typer carries, or stands on: its name differs from version to version."""

@@ -13,7 +13,7 @@ def run(**sections: object) -> RunConfig:
 def test_sizes() -> None:
     sizes = derive(
         run(
-            rollout={"prompts": 6, "group_size": 4, "max_new_tokens": 100},
+            rollout={"prompts_per_step": 6, "group_size": 4, "max_new_tokens": 100},
             grpo={"steps": 10, "minibatches": 3, "epochs": 2},
             data={
                 "prompt": {"max_tokens": 20},

@@ -5,7 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 from r1rl.config import RunConfig
-from r1rl.config.docs import is_section, reference, sections
+from r1rl.config.docs import reference
+from r1rl.config.schema import is_section, sections
 
 PAGE = Path(__file__).parents[2] / "docs" / "config.md"
 
@@ -26,7 +27,7 @@ def test_every_key_says_what_it_means() -> None:
 
 def test_every_key_is_listed() -> None:
     text = reference()
-    assert "| `lr` | `float, > 0` | `3e-06` |" in text
+    assert "| `learning_rate` | `float, > 0` | `3e-06` |" in text
     assert "| `algorithm` | `r1 \\| dr_grpo \\| dapo \\| gspo \\| cispo` | `r1` |" in text
     assert "| `path` | `str` | `required` |" in text
     assert "## `data.train.NAME.prompt`" in text

@@ -24,7 +24,10 @@ def message(path: Path, *overrides: str) -> str:
 @pytest.mark.parametrize(
     ("more", "expected"),
     [
-        ("grpo:\n  steps: 3\n  lrr: 1\n", "run.yaml:8: unknown key grpo.lrr (nearest: grpo.lr)"),
+        (
+            "grpo:\n  steps: 3\n  stepz: 1\n",
+            "run.yaml:8: unknown key grpo.stepz (nearest: grpo.steps)",
+        ),
         (
             "grpo:\n  num_generations: 8\n",
             "run.yaml:7: unknown key grpo.num_generations (here it is rollout.group_size)",
@@ -32,10 +35,10 @@ def message(path: Path, *overrides: str) -> str:
         ("group_size: 8\n", "run.yaml:6: unknown key group_size (did you mean rollout.group_size?)"),
         ("grpo:\n  steps: many\n", "run.yaml:7: grpo.steps should be a valid integer"),
         ("grpo:\n  algorithm: ppo\n", "run.yaml:7: grpo.algorithm should be 'r1', 'dr_grpo'"),
-        ("grpo:\n  lr: true\n", "run.yaml:7: grpo.lr should be a number, got True"),
+        ("grpo:\n  learning_rate: true\n", "run.yaml:7: grpo.learning_rate should be a number, got True"),
         ("threads: false\n", "run.yaml:6: threads should be a number, got False"),
         ("grpo: 3\n", "run.yaml:6: grpo should be a valid dictionary"),
-        ("grpo:\n  lr: .inf\n", "run.yaml:7: grpo.lr should be a finite number"),
+        ("grpo:\n  learning_rate: .inf\n", "run.yaml:7: grpo.learning_rate should be a finite number"),
         ("tracking:\n  report_to: [wandb, comet]\n", "run.yaml:7: tracking.report_to.1 should be 'wandb'"),
         ("model_name_or_path: x\n", "(here it is model.path)"),
         ("seed: -1\n", "run.yaml:6: seed should be greater than or equal to 0, got -1"),
@@ -48,16 +51,16 @@ def test_keys(write: Write, more: str, expected: str) -> None:
 
 
 def test_everything_wrong_is_named_at_once(write: Write) -> None:
-    text = message(write("seeds: 1\ngrpo: {lr: x}\n"))
+    text = message(write("seeds: 1\ngrpo: {learning_rate: x}\n"))
     assert "seeds (nearest: seed)" in text
-    assert "grpo.lr" in text
+    assert "grpo.learning_rate" in text
 
 
 def test_overrides_say_where_they_came_from(write: Write) -> None:
-    assert "override grpo.lrr=1: unknown key grpo.lrr (nearest: grpo.lr)" in message(write(), "grpo.lrr=1")
+    assert "override grpo.stepz=1: unknown key grpo.stepz (nearest: grpo.steps)" in message(write(), "grpo.stepz=1")
     assert "override data.train.gsm8k.limit=x" in message(write(), "data.train.gsm8k.limit=x")
-    assert "expected key=value" in message(write(), "grpo.lr")
-    assert "expected key=value" in message(write(), "grpo..lr=1")
+    assert "expected key=value" in message(write(), "grpo.learning_rate")
+    assert "expected key=value" in message(write(), "grpo..learning_rate=1")
 
 
 def test_files(write: Write, tmp_path: Path) -> None:
@@ -73,18 +76,18 @@ def test_files(write: Write, tmp_path: Path) -> None:
 
 
 def test_an_extended_file_is_named(write: Write) -> None:
-    write("grpo:\n  lrr: 1\n", name="base.yaml")
-    assert "base.yaml:7: unknown key grpo.lrr" in message(write("extends: base.yaml\n", name="top.yaml", base=""))
+    write("grpo:\n  stepz: 1\n", name="base.yaml")
+    assert "base.yaml:7: unknown key grpo.stepz" in message(write("extends: base.yaml\n", name="top.yaml", base=""))
 
 
 def test_anchors_and_merge_keys_keep_their_lines(write: Write) -> None:
-    text = message(write("evaluate: &e\n  samples: 2\nrollout:\n  <<: *e\n  prompts: 4\n"))
+    text = message(write("evaluate: &e\n  samples: 2\nrollout:\n  <<: *e\n  prompts_per_step: 4\n"))
     assert "run.yaml:7: unknown key rollout.samples" in text
 
 
 def test_stage_errors_name_the_stage(write: Write) -> None:
-    stages = "stages:\n  zero:\n    kind: grpo\n    grpo:\n      lrr: 1\n"
-    assert "run.yaml:10: unknown key stages.zero.grpo.lrr (nearest: stages.zero.grpo.lr)" in message(write(stages))
+    stages = "stages:\n  zero:\n    kind: grpo\n    grpo:\n      stepz: 1\n"
+    assert "run.yaml:10: unknown key stages.zero.grpo.stepz (nearest: stages.zero.grpo.steps)" in message(write(stages))
     stages = "stages:\n  zero:\n    kind: grpo\n    rollout: {group_size: 1}\n"
     assert "run.yaml:9: stages.zero.rollout.group_size: " in message(write(stages))
     assert "run.yaml:6: rollout.group_size: " in message(

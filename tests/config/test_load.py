@@ -21,7 +21,7 @@ from r1rl.errors import ConfigError
 Write = Callable[..., Path]
 
 STAGES = """
-grpo: {lr: 1e-5}
+grpo: {learning_rate: 1e-5}
 data:
   train:
     gsm8k: {path: gsm8k}
@@ -32,7 +32,7 @@ stages:
   zero:
     kind: grpo
     model: base
-    grpo: {algorithm: dapo, lr: 2e-5}
+    grpo: {algorithm: dapo, learning_rate: 2e-5}
   more:
     kind: grpo
     model: {path: zero, dtype: bfloat16}
@@ -50,16 +50,16 @@ def staged(write: Write) -> Path:
 
 
 def test_defaults_short_forms_and_numbers(write: Write) -> None:
-    run = load_config(write("grpo:\n  lr: 1e-4\n  steps: 4_000\n"))
+    run = load_config(write("grpo:\n  learning_rate: 1e-4\n  steps: 4_000\n"))
     assert run.model.path == "gpt2"
     assert run.rewards["accuracy"].weight == 1.0
-    assert (run.grpo.lr, run.grpo.steps) == (1e-4, 4000)
+    assert (run.grpo.learning_rate, run.grpo.steps) == (1e-4, 4000)
     assert run.rollout.group_size == 16
 
 
 def test_overrides(write: Write) -> None:
     given = [
-        "grpo.lr=1e-4",
+        "grpo.learning_rate=1e-4",
         "rewards.accuracy.weight=2",
         "rewards.accuracy.args.tolerance=1e-3",
         "data.train.gsm8k.limit=100",
@@ -69,7 +69,7 @@ def test_overrides(write: Write) -> None:
         "model.revision=main",
     ]
     run = load_config(write(), given)
-    assert run.grpo.lr == 1e-4
+    assert run.grpo.learning_rate == 1e-4
     assert run.rewards["accuracy"].weight == 2
     assert run.rewards["accuracy"].args == {"tolerance": 1e-3}
     assert run.data.train["gsm8k"].limit == 100
@@ -123,13 +123,13 @@ def test_the_key_decides_how_an_override_is_read(write: Write, override: str, va
 def test_lists_and_mappings_as_overrides(write: Write) -> None:
     given = [
         "data.train.mine={path: rows.jsonl, answer_pattern: '#### (.+)', prompt: {template: raw}}",
-        "rewards={format: 0.5, brief: {use: mine.py:brief}}",
+        "rewards={format: 0.5, brief: {function: mine.py:brief}}",
         "rollout.stop=['#', yes]",
         "stages={zero: {kind: grpo, model: 'a: b # c'}}",
         "stages.zero.data={train: {gsm8k: null}}",
         "stages.zero.data.prompt.system=You: be # brief",
         "model.lora={target_modules: [q_proj]}",
-        "grpo.lr=2e-6 ",
+        "grpo.learning_rate=2e-6 ",
     ]
     run = load_config(write(), given)
     assert run.data.train["mine"].answer_pattern == "#### (.+)"
@@ -143,7 +143,7 @@ def test_lists_and_mappings_as_overrides(write: Write) -> None:
         "You: be # brief",
     )
     assert run.model.lora is not None
-    assert (run.model.lora.target_modules, run.grpo.lr) == (["q_proj"], 2e-6)
+    assert (run.model.lora.target_modules, run.grpo.learning_rate) == (["q_proj"], 2e-6)
     assert load_config(write(), ["model=a#b", "model.lora.target_modules=all"]).model.path == "a#b"
     with pytest.raises(ConfigError, match=r"override .*not valid YAML .*in quotes"):
         load_config(write(), ["data.train.mine={path: x, answer_pattern: #### (.+)}"])
@@ -186,11 +186,11 @@ def test_a_new_model_path_does_not_keep_the_old_revision(write: Write) -> None:
 
 
 def test_extends(write: Write, tmp_path: Path) -> None:
-    write("grpo: {lr: 1e-3, steps: 7}\nthreads: 2\n", name="base.yaml")
+    write("grpo: {learning_rate: 1e-3, steps: 7}\nthreads: 2\n", name="base.yaml")
     (tmp_path / "sub").mkdir()
     path = write("extends: ../base.yaml\ngrpo: {steps: 9}\nthreads: null\n", name="sub/run.yaml", base="")
     run = load_config(path)
-    assert (run.grpo.lr, run.grpo.steps, run.threads, run.model.path) == (1e-3, 9, None, "gpt2")
+    assert (run.grpo.learning_rate, run.grpo.steps, run.threads, run.model.path) == (1e-3, 9, None, "gpt2")
 
 
 def test_extends_itself(write: Write) -> None:
@@ -203,7 +203,7 @@ def test_a_stage_lays_its_sections_over_the_run(staged: Path) -> None:
     run = load_config(staged)
     zero, more = stage_config(run, "zero"), stage_config(run, "more")
     assert zero.model.path == "base"
-    assert (zero.grpo.lr, run.grpo.lr, more.grpo.lr) == (2e-5, 1e-5, 1e-5)
+    assert (zero.grpo.learning_rate, run.grpo.learning_rate, more.grpo.learning_rate) == (2e-5, 1e-5, 1e-5)
     assert (more.model.path, more.model.dtype) == ("zero", "bfloat16")
     assert set(more.rewards) == {"format"}
     assert set(more.data.train) == {"math"}
@@ -255,9 +255,9 @@ def test_a_run_made_in_python_has_stages_too() -> None:
             "rewards": {"r": 1},
         }
     )
-    run.grpo.lr = 1e-3
+    run.grpo.learning_rate = 1e-3
     assert list(stages_of(run)) == ["grpo", "evaluate"]
-    assert stage_config(run, "grpo").grpo.lr == 1e-3
+    assert stage_config(run, "grpo").grpo.learning_rate == 1e-3
     assert stage_config(run, "evaluate").model.path == "grpo"
     with pytest.raises(ConfigError, match="no stage sft"):
         stage_config(run, "sft")
@@ -280,9 +280,11 @@ def test_a_config_travels_to_other_processes(staged: Path) -> None:
 
 
 def test_an_override_that_every_stage_shadows(staged: Path) -> None:
-    load_config(staged, ["grpo.lr=1"])  # the stage `more` takes it
-    with pytest.raises(ConfigError, match=r"override grpo.lr=1: changes nothing.*stages\.zero\.grpo\.lr"):
-        load_config(staged, ["stages.more.grpo.lr=2", "grpo.lr=1"])
+    load_config(staged, ["grpo.learning_rate=1"])  # the stage `more` takes it
+    with pytest.raises(
+        ConfigError, match=r"override grpo.learning_rate=1: changes nothing.*stages\.zero\.grpo\.learning_rate"
+    ):
+        load_config(staged, ["stages.more.grpo.learning_rate=2", "grpo.learning_rate=1"])
 
 
 def test_loading_needs_no_torch() -> None:

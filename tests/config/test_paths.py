@@ -18,7 +18,7 @@ model: tiny
 data:
   train: { mine: { path: rows.jsonl }, sums: { path: "generated:arithmetic" }, hub: { path: openai/gsm8k } }
 rewards:
-  short: { use: "rewards.py:short", args: { table: data/table.json, language: en, missing: no/such.json } }
+  short: { function: "rewards.py:short", args: { table: data/table.json, language: en, missing: no/such.json } }
   accuracy: 1.0
 sample: { mix: { more: { path: rows.jsonl } } }
 stages:
@@ -29,7 +29,7 @@ stages:
 """
 BASE = """
 data: { eval: { held: { path: held.jsonl }, both: { path: rows.jsonl } } }
-rollout: { prompts: 2 }
+rollout: { prompts_per_step: 2 }
 """
 
 
@@ -62,7 +62,7 @@ def paths(file: Path) -> dict[str, str | None]:
         "base's too": run.data.eval["both"].path,
         "mix": run.sample.mix["more"].path,
         "stage's data": other.data.train["rows"].path,
-        "reward": run.rewards["short"].use,
+        "reward": run.rewards["short"].function,
         "argument": run.rewards["short"].args["table"],
         "plain argument": run.rewards["short"].args["language"],
         "missing argument": run.rewards["short"].args["missing"],
@@ -120,7 +120,7 @@ def test_extends_looks_in_the_current_folder_too(project: Path, monkeypatch: pyt
     deep.parent.mkdir()
     deep.write_text("extends: ../base.yaml\n")  # project/base.yaml from here; from the file, there is none
     raw, _ = read_layers(deep)
-    assert raw["rollout"] == {"prompts": 2}
+    assert raw["rollout"] == {"prompts_per_step": 2}
 
 
 def test_no_text_is_too_odd_to_be_looked_for(project: Path) -> None:

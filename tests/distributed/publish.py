@@ -28,7 +28,7 @@ def main() -> None:
     model, dtype = sys.argv[1:]
     policy = load_policy(ModelConfig(path=model, dtype=dtype), accelerator.device)
     learner = Learner(
-        policy, GRPOConfig(beta=0.0, lr=1e-3), accelerator, dtype=dtype, temperature=1.0, max_length=8,
+        policy, GRPOConfig(beta=0.0, learning_rate=1e-3), accelerator, dtype=dtype, temperature=1.0, max_length=8,
         total_updates=4, seed=0,
     )  # fmt: skip
     rng = np.random.default_rng(0)

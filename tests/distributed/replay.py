@@ -58,7 +58,7 @@ def replay(job: Job, accelerator: Accelerator) -> dict[str, Any]:
         learner.load(folder, state.learner)
     history = []
     for index in range(job.first, len(job.rollouts)):
-        batch = make_batch(read_groups(Path(job.rollouts[index])), cfg.scale, cfg.mask_truncated)
+        batch = make_batch(read_groups(Path(job.rollouts[index])), cfg.scale_rewards, cfg.mask_truncated)
         history.append(learner.update(batch))
         if index + 1 == job.save_after:
             new = RunState(index + 1, index + 1, "x", learner.state_dict(), learner.backend.ranks)

@@ -21,11 +21,12 @@ HALF = 5
 
 CASES = {
     "masked": {
-        "algorithm": "dapo", "mask_truncated": True, "lr": 3e-3, "tokens_per_microbatch": 96, "weight_decay": 0.1,
+        "algorithm": "dapo", "mask_truncated": True, "learning_rate": 3e-3, "tokens_per_microbatch": 96,
+        "weight_decay": 0.1,
     },
     "kl": {
-        "beta": 0.05, "ref_update_every": 6, "minibatches": 2, "epochs": 2, "lr": 1e-3, "tokens_per_microbatch": 80,
-        "logprob_chunk": 16, "lr_schedule": "cosine",
+        "beta": 0.05, "ref_update_every": 6, "minibatches": 2, "epochs": 2, "learning_rate": 1e-3,
+        "tokens_per_microbatch": 80, "logprob_chunk": 16, "lr_scheduler_type": "cosine",
     },
 }  # fmt: skip
 
@@ -100,7 +101,7 @@ def test_two_processes_follow_one_and_take_over_from_each_other(backend, single,
 @pytest.mark.parametrize("backend", ["ddp", pytest.param("zero2", marks=needs_deepspeed)])
 def test_adapters_and_recomputed_activations_on_two_processes(backend, model, rollouts, launch, tmp_path):
     config = {"lora": {"rank": 3}, "gradient_checkpointing": True}
-    grpo = {"beta": 0.05, "lr": 1e-2, "tokens_per_microbatch": 80}
+    grpo = {"beta": 0.05, "learning_rate": 1e-2, "tokens_per_microbatch": 80}
     one, two = (Job(str(model), rollouts[:6], str(tmp_path / name), grpo, config, save_after=3) for name in "12")
     expected = replay(one, Accelerator(cpu=True))
     (tmp_path / "jobs.json").write_text(json.dumps([asdict(two)]))

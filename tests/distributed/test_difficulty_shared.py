@@ -35,9 +35,9 @@ def test_the_measuring_is_shared(on_two_processes, tmp_path: Path) -> None:
             "prompt": {"system": ""},
             "difficulty": {"samples": 3},
         },
-        "rewards": {"digit": {"use": f"{tmp_path / 'rewards.py'}:digit"}},
+        "rewards": {"digit": {"function": f"{tmp_path / 'rewards.py'}:digit"}},
         "evaluate": {"reward": "digit"},
-        "rollout": {"prompts": 2, "group_size": 2, "max_new_tokens": 3},
+        "rollout": {"prompts_per_step": 2, "group_size": 2, "max_new_tokens": 3},
         "grpo": {"steps": 1, "checkpoint_every": 0},
         "tracking": {"console": False},
     }

@@ -67,7 +67,10 @@ def test_who_is_asked_by_a_scheduler_goes_back_into_its_queue(tmp_path: Path, mo
 @pytest.mark.parametrize(
     ("words", "command"),
     [
-        (["/env/bin/r1rl", "run", "my file.yaml", "grpo.lr=1e-4"], "r1rl run 'my file.yaml' grpo.lr=1e-4"),
+        (
+            ["/env/bin/r1rl", "run", "my file.yaml", "grpo.learning_rate=1e-4"],
+            "r1rl run 'my file.yaml' grpo.learning_rate=1e-4",
+        ),
         (["/src/r1rl/__main__.py", "run", "a.yaml"], "python -m r1rl run a.yaml"),
         (["/src/r1rl/grpo/__main__.py", "--config", "a.yaml"], ""),
         (["notebook.py"], ""),

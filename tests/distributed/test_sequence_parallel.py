@@ -43,7 +43,7 @@ def whole(even_model, rollouts, tmp_path_factory):
     """The curves of one process."""
     folder = tmp_path_factory.mktemp("whole")
     jobs = {name: Job(str(even_model), rollouts, str(folder / name), grpo) for name, grpo in CASES.items()}
-    gspo = {"algorithm": "gspo", "lr": 3e-3, "tokens_per_microbatch": 96, "sequence_mask": 1.5, "epochs": 2}
+    gspo = {"algorithm": "gspo", "learning_rate": 3e-3, "tokens_per_microbatch": 96, "sequence_mask": 1.5, "epochs": 2}
     jobs["gspo"] = Job(str(even_model), rollouts, str(folder / "gspo"), gspo)
     return {name: (job, replay(job, Accelerator(cpu=True))) for name, job in jobs.items()}
 

@@ -15,7 +15,7 @@ from documents import PAGES, ROOT, Block, anchors, blocks, links
 from pydantic import BaseModel
 
 from r1rl.config import RunConfig, load_config
-from r1rl.config.docs import sections
+from r1rl.config.schema import sections
 from r1rl.recipe.graph import graph
 from r1rl.recipe.plan import Machine, estimate
 

@@ -34,7 +34,7 @@ def test_a_team_holds_its_share_of_a_row():
 
 
 def test_the_larger_of_learner_and_sampler_counts():
-    many = ("rollout.prompts=64", "rollout.max_concurrent=1024", "rollout.max_new_tokens=900")
+    many = ("rollout.prompts_per_step=64", "rollout.max_concurrent=1024", "rollout.max_new_tokens=900")
     sampler, learner = parts(0, 1, *many), parts(0, 1, *many, "rollout.engine=vllm")
     assert "activations" not in sampler
     assert "key-value cache" not in learner

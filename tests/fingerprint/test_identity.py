@@ -23,14 +23,17 @@ def said(before: Identity, after: Identity) -> str:
 
 
 def test_a_changed_key_is_said_with_both_values() -> None:
-    assert said(of(), of(grpo={"lr": 1e-3, "beta": 0.5})) == "grpo.beta 0.001 → 0.5; grpo.lr 3e-06 → 0.001"
+    assert (
+        said(of(), of(grpo={"learning_rate": 1e-3, "beta": 0.5}))
+        == "grpo.beta 0.001 → 0.5; grpo.learning_rate 3e-06 → 0.001"
+    )
     assert said(of(), of(grpo={"tokens_per_microbatch": 64})) == ""
     assert of().fingerprint == of(grpo={"tokens_per_microbatch": 64, "steps": 3}).fingerprint
 
 
 def test_a_preset_counts_by_what_it_sets() -> None:
     assert said(of(), of(grpo={"algorithm": "gspo"})).startswith("grpo.loss grpo → gspo")
-    given = {"loss": "grpo", "scale": "group", "clip_low": 0.2, "clip_high": 0.2, "beta": 0.001}
+    given = {"loss": "grpo", "scale_rewards": "group", "clip_low": 0.2, "clip_high": 0.2, "beta": 0.001}
     same = of(grpo={"algorithm": "dr_grpo", **given})
     assert said(of(grpo=given), same) == ""
 
@@ -77,7 +80,10 @@ def test_files_in_lists_and_under_any_argument_count(tmp_path: Path) -> None:
         (tmp_path / name).parent.mkdir()
         (tmp_path / name).write_text("1")
     rewards = {
-        "own": {"use": "accuracy", "args": {"files": [str(tmp_path / "a/words.txt"), str(tmp_path / "b/words.txt")]}}
+        "own": {
+            "function": "accuracy",
+            "args": {"files": [str(tmp_path / "a/words.txt"), str(tmp_path / "b/words.txt")]},
+        }
     }
     before = of(rewards=rewards)
     (tmp_path / "a/words.txt").write_text("2")
@@ -86,8 +92,8 @@ def test_files_in_lists_and_under_any_argument_count(tmp_path: Path) -> None:
 
 def test_an_argument_that_names_the_whole_disk_is_not_read() -> None:
     assert of(
-        rewards={"own": {"use": "accuracy", "args": {"root": "/", "here": ".", "home": "~"}}}
-    ).contents.keys() == {"rewards.own.use"}
+        rewards={"own": {"function": "accuracy", "args": {"root": "/", "here": ".", "home": "~"}}}
+    ).contents.keys() == {"rewards.own.function"}
 
 
 def test_a_word_is_not_the_folder_of_its_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -95,7 +101,7 @@ def test_a_word_is_not_the_folder_of_its_name(tmp_path: Path, monkeypatch: pytes
     sections: dict[str, Any] = {
         "model": {"path": "gpt2"},
         "data": {"train": {"sums": {"path": "generated:arithmetic", "args": {"split": "train"}}}},
-        "rewards": {"own": {"use": "accuracy", "args": {"languages": ["en", "de"], "table": "words.txt"}}},
+        "rewards": {"own": {"function": "accuracy", "args": {"languages": ["en", "de"], "table": "words.txt"}}},
     }
     before = of(**sections)
     for name in ("train", "en", "gpt2"):
@@ -110,6 +116,6 @@ def test_a_word_is_not_the_folder_of_its_name(tmp_path: Path, monkeypatch: pytes
 
 def test_two_functions_of_one_file_are_not_the_same_reward(tmp_path: Path) -> None:
     (tmp_path / "own.py").write_text("def a(**k): ...\ndef b(**k): ...\n")
-    uses = [of(rewards={"own": {"use": f"{tmp_path}/own.py:{name}"}}) for name in "ab"]
+    uses = [of(rewards={"own": {"function": f"{tmp_path}/own.py:{name}"}}) for name in "ab"]
     assert uses[0].fingerprint != uses[1].fingerprint
-    assert "rewards.own.use" in said(*uses)
+    assert "rewards.own.function" in said(*uses)

@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import MISSING
 
 from r1rl.config import RunConfig
-from r1rl.config.docs import sections
 from r1rl.config.kinds import kind_of
+from r1rl.config.schema import sections
 from r1rl.fingerprint.keys import ROWS, Effect, default, effect
 
 FREE_FOR_GRPO = """
@@ -65,7 +65,7 @@ def test_evaluation_data_counts_where_it_decides_what_is_trained_on() -> None:
 
 
 def test_defaults_are_those_of_the_schema() -> None:
-    found = default("grpo.lr")
+    found = default("grpo.learning_rate")
     assert found is not None
     assert (found.value, found.named) == (3e-6, False)
     assert default("rewards.own.weight").named  # type: ignore[union-attr]

@@ -57,9 +57,9 @@ def config(tiny_folder: Path, tmp_path: Path):
                 "prompt": {"system": ""},
                 "difficulty": {"min_pass_rate": 0.2, "max_pass_rate": 0.8, "samples": 4},
             },
-            "rewards": {name: {"use": f"{tmp_path / 'rewards.py'}:{name}"} for name in ("digit", "length")},
-            "rollout": {"prompts": 2, "group_size": 2, "max_new_tokens": 3},
-            "grpo": {"steps": 1, "lr": 1e-2, "beta": 0.0, "checkpoint_every": 1},
+            "rewards": {name: {"function": f"{tmp_path / 'rewards.py'}:{name}"} for name in ("digit", "length")},
+            "rollout": {"prompts_per_step": 2, "group_size": 2, "max_new_tokens": 3},
+            "grpo": {"steps": 1, "learning_rate": 1e-2, "beta": 0.0, "checkpoint_every": 1},
             "evaluate": {"reward": "digit"},
             "tracking": {"console": False},
         }
@@ -76,7 +76,7 @@ def test_what_was_kept_is_kept_after_a_resume(config, streams, tmp_path: Path, c
     folder = tmp_path / "run"
     train(config(), folder)
     measured = (folder / "difficulty.jsonl").read_text()
-    train(config(grpo={"steps": 2, "lr": 1e-2, "beta": 0.0}), folder)
+    train(config(grpo={"steps": 2, "learning_rate": 1e-2, "beta": 0.0}), folder)
     first, second = streams
     assert first == second
     assert 0 < len(first["sums"]) < SIZE
@@ -108,7 +108,7 @@ def test_only_what_is_missing_is_measured(config, streams, tmp_path: Path, monke
     train(config(), other)
     assert asked == [4]
     assert (other / "difficulty.jsonl").read_text() == whole
-    train(config(rollout={"prompts": 2, "group_size": 2, "max_new_tokens": 2}), tmp_path / "short")
+    train(config(rollout={"prompts_per_step": 2, "group_size": 2, "max_new_tokens": 2}), tmp_path / "short")
     assert asked == [4, SIZE]
 
 

@@ -39,7 +39,7 @@ def mixed(completions, prompts, **kwargs):
 @pytest.fixture
 def scorer(tmp_path: Path):
     (tmp_path / "mixed.py").write_text(REWARD)
-    with Scorer({"mixed": RewardConfig(use=f"{tmp_path / 'mixed.py'}:mixed")}, ScoringConfig()) as made:
+    with Scorer({"mixed": RewardConfig(function=f"{tmp_path / 'mixed.py'}:mixed")}, ScoringConfig()) as made:
         yield made
 
 

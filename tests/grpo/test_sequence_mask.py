@@ -85,7 +85,7 @@ def samples(tiny_policy: Policy) -> list[Sample]:
 
 
 def learner(policy: Policy, **dials: object) -> Learner:
-    cfg = GRPOConfig.model_validate({"beta": 0.0, "lr": 1e-3, **dials})
+    cfg = GRPOConfig.model_validate({"beta": 0.0, "learning_rate": 1e-3, **dials})
     return Learner(
         policy, cfg, Accelerator(cpu=True), dtype="float32", temperature=1.0, max_length=8, total_updates=4, seed=0
     )

@@ -66,9 +66,9 @@ def config(folder: Path, rewards_from: Path, **changes: Any) -> RunConfig:
             "train": {"sums": {"path": "generated:arithmetic", "args": {"split": "train", "size": 40}}},
             "prompt": {"template": "r1_zero", "system": ""},
         },
-        "rewards": {"digits": {"use": f"{rewards_from}:digits"}},
-        "rollout": {"prompts": 4, "group_size": 4, "max_new_tokens": 12},
-        "grpo": {"steps": 3, "lr": 1e-3, "beta": 0.0, "checkpoint_every": 1},
+        "rewards": {"digits": {"function": f"{rewards_from}:digits"}},
+        "rollout": {"prompts_per_step": 4, "group_size": 4, "max_new_tokens": 12},
+        "grpo": {"steps": 3, "learning_rate": 1e-3, "beta": 0.0, "checkpoint_every": 1},
         "tracking": {"console": False},
     }
     for key, value in changes.items():
@@ -94,8 +94,8 @@ def test_it_learns_what_is_rewarded(tiny_folder, rewards_file, tmp_path) -> None
     cfg = config(
         tiny_folder,
         rewards_file,
-        rollout={"prompts": 8, "group_size": 8, "max_new_tokens": 12},
-        grpo={"steps": 15, "lr": 5e-3, "beta": 0.0, "checkpoint_every": 0},
+        rollout={"prompts_per_step": 8, "group_size": 8, "max_new_tokens": 12},
+        grpo={"steps": 15, "learning_rate": 5e-3, "beta": 0.0, "checkpoint_every": 0},
     )
     train(cfg, tmp_path / "run")
     rewards = [row["reward/mean"] for row in lines(tmp_path / "run")]
@@ -111,7 +111,7 @@ def test_it_learns_what_is_rewarded(tiny_folder, rewards_file, tmp_path) -> None
     ],
 )
 def test_a_resumed_run_equals_the_uninterrupted_one_bit_for_bit(tiny_folder, rewards_file, tmp_path, grpo) -> None:
-    base = {"steps": 4, "lr": 1e-3, "checkpoint_every": 1, "warmup_updates": 2}
+    base = {"steps": 4, "learning_rate": 1e-3, "checkpoint_every": 1, "warmup_updates": 2}
     whole, cut = tmp_path / "whole", tmp_path / "cut"
     train(config(tiny_folder, rewards_file, grpo=base | grpo), whole)
     train(config(tiny_folder, rewards_file, grpo=base | grpo | {"steps": 2}), cut)
@@ -125,13 +125,13 @@ def test_a_resumed_run_equals_the_uninterrupted_one_bit_for_bit(tiny_folder, rew
 def test_a_folder_with_other_work_is_refused_or_renamed(tiny_folders, rewards_file, tmp_path) -> None:
     """Another learning rate, reward, base model or reward code: never silently the old policy."""
     base, folder = tiny_folders(True), tmp_path / "run"
-    grpo = {"steps": 1, "lr": 1e-3, "beta": 0.0, "checkpoint_every": 1}
+    grpo = {"steps": 1, "learning_rate": 1e-3, "beta": 0.0, "checkpoint_every": 1}
     train(config(base, rewards_file, grpo=grpo), folder)
     before = weights(folder)
     others = {
-        r"grpo\.lr 0\.001 → 0\.002": config(base, rewards_file, grpo=grpo | {"lr": 2e-3}),
+        r"grpo\.learning_rate 0\.001 → 0\.002": config(base, rewards_file, grpo=grpo | {"learning_rate": 2e-3}),
         r"rewards\.format absent → given": config(
-            base, rewards_file, grpo=grpo, rewards={"format": {}, "digits": {"use": f"{rewards_file}:digits"}}
+            base, rewards_file, grpo=grpo, rewards={"format": {}, "digits": {"function": f"{rewards_file}:digits"}}
         ),
         r"model\.path: what .* holds": config(tiny_folders(False), rewards_file, grpo=grpo),
     }
@@ -139,7 +139,7 @@ def test_a_folder_with_other_work_is_refused_or_renamed(tiny_folders, rewards_fi
         with pytest.raises(R1Error, match=rf"{says}.*another folder.*overwrite=True"):
             train(other, folder)
     rewards_file.write_text(REWARDS.replace("/ 6", "/ 7"))
-    with pytest.raises(R1Error, match=r"rewards\.digits\.use: what \S+ holds"):
+    with pytest.raises(R1Error, match=r"rewards\.digits\.function: what \S+ holds"):
         train(config(base, rewards_file, grpo=grpo | {"steps": 2}), folder)
     assert all(torch.equal(before[name], tensor) for name, tensor in weights(folder).items())
     GRPOTrainer(config(base, rewards_file, grpo=grpo), folder, console=Console(quiet=True), overwrite=True).train()
@@ -149,9 +149,12 @@ def test_a_folder_with_other_work_is_refused_or_renamed(tiny_folders, rewards_fi
 
 def test_two_trainers_do_not_share_a_folder(tiny_folder, rewards_file, tmp_path) -> None:
     """Nor does one rename the folder of another that is at work; the lock goes when the training has ended."""
-    cfg, folder = config(tiny_folder, rewards_file, grpo={"steps": 1, "lr": 1e-3, "beta": 0.0}), tmp_path / "run"
+    cfg, folder = (
+        config(tiny_folder, rewards_file, grpo={"steps": 1, "learning_rate": 1e-3, "beta": 0.0}),
+        tmp_path / "run",
+    )
     train(cfg, folder)
-    other = config(tiny_folder, rewards_file, grpo={"steps": 1, "lr": 2e-3, "beta": 0.0})
+    other = config(tiny_folder, rewards_file, grpo={"steps": 1, "learning_rate": 2e-3, "beta": 0.0})
     before = lines(folder)
     with alone_in(folder):
         for overwrite in (False, True):
@@ -163,7 +166,7 @@ def test_two_trainers_do_not_share_a_folder(tiny_folder, rewards_file, tmp_path)
 
 
 def test_a_run_that_had_ended_returns_its_last_metrics(tiny_folder, rewards_file, tmp_path) -> None:
-    cfg = config(tiny_folder, rewards_file, grpo={"steps": 2, "lr": 1e-3, "beta": 0.0})
+    cfg = config(tiny_folder, rewards_file, grpo={"steps": 2, "learning_rate": 1e-3, "beta": 0.0})
     first = train(cfg, tmp_path / "run")
     logged = lines(tmp_path / "run")
     again = train(cfg, tmp_path / "run")
@@ -173,7 +176,7 @@ def test_a_run_that_had_ended_returns_its_last_metrics(tiny_folder, rewards_file
 
 def test_smaller_micro_batches_continue_the_run(tiny_folder, rewards_file, tmp_path) -> None:
     """As the message about too little memory advises; the loss is normalised over the whole update."""
-    grpo = {"steps": 2, "lr": 1e-3, "beta": 0.0, "checkpoint_every": 1}
+    grpo = {"steps": 2, "learning_rate": 1e-3, "beta": 0.0, "checkpoint_every": 1}
     whole, cut = tmp_path / "whole", tmp_path / "cut"
     train(config(tiny_folder, rewards_file, grpo=grpo), whole)
     train(config(tiny_folder, rewards_file, grpo=grpo | {"steps": 1}), cut)
@@ -185,7 +188,7 @@ def test_smaller_micro_batches_continue_the_run(tiny_folder, rewards_file, tmp_p
 
 
 def test_fewer_steps_than_were_made_end_where_the_run_is(tiny_folder, rewards_file, tmp_path) -> None:
-    grpo = {"steps": 3, "lr": 1e-3, "beta": 0.0, "checkpoint_every": 1}
+    grpo = {"steps": 3, "learning_rate": 1e-3, "beta": 0.0, "checkpoint_every": 1}
     metrics = train(config(tiny_folder, rewards_file, grpo=grpo), tmp_path / "run")
     before = weights(tmp_path / "run")
     fewer = train(config(tiny_folder, rewards_file, grpo=grpo | {"steps": 1}), tmp_path / "run")
@@ -210,7 +213,7 @@ def test_rewards_are_those_of_the_source_and_the_length_penalty(tiny_folder, rew
         tiny_folder,
         rewards_file,
         data={"train": {"sums": source}, "eval": {"sums": held_out}, "prompt": {"system": ""}},
-        rewards={"format": {"use": "format"}},
+        rewards={"format": {"function": "format"}},
         evaluate={"samples": 2},
         grpo={"steps": 1, "overlong_buffer": 8, "eval_every": 1},
     )
@@ -238,7 +241,7 @@ def test_a_runs_samples_can_be_scored_again_whatever_the_columns_are_called(
             "train": {"mine": {"path": str(tmp_path / "data.jsonl"), "question": "problem", "answer": None}},
             "prompt": {"system": "", "prefill": "<think>\n"},
         },
-        rewards={"digits": {"use": f"{rewards_file}:odd"}},
+        rewards={"digits": {"function": f"{rewards_file}:odd"}},
         grpo={"steps": 2},
         tracking={"console": False, "samples_per_step": 4},
     )
@@ -253,7 +256,7 @@ def test_a_runs_samples_can_be_scored_again_whatever_the_columns_are_called(
         assert columns in rows
         assert row["extra_seen"] == [columns[name] for name in ("problem", "completion", "reward", "step")]
     scored, metrics = try_rewards(
-        samples, {"again": RewardConfig(use=f"{rewards_file}:odd")}, "completion", "prompt", None
+        samples, {"again": RewardConfig(function=f"{rewards_file}:odd")}, "completion", "prompt", None
     )
     values = [value for group in scored for value in group.by_reward["again"]]
     assert values == [row["reward_digits"] for row in found]
@@ -264,8 +267,8 @@ def test_dynamic_sampling_is_bounded_and_counts(tiny_folder, rewards_file, tmp_p
     cfg = config(
         tiny_folder,
         rewards_file,
-        grpo={"algorithm": "dapo", "steps": 2, "lr": 1e-3},
-        rollout={"prompts": 4, "group_size": 4, "max_new_tokens": 12, "dynamic_sampling": {"max_rounds": 3}},
+        grpo={"algorithm": "dapo", "steps": 2, "learning_rate": 1e-3},
+        rollout={"prompts_per_step": 4, "group_size": 4, "max_new_tokens": 12, "dynamic_sampling": {"max_rounds": 3}},
     )
     train(cfg, tmp_path / "run")
     for row in lines(tmp_path / "run"):
@@ -280,15 +283,15 @@ def test_every_algorithm_runs_with_several_updates_a_rollout(tiny_folder, reward
     cfg = config(
         tiny_folder,
         rewards_file,
-        grpo={"algorithm": algorithm, "steps": 1, "lr": 1e-3, "minibatches": 2, "overlong_buffer": 4},
+        grpo={"algorithm": algorithm, "steps": 1, "learning_rate": 1e-3, "minibatches": 2, "overlong_buffer": 4},
     )
     metrics = train(cfg, tmp_path / "run")
     assert np.isfinite(metrics["policy/loss"])
 
 
 def test_a_non_finite_update_stops_the_run_or_is_skipped_and_counted(tiny_folder, rewards_file, tmp_path) -> None:
-    huge = {"huge": {"use": f"{rewards_file}:huge"}}
-    grpo = {"algorithm": "dr_grpo", "steps": 1, "lr": 1e-3}
+    huge = {"huge": {"function": f"{rewards_file}:huge"}}
+    grpo = {"algorithm": "dr_grpo", "steps": 1, "learning_rate": 1e-3}
     with pytest.raises(TrainingError, match="not finite"):
         train(config(tiny_folder, rewards_file, rewards=huge, grpo=grpo), tmp_path / "stop")
     metrics = train(
@@ -301,15 +304,15 @@ def test_a_non_finite_update_stops_the_run_or_is_skipped_and_counted(tiny_folder
 
 
 def test_completions_without_a_reward_are_not_learned_from(tiny_folder, rewards_file, tmp_path, capsys) -> None:
-    grpo = {"steps": 1, "lr": 1e-3, "beta": 0.1, "minibatches": 2}
+    grpo = {"steps": 1, "learning_rate": 1e-3, "beta": 0.1, "minibatches": 2}
     some = train(
-        config(tiny_folder, rewards_file, rewards={"digits": {"use": f"{rewards_file}:some"}}, grpo=grpo),
+        config(tiny_folder, rewards_file, rewards={"digits": {"function": f"{rewards_file}:some"}}, grpo=grpo),
         tmp_path / "a",
     )
     assert some["reward/mean"] == pytest.approx(1 / 3)
     assert some["reward/unscored"] == 0.25
     assert np.isfinite(some["policy/loss"])
-    silent = config(tiny_folder, rewards_file, rewards={"digits": {"use": f"{rewards_file}:nothing"}}, grpo=grpo)
+    silent = config(tiny_folder, rewards_file, rewards={"digits": {"function": f"{rewards_file}:nothing"}}, grpo=grpo)
     none = GRPOTrainer(silent, tmp_path / "b", console=Console()).train()
     assert "step 1: no reward function applied to any completion" in capsys.readouterr().out
     assert none["reward/unscored"] == 1.0
@@ -321,9 +324,9 @@ def test_empty_minibatches_count_in_no_share(tiny_folder, rewards_file, tmp_path
     cfg = config(
         tiny_folder,
         rewards_file,
-        rewards={"digits": {"use": f"{rewards_file}:some"}},
+        rewards={"digits": {"function": f"{rewards_file}:some"}},
         grpo={"steps": 1, "beta": 0.1, "minibatches": 8},
-        rollout={"prompts": 2, "group_size": 4, "max_new_tokens": 12},
+        rollout={"prompts_per_step": 2, "group_size": 4, "max_new_tokens": 12},
     )
     metrics = train(cfg, tmp_path / "run")
     assert metrics["rollout/completions"] * (1 - metrics["reward/unscored"]) < 8  # so that one at least is empty
@@ -407,7 +410,9 @@ def test_bad_input_is_one_line_that_says_what_to_change(tiny_folder, rewards_fil
 @pytest.mark.parametrize("name", ["nan", "short"])
 def test_a_reward_that_breaks_its_contract_is_named(tiny_folder, rewards_file, tmp_path, name: str) -> None:
     with pytest.raises(RewardError, match=name):
-        train(config(tiny_folder, rewards_file, rewards={name: {"use": f"{rewards_file}:{name}"}}), tmp_path / "run")
+        train(
+            config(tiny_folder, rewards_file, rewards={name: {"function": f"{rewards_file}:{name}"}}), tmp_path / "run"
+        )
 
 
 def test_an_empty_dataset_says_so(tiny_folder, rewards_file, tmp_path) -> None:
@@ -443,7 +448,7 @@ def test_a_reward_reads_the_step_in_evaluations_too(tiny_folder, rewards_file, t
         tiny_folder,
         rewards_file,
         data={"eval": {"b": held_out}},
-        rewards={"late": {"use": f"{rewards_file}:late"}},
+        rewards={"late": {"function": f"{rewards_file}:late"}},
         evaluate={"samples": 1},
         grpo={"steps": 2, "eval_every": 1, "checkpoint_every": 0},
     )

@@ -28,10 +28,10 @@ def trained(folder: Path, model: Path, eval_every: int) -> dict[str, torch.Tenso
             "eval": {"dev": {**source, "args": {"split": "test", "size": 3}}},
             "prompt": {"system": ""},
         },
-        rewards={"digits": {"use": f"{folder.parent / 'mine.py'}:digits"}, "accuracy": {}},
-        rollout={"prompts": 2, "group_size": 4, "max_new_tokens": 12},
+        rewards={"digits": {"function": f"{folder.parent / 'mine.py'}:digits"}, "accuracy": {}},
+        rollout={"prompts_per_step": 2, "group_size": 4, "max_new_tokens": 12},
         evaluate={"samples": 2},
-        grpo={"steps": 4, "lr": 1e-3, "beta": 0.05, "minibatches": 2, "eval_every": eval_every},
+        grpo={"steps": 4, "learning_rate": 1e-3, "beta": 0.05, "minibatches": 2, "eval_every": eval_every},
         tracking={"console": False},
     )
     GRPOTrainer(cfg, folder).train()

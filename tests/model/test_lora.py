@@ -66,9 +66,9 @@ def config(tiny_folder: Path, tmp_path: Path) -> Callable[..., RunConfig]:
                 "train": {"sums": {"path": "generated:arithmetic", "args": {"split": "train", "size": 40}}},
                 "prompt": {"template": "r1_zero", "system": ""},
             },
-            rewards={"digits": {"use": f"{tmp_path / 'rewards.py'}:digits"}},
-            rollout={"prompts": 4, "group_size": 4, "max_new_tokens": 12},
-            grpo={"steps": steps, "lr": 1e-2, "beta": beta, "minibatches": 2, "checkpoint_every": 1},
+            rewards={"digits": {"function": f"{tmp_path / 'rewards.py'}:digits"}},
+            rollout={"prompts_per_step": 4, "group_size": 4, "max_new_tokens": 12},
+            grpo={"steps": steps, "learning_rate": 1e-2, "beta": beta, "minibatches": 2, "checkpoint_every": 1},
             tracking={"console": False},
         )
 

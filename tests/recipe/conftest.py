@@ -23,7 +23,7 @@ stages:
   rl:
     kind: grpo
     model: tuned
-    rewards: {{ prefer: {{ use: reward_model, weight: 0.1, args: {{ model: "${{prefer.model}}" }} }} }}
+    rewards: {{ prefer: {{ function: reward_model, weight: 0.1, args: {{ model: "${{prefer.model}}" }} }} }}
   out: {{ kind: export, model: rl }}
   score: {{ kind: evaluate, model: rl }}
 pretrain:
@@ -35,12 +35,12 @@ data:
   train: {{ sums: {{ path: generated:bilingual, args: {{ split: train, size: 10 }} }} }}
   eval: {{ held_out: {{ path: generated:bilingual, args: {{ split: test, size: 4 }} }} }}
   prompt: {{ template: r1_zero, system: "", max_tokens: 64 }}
-rewards: {{ odd: {{ use: "{folder}/rewards.py:odd" }}, format: 1.0 }}
-rollout: {{ prompts: 2, group_size: 4, max_new_tokens: 12 }}
-grpo: {{ steps: 3, checkpoint_every: 1, beta: 0.0, lr: 1e-3 }}
+rewards: {{ odd: {{ function: "{folder}/rewards.py:odd" }}, format: 1.0 }}
+rollout: {{ prompts_per_step: 2, group_size: 4, max_new_tokens: 12 }}
+grpo: {{ steps: 3, checkpoint_every: 1, beta: 0.0, learning_rate: 1e-3 }}
 sample: {{ samples: 2, keep: {{ odd: 0.5 }}, filters: {{ truncated: false, thought: false, language: null }} }}
-sft: {{ epochs: 2, batch: 2, lr: 1e-3, max_tokens: 96, checkpoint_every: 1 }}
-reward_model: {{ batch: 8, micro_batch: 8, lr: 1e-3, max_tokens: 200, checkpoint_every: 1 }}
+sft: {{ epochs: 2, batch_size: 2, learning_rate: 1e-3, max_tokens: 96, checkpoint_every: 1 }}
+reward_model: {{ batch_size: 8, micro_batch_size: 8, learning_rate: 1e-3, max_tokens: 200, checkpoint_every: 1 }}
 evaluate: {{ samples: 2, reward: odd }}
 tracking: {{ console: false }}
 """

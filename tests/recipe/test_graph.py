@@ -21,7 +21,7 @@ stages:
   drawn:
     kind: sample
     model: base
-    rewards: {{ judge: {{ use: reward_model, args: {{ model: "${{judge.model}}" }} }} }}
+    rewards: {{ judge: {{ function: reward_model, args: {{ model: "${{judge.model}}" }} }} }}
   tuned: {{ kind: sft, model: base, data: "${{drawn.data}}" }}
   eval: {{ kind: evaluate, model: "${{tuned.model}}" }}
 data:
@@ -65,8 +65,8 @@ def test_inputs(plan: Path) -> None:
 
 
 def test_a_change_reaches_its_own_stage_and_nothing_else(plan: Path) -> None:
-    assert changed(plan, "reward_model.lr=1e-3") == {"judge"}
-    assert changed(plan, "stages.tuned.sft.lr=1e-3") == {"tuned"}
+    assert changed(plan, "reward_model.learning_rate=1e-3") == {"judge"}
+    assert changed(plan, "stages.tuned.sft.learning_rate=1e-3") == {"tuned"}
     assert changed(plan, "evaluate.samples=3") == {"eval"}
     assert changed(plan, "tracking.samples_per_step=1", "name=other", "output_dir=/elsewhere") == set()
     assert changed(plan, "seed=3") == {"base", "judge", "drawn", "tuned", "eval"}

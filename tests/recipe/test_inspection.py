@@ -20,7 +20,7 @@ data:
   eval: {{ hub: {{ path: openai/gsm8k, subset: main }} }}
 rewards:
   accuracy: 1.0
-  brief: {{ use: "{folder}/my_rewards.py:brief", args: {{ most: 3, table: {folder}/mine.csv }} }}
+  brief: {{ function: "{folder}/my_rewards.py:brief", args: {{ most: 3, table: {folder}/mine.csv }} }}
 stages:
   base: {{ kind: pretrain }}
   draw: {{ kind: sample, model: base, sample: {{ mix: {{ more: {{ path: {folder}/pairs.jsonl }} }} }} }}
@@ -97,18 +97,18 @@ def test_what_is_there_and_what_cannot_be_told(plan: Path, folder: Path) -> None
         ("stages.talk.sft.response=reply", ""),
         ("stages.like.reward_model.chosen=best", "data.train.pairs: {folder}/pairs.jsonl has no column 'best'"),
         ("stages.draw.sample.response=reply", "sample.mix.more: {folder}/pairs.jsonl has no column 'reply'"),
-        ("rewards.brief.use={folder}/my_rewards.py:breif", "my_rewards.py has no 'breif'; did you mean 'brief'?"),
-        ("rewards.brief.use={folder}/my_rewards.py:asked", ""),
-        ("rewards.brief.use={folder}/my_rewards.py:Class", ""),
-        ("rewards.brief.use={folder}/rewards.py:brief", "reward file '{folder}/rewards.py' does not exist"),
-        ("rewards.brief.use=no_such.module:f", "there is no module 'no_such.module'"),
-        ("rewards.brief.use=json.decoder:JSONDecoder", ""),
-        ("rewards.brief.use=json.decoder:JSONDecodr", "has no 'JSONDecodr'; did you mean 'JSONDecoder'?"),
-        ("rewards.brief.use=acuracy", "no reward is called 'acuracy'; did you mean 'accuracy'?"),
+        ("rewards.brief.function={folder}/my_rewards.py:breif", "my_rewards.py has no 'breif'; did you mean 'brief'?"),
+        ("rewards.brief.function={folder}/my_rewards.py:asked", ""),
+        ("rewards.brief.function={folder}/my_rewards.py:Class", ""),
+        ("rewards.brief.function={folder}/rewards.py:brief", "reward file '{folder}/rewards.py' does not exist"),
+        ("rewards.brief.function=no_such.module:f", "there is no module 'no_such.module'"),
+        ("rewards.brief.function=json.decoder:JSONDecoder", ""),
+        ("rewards.brief.function=json.decoder:JSONDecodr", "has no 'JSONDecodr'; did you mean 'JSONDecoder'?"),
+        ("rewards.brief.function=acuracy", "no reward is called 'acuracy'; did you mean 'accuracy'?"),
         ("rewards.brief.args.mots=3", "reward 'brief' takes no argument 'mots'; did you mean 'most'?"),
         ("rewards.brief.args.table={folder}/none.csv", "rewards.brief.args.table: {folder}/none.csv does not exist"),
         ("rewards.brief.args.table=[.!?]", ""),
-        ("rewards.length.use=soft_overlong", "reward 'length' needs max_length, buffer; give them under its args"),
+        ("rewards.length.function=soft_overlong", "reward 'length' needs max_length, buffer; give them under its args"),
         ("rewards.length.args.part=x", "reward 'length' takes no argument 'part'"),
         ("stages.zero.model={folder}/modle", "no such folder: {folder}/modle does not exist"),
         ("stages.zero.model={folder}/modle", "did you mean {folder}/model?"),
@@ -129,7 +129,7 @@ def test_everything_missing_is_in_one_list(plan: Path, folder: Path, capsys: pyt
     (folder / "talk.jsonl").unlink()
     (folder / "model" / "model.safetensors").unlink()
     with pytest.raises(SystemExit) as ended:
-        main(["check", str(plan), "rewards.brief.use=gone.py:brief"])
+        main(["check", str(plan), "rewards.brief.function=gone.py:brief"])
     assert ended.value.code == 2
     said = capsys.readouterr().err
     assert "stage draw, zero: data.train.mine: dataset file" in said
@@ -141,19 +141,21 @@ def test_everything_missing_is_in_one_list(plan: Path, folder: Path, capsys: pyt
 
 def test_a_module_that_makes_its_names_is_left_alone(plan: Path, folder: Path) -> None:
     (folder / "my_rewards.py").write_text(CODE)
-    found = inspect(load_config(plan, [f"rewards.brief.use={folder}/my_rewards.py:anything"]))
+    found = inspect(load_config(plan, [f"rewards.brief.function={folder}/my_rewards.py:anything"]))
     assert [each.ok for each in found if each.what == "rewards.brief"] == [None]
 
 
 def test_nothing_of_the_users_runs_and_no_package_is_imported(plan: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for name in [name for name in sys.modules if name.split(".")[0] == "trl"]:
         monkeypatch.delitem(sys.modules, name)
-    trl = "rewards.trl={use: trl.rewards.format_rewards:think_format_reward}"
-    assert not wrong(plan, trl, "rewards.lazy={use: trl.rewards:think_format_reward}")
+    trl = "rewards.trl={function: trl.rewards.format_rewards:think_format_reward}"
+    assert not wrong(plan, trl, "rewards.lazy={function: trl.rewards:think_format_reward}")
     assert "trl" not in sys.modules
 
 
 def test_the_configuration_of_every_stage_is_told(plan: Path) -> None:
     with pytest.raises(Exception, match="zero") as error:
-        load_config(plan, ["stages.zero.grpo={lrr: 1}", "stages.draw.sample={keep: {nope: 1}}", "rollout.group_size=1"])
-    assert all(part in str(error.value) for part in ("stages.zero.grpo.lrr", "no reward is called nope"))
+        load_config(
+            plan, ["stages.zero.grpo={stepz: 1}", "stages.draw.sample={keep: {nope: 1}}", "rollout.group_size=1"]
+        )
+    assert all(part in str(error.value) for part in ("stages.zero.grpo.stepz", "no reward is called nope"))

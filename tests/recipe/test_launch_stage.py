@@ -57,7 +57,7 @@ def begin(*arguments: str) -> subprocess.Popen[str]:
 
 def test_two_steps_of_sft_on_two_processes_equal_one_process(tmp_path, recipe, launched):
     """As many rows an update on one process as on two together."""
-    overrides = ["sft.batch=2", "sft.micro_batch=1", "sft.packing=false", "sft.epochs=1", "sample.samples=4"]
+    overrides = ["sft.batch_size=2", "sft.micro_batch_size=1", "sft.packing=false", "sft.epochs=1", "sample.samples=4"]
     run_recipe(load_config(recipe, overrides), until="tuned")
     alone = load_file(tmp_path / "mini" / "tuned" / "model" / "model.safetensors")
     counted = steps(tmp_path / "mini" / "tuned")
@@ -106,6 +106,6 @@ def test_a_preempted_stage_gives_75_and_goes_on(tmp_path, recipe, launched, proc
 
 def test_a_stage_that_fails_is_a_failure(recipe, launched):
     run_recipe(load_config(recipe), until="tuned")
-    process = begin(*launched("rl", 1), "rewards.odd.use=nowhere.py:odd")
+    process = begin(*launched("rl", 1), "rewards.odd.function=nowhere.py:odd")
     output, _ = process.communicate(timeout=HANG_S)
     assert process.returncode == 2, output[-3000:]

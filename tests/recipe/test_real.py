@@ -19,16 +19,28 @@ RECIPE = ROOT / "configs" / "gsm8k-qwen2.5-0.5b" / "r1.yaml"
 ROWS = ROOT / "tests" / "data" / "gsm8k_rows.jsonl"
 SMALL = [
     *("device=cpu", "threads=1", "tracking.console=false", "model.dtype=float32", "data.prompt.max_tokens=2048"),
-    *("rollout.prompts=1", "rollout.group_size=2", "rollout.max_new_tokens=6", "evaluate.samples=1", "grpo.steps=2"),
-    *("stages.scenarios.grpo.steps=1", "stages.r1.grpo.steps=1", "grpo.eval_every=0", "sft.batch=1", "sft.epochs=1"),
+    *(
+        "rollout.prompts_per_step=1",
+        "rollout.group_size=2",
+        "rollout.max_new_tokens=6",
+        "evaluate.samples=1",
+        "grpo.steps=2",
+    ),
+    *(
+        "stages.scenarios.grpo.steps=1",
+        "stages.r1.grpo.steps=1",
+        "grpo.eval_every=0",
+        "sft.batch_size=1",
+        "sft.epochs=1",
+    ),
     *(
         "sample.keep.accuracy=-1",
         "sample.keep.format=-1",
         "sample.filters.language=null",
         "sample.filters.thought=false",
     ),
-    *("sample.filters.truncated=false", "sample.filters.max_repetition=null", "reward_model.batch=2"),
-    *("reward_model.micro_batch=1", "stages.rejection.sample.samples=2"),
+    *("sample.filters.truncated=false", "sample.filters.max_repetition=null", "reward_model.batch_size=2"),
+    *("reward_model.micro_batch_size=1", "stages.rejection.sample.samples=2"),
 ]
 
 

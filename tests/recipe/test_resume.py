@@ -40,15 +40,15 @@ stages:
         made: {{ path: "generated:makers:rows" }}
       eval: {{ held: {{ path: {folder}/held.jsonl }} }}
     rewards:
-      own: {{ use: "{folder}/own.py:own", args: {{ words: {folder}/words.txt }} }}
-      packed: {{ use: "pack.inner:packed" }}
+      own: {{ function: "{folder}/own.py:own", args: {{ words: {folder}/words.txt }} }}
+      packed: {{ function: "pack.inner:packed" }}
   after: {{ kind: grpo, model: rl }}
   score: {{ kind: evaluate, model: rl }}
 data:
   train: {{ sums: {{ path: generated:arithmetic, args: {{ size: 9 }} }} }}
   eval: {{ other: {{ path: generated:arithmetic, args: {{ size: 3, split: test }} }} }}
 rewards: {{ accuracy: 1.0 }}
-rollout: {{ prompts: 2, group_size: 2 }}
+rollout: {{ prompts_per_step: 2, group_size: 2 }}
 grpo: {{ steps: 4 }}
 sft: {{ epochs: 3 }}
 tracking: {{ console: false }}
@@ -165,14 +165,14 @@ def gains_keys(house: House) -> tuple[str, ...]:
 
 ROWS: dict[str, Change] = {
     "a key that is free": keys("grpo.tokens_per_microbatch=64", "grpo.deadline_s=7", "grpo.guards.action=stop"),
-    "a key of a section that the stage does not read": keys("reward_model.lr=1e-3", "export.dtype=float32"),
+    "a key of a section that the stage does not read": keys("reward_model.learning_rate=1e-3", "export.dtype=float32"),
     "comments, order, where a key is written": comments,
     "the run folder moved or renamed": moves_run,
     "the machine, the processes, `launch`": keys("device=auto", "threads=3"),
     "more `grpo.steps`": keys("stages.rl.grpo.steps=6"),
     "fewer `grpo.steps`": keys("stages.rl.grpo.steps=1"),
     "more `sft.epochs`, `reward_model.epochs`": keys("sft.epochs=4"),
-    "any other key": keys("stages.rl.grpo.lr=1e-3"),
+    "any other key": keys("stages.rl.grpo.learning_rate=1e-3"),
     "a training source removed": keys("stages.rl.data.train.made=null"),
     "a reward added": keys("stages.rl.rewards.format=1"),
     "a reward removed": keys("stages.rl.rewards.packed=null"),
@@ -341,7 +341,7 @@ def test_a_stage_with_nothing_saved_is_redone_without_asking(house: House) -> No
     house.fakes.stop_at = {"rl": 0}
     house.run()
     house.fakes.stop_at = {}
-    assert house.run("stages.rl.grpo.lr=1e-3") == {"rl": 0, "after": 0, "score": 0}
+    assert house.run("stages.rl.grpo.learning_rate=1e-3") == {"rl": 0, "after": 0, "score": 0}
 
 
 def test_fewer_steps_and_back_again(house: House) -> None:
@@ -364,16 +364,16 @@ def test_a_person_at_the_terminal_is_asked_once(
     monkeypatch.setattr("builtins.input", lambda prompt: asked.append(prompt) or next(replies))
     before = (house.run_folder / "config.yaml").read_text()
     with pytest.raises(R1Error, match="nothing was touched"):
-        house.run("stages.tuned.sft.lr=1e-3")
+        house.run("stages.tuned.sft.learning_rate=1e-3")
     assert (house.run_folder / "config.yaml").read_text() == before
-    assert "tuned: sft.lr 5e-05 → 0.001 (finished)" in capsys.readouterr().out
-    assert house.run("stages.tuned.sft.lr=1e-3") == {"tuned": 0, "rl": 0, "after": 0, "score": 0}
+    assert "tuned: sft.learning_rate 5e-05 → 0.001 (finished)" in capsys.readouterr().out
+    assert house.run("stages.tuned.sft.learning_rate=1e-3") == {"tuned": 0, "rl": 0, "after": 0, "score": 0}
     assert len(asked) == 2
 
 
 def test_plan_and_status_say_what_would_be_redone_and_why(house: House, capsys: pytest.CaptureFixture[str]) -> None:
     house.run()
-    nodes = graph(load_config(house.folder / "plan.yaml", ["stages.rl.grpo.lr=1e-3"]))
+    nodes = graph(load_config(house.folder / "plan.yaml", ["stages.rl.grpo.learning_rate=1e-3"]))
     found = forecast(nodes, house.run_folder)
     assert {name: verdict.state for name, verdict in found.items()} == {
         "base": StageState.DONE,
@@ -386,7 +386,7 @@ def test_plan_and_status_say_what_would_be_redone_and_why(house: House, capsys: 
     status(house.run_folder)
     shown = " ".join(capsys.readouterr().out.split())
     assert re.search(
-        r"rl: redone from its start, its work set aside: rewards.own.use: what \S+ holds \(helper\)", shown
+        r"rl: redone from its start, its work set aside: rewards.own.function: what \S+ holds \(helper\)", shown
     )
     assert "score: redone if what it builds on comes out differently: " in shown
 

@@ -66,23 +66,23 @@ def test_the_life_of_a_run(recipe: Path, ran: list[str], capsys: pytest.CaptureF
     run(recipe)
     assert ran == []
 
-    with pytest.raises(R1Error, match=r"stage rl: grpo.lr 0.001 → 0.002 \(finished\).*--yes"):
-        run(recipe, "stages.rl.grpo.lr=2e-3")
+    with pytest.raises(R1Error, match=r"stage rl: grpo.learning_rate 0.001 → 0.002 \(finished\).*--yes"):
+        run(recipe, "stages.rl.grpo.learning_rate=2e-3")
     assert ran == []
-    run(recipe, "stages.rl.grpo.lr=2e-3", yes=True)
+    run(recipe, "stages.rl.grpo.learning_rate=2e-3", yes=True)
     assert ran == ["rl", "out", "score"]
     assert (folder / "rl.1" / "stage.json").is_file()  # nobody's work is deleted
 
     ran.clear()
-    run(recipe, "stages.rl.grpo.lr=2e-3", only="score")
+    run(recipe, "stages.rl.grpo.learning_rate=2e-3", only="score")
     assert ran == []
-    run(recipe, "stages.rl.grpo.lr=2e-3", start="tuned")
+    run(recipe, "stages.rl.grpo.learning_rate=2e-3", start="tuned")
     assert ran == ["tuned", "rl", "out", "score"]
 
     ran.clear()
     weights = folder / "tuned" / "model" / "model.safetensors"
     weights.write_bytes(weights.read_bytes()[:-8])  # spoilt on the disk
-    run(recipe, "stages.rl.grpo.lr=2e-3", yes=True)
+    run(recipe, "stages.rl.grpo.learning_rate=2e-3", yes=True)
     assert ran == ["tuned"]  # made again, and equal: what builds on it stands
 
     capsys.readouterr()
@@ -104,7 +104,7 @@ def test_what_a_stage_builds_on_must_be_done(recipe: Path, ran: list[str]) -> No
 @pytest.mark.parametrize(
     ("override", "message"),
     [
-        ("stages.rl.rewards.odd.use=gone.py:odd", "stage rl: reward file 'gone.py' does not exist"),
+        ("stages.rl.rewards.odd.function=gone.py:odd", "stage rl: reward file 'gone.py' does not exist"),
         ("stages.rl.rewards.fromat=1.0", "stage rl: no reward is called 'fromat'; did you mean 'format'"),
         ("stages.rl.data.train.sums.path=gone.jsonl", "stage rl: dataset file gone.jsonl does not exist"),
         ("stages.score.data.eval.held_out.path=./gone", "stage prefer: dataset ./gone does not exist"),
@@ -272,7 +272,7 @@ def test_an_interrupted_sft_stage_goes_on_with_more_epochs_and_smaller_micro_bat
         with pytest.raises(R1Error, match="cut off"):
             run(recipe, only="tuned")
     before = [json.loads(line) for line in (folder / "tuned" / "metrics.jsonl").read_text().splitlines()]
-    run(recipe, "sft.epochs=4", "sft.micro_batch=2", "sft.checkpoint_every=2", only="tuned")
+    run(recipe, "sft.epochs=4", "sft.micro_batch_size=2", "sft.checkpoint_every=2", only="tuned")
     after = [json.loads(line) for line in (folder / "tuned" / "metrics.jsonl").read_text().splitlines()]
     assert ran == ["tuned", "tuned"]
     assert after[: len(before)] == before  # went on behind what was learned

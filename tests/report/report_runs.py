@@ -25,7 +25,7 @@ data:
   eval:
     held_out: { path: generated:arithmetic }
 rewards: { accuracy: 1.0, format: 1.0 }
-grpo: { steps: STEPS, lr: 5e-4, beta: BETA }
+grpo: { steps: STEPS, learning_rate: 5e-4, beta: BETA }
 pretrain: { tokens: 204800, batch_tokens: 1024 }
 """
 

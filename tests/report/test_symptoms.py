@@ -33,9 +33,9 @@ def rows_of(folder: Path, tmp_path: Path, reward: str = "digits", **changes: Any
             "train": {"sums": {"path": "generated:arithmetic", "args": {"split": "train", "size": 40, "seed": 1}}},
             "prompt": {"template": "r1_zero", "system": "", "max_tokens": 64},
         },
-        "rewards": {reward: {"use": f"{tmp_path / 'rewards.py'}:{reward}"}},
-        "rollout": {"prompts": 4, "group_size": 4, "max_new_tokens": 16},
-        "grpo": {"steps": 4, "lr": 1e-3, "minibatches": 2, "epochs": 2, "tokens_per_microbatch": 512},
+        "rewards": {reward: {"function": f"{tmp_path / 'rewards.py'}:{reward}"}},
+        "rollout": {"prompts_per_step": 4, "group_size": 4, "max_new_tokens": 16},
+        "grpo": {"steps": 4, "learning_rate": 1e-3, "minibatches": 2, "epochs": 2, "tokens_per_microbatch": 512},
     }
     for name, value in changes.items():
         settings[name] = {**settings.get(name, {}), **value}
@@ -68,7 +68,7 @@ def test_a_flat_reward_and_cut_completions(tiny_folder: Path, tmp_path: Path) ->
 def test_dropout(tiny_folder: Path, tmp_path: Path) -> None:
     pytest.importorskip("peft", reason="pip install peft")
     lora = {"path": str(tiny_folder), "lora": {"rank": 8, "dropout": 0.5}}
-    found = causes(without_truncation(rows_of(tiny_folder, tmp_path, model=lora, grpo={"lr": 0.05})))
+    found = causes(without_truncation(rows_of(tiny_folder, tmp_path, model=lora, grpo={"learning_rate": 0.05})))
     assert "model.lora.dropout" in " ".join(found)
 
 

@@ -36,8 +36,8 @@ def scorer_of(tmp_path: Path) -> Iterator[Callable[..., Scorer]]:
         configs = {}
         for name, given in rewards.items():
             config = RewardConfig.model_validate(given)
-            if config.use is not None and config.use.startswith(":"):
-                config = config.model_copy(update={"use": f"{path}{config.use}"})
+            if config.function is not None and config.function.startswith(":"):
+                config = config.model_copy(update={"function": f"{path}{config.function}"})
             configs[name] = config
         settings = ScoringConfig(function_timeout_s=limit_s, **(scoring or {}))
         opened.append(Scorer(configs, settings, applies=applies))

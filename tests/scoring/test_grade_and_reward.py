@@ -126,7 +126,7 @@ def tried(tmp_path: Path, rows: list[dict[str, Any]], body: str) -> list[list[fl
     file, mine = tmp_path / "rows.jsonl", tmp_path / "mine.py"
     file.write_text("\n".join(map(json.dumps, rows)))
     mine.write_text(f"def mine(completions, answer=None, **kwargs):\n    return {body}\n")
-    scored, _ = try_rewards(file, {"mine": RewardConfig(use=f"{mine}:mine")}, "completion", "prompt", None)
+    scored, _ = try_rewards(file, {"mine": RewardConfig(function=f"{mine}:mine")}, "completion", "prompt", None)
     return [group.rewards.tolist() for group in scored]
 
 

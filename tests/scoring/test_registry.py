@@ -94,7 +94,7 @@ def test_functions_factories_classes_and_instances(file: str, name: str, args: d
 )
 def test_mistakes_are_named(file: str, use: str, args: dict[str, object], message: str) -> None:
     with pytest.raises(RewardError, match=message.replace("(", r"\(").replace("{", r"\{")):
-        Scorer({"it": RewardConfig(use=use.replace("FILE", file), args=args)}, ScoringConfig())
+        Scorer({"it": RewardConfig(function=use.replace("FILE", file), args=args)}, ScoringConfig())
 
 
 def test_a_file_that_does_not_import_says_why(tmp_path: Path) -> None:

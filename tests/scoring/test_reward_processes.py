@@ -126,12 +126,12 @@ def checking(completions, answer, **kwargs):
     ],
 )  # fmt: skip
 def test_what_published_functions_do(scorer_of: Any, group: MakeGroup, name: str, expected: float) -> None:
-    scorer = scorer_of(IDIOMS, **{name: {"use": f":{name}"}})
+    scorer = scorer_of(IDIOMS, **{name: {"function": f":{name}"}})
     assert values(scorer, name, [group(["x+1"], answer="1+x"), group(["1+x"], answer="x+1")]) == [expected] * 2
 
 
 def test_what_is_printed_goes_to_stderr(scorer_of: Any, group: MakeGroup, capfd: pytest.CaptureFixture[str]) -> None:
-    scorer = scorer_of(IDIOMS, printing={"use": ":printing"})
+    scorer = scorer_of(IDIOMS, printing={"function": ":printing"})
     values(scorer, "printing", [group(["lone \ud800 surrogate"])])
     out, err = capfd.readouterr()
     assert out == ""
@@ -141,7 +141,9 @@ def test_what_is_printed_goes_to_stderr(scorer_of: Any, group: MakeGroup, capfd:
 
 def test_functions_of_a_file_share_its_globals(scorer_of: Any, group: MakeGroup) -> None:
     names = ("remember", "remembered", "where")
-    scorer = scorer_of(IDIOMS, other={"use": ":where", "processes": 2}, **{name: {"use": f":{name}"} for name in names})
+    scorer = scorer_of(
+        IDIOMS, other={"function": ":where", "processes": 2}, **{name: {"function": f":{name}"} for name in names}
+    )
     scored = scorer.score([group(["a"]) for _ in range(3)])
     assert [one.by_reward["remember"][0] for one in scored] == [1.0, 2.0, 3.0]
     assert scorer.score([group(["a"])])[0].by_reward["remembered"][0] == 4.0
@@ -151,7 +153,7 @@ def test_functions_of_a_file_share_its_globals(scorer_of: Any, group: MakeGroup)
 
 
 def test_a_function_may_stay_in_the_trainer(scorer_of: Any, group: MakeGroup) -> None:
-    scorer = scorer_of(IDIOMS, where={"use": ":where", "where": "trainer"})
+    scorer = scorer_of(IDIOMS, where={"function": ":where", "where": "trainer"})
     assert values(scorer, "where", [group(["a"])]) == [float(os.getpid())]
 
 
@@ -163,8 +165,8 @@ WAITING += "async def judge(completions):\n    await asyncio.sleep(0.8)\n    ret
 
 @pytest.mark.parametrize("where", ["process", "trainer"])
 def test_waiting_for_a_turn_is_not_running(scorer_of: Any, group: MakeGroup, where: str) -> None:
-    rewards = {f"f{i}": {"use": f":f{i}", "where": where} for i in range(8)}
-    judge = {"use": ":judge", "where": where}
+    rewards = {f"f{i}": {"function": f":f{i}", "where": where} for i in range(8)}
+    judge = {"function": ":judge", "where": where}
     scorer = scorer_of(WAITING, limit_s=2.5, scoring={"concurrency": 1}, judge=judge, **rewards)
     scored = scorer.score([group(["a"]) for _ in range(4)])  # 3.2 s of sleep in all, and as much for the judge
     assert all(one.rewards[0] == 9.0 for one in scored)
@@ -223,7 +225,7 @@ def test_a_lost_process_costs_one_call(
 ) -> None:
     limit_s = 3.0 if count == "timeouts" else HANG_S
     scoring = {"function_memory_mb": 400}
-    scorer = scorer_of(LOSING, limit_s=limit_s, scoring=scoring, fate={"use": ":fate"}, calm={"use": ":calm"})
+    scorer = scorer_of(LOSING, limit_s=limit_s, scoring=scoring, fate={"function": ":fate"}, calm={"function": ":calm"})
     groups = [group([each, "b"]) for each in ("a", word, "c", "d")]
     for one in groups:
         scorer.submit(one)
@@ -238,20 +240,22 @@ def test_a_lost_process_costs_one_call(
 
 @pytest.mark.parametrize("where", ["process", "trainer"])
 def test_a_coroutine_that_hangs_costs_one_call(scorer_of: Any, group: MakeGroup, where: str) -> None:
-    scorer = scorer_of(LOSING, limit_s=2.0, nap={"use": ":nap", "where": where})
+    scorer = scorer_of(LOSING, limit_s=2.0, nap={"function": ":nap", "where": where})
     found = values(scorer, "nap", [group([word]) for word in ("a", "hang", "c", "d")])
     np.testing.assert_array_equal(found, [1.0, np.nan, 1.0, 1.0])
     assert scorer.drain_metrics()["reward/nap/timeouts"] == 1
 
 
 def test_a_coroutine_that_blocks_its_loop_is_killed(scorer_of: Any, group: MakeGroup) -> None:
-    scorer = scorer_of(LOSING, limit_s=2.0, scoring={"concurrency": 1}, nap={"use": ":nap"}, calm={"use": ":calm"})
+    scorer = scorer_of(
+        LOSING, limit_s=2.0, scoring={"concurrency": 1}, nap={"function": ":nap"}, calm={"function": ":calm"}
+    )
     found = values(scorer, "nap", [group([word]) for word in ("a", "block", "c")])
     np.testing.assert_array_equal(found, [1.0, np.nan, 1.0])
 
 
 def test_losing_every_call_ends_the_run(scorer_of: Any, group: MakeGroup) -> None:
-    scorer = scorer_of(LOSING, scoring={"max_lost": 3}, fate={"use": ":fate"})
+    scorer = scorer_of(LOSING, scoring={"max_lost": 3}, fate={"function": ":fate"})
     with pytest.raises(RewardError, match=r"'fate' ended its process on one group, the last of 3 calls in a row"):
         scorer.score([group([word]) for word in ("exit", "a", "exit", "exit", "exit", "a")])
 
@@ -268,7 +272,7 @@ def ended(completions):
         time.sleep(10_000)
     return [1.0] * len(completions)
 """
-    scorer = scorer_of(code, ended={"use": ":ended"})
+    scorer = scorer_of(code, ended={"function": ":ended"})
     assert values(scorer, "ended", [group(["a"])]) == [1.0]
     assert scorer.drain_metrics()["reward/ended/crashes"] == 0
 
@@ -283,7 +287,7 @@ def typed(completions, when, log_extra):
 """
     import datetime
 
-    scorer = scorer_of(code, typed={"use": ":typed"})
+    scorer = scorer_of(code, typed={"function": ":typed"})
     scored = scorer.score([group(["a"], when=datetime.date(2025, 1, 22))])[0]
     assert scored.by_reward["typed"].tolist() == [2025.0]
     assert scored.extras["when"] == ["2025-01-22"]
@@ -293,7 +297,7 @@ def typed(completions, when, log_extra):
 
 def test_leaving_python_is_an_error_of_the_function(scorer_of: Any, group: MakeGroup) -> None:
     code = "import sys\ndef leaving(completions):\n    sys.exit('no key')\n"
-    scorer = scorer_of(code, leaving={"use": ":leaving"})
+    scorer = scorer_of(code, leaving={"function": ":leaving"})
     with pytest.raises(RewardError, match=r"'leaving' raised SystemExit at rewards.py:3: no key"):
         scorer.score([group(["a"])])
 
@@ -306,7 +310,7 @@ from r1rl.config.rewards import RewardConfig, ScoringConfig
 from r1rl.scoring import Scorer
 from r1rl.types import Completion, Group, Problem
 
-rewards = {"pid": RewardConfig(use="theirs.py:pid"), "spin": RewardConfig(use="other.py:spin")}
+rewards = {"pid": RewardConfig(function="theirs.py:pid"), "spin": RewardConfig(function="other.py:spin")}
 scorer = Scorer(rewards, ScoringConfig())
 group = Group(Problem("p", (), "q"), [Completion(np.zeros(0), np.zeros(0), "a", "stop")])
 scorer.submit(group)
@@ -347,7 +351,7 @@ def test_nothing_outlives_the_trainer(tmp_path: Path, end: str) -> None:
 
 def test_closing_ends_what_functions_started(scorer_of: Any, group: MakeGroup, tmp_path: Path) -> None:
     code = THEIRS.replace('"child"', repr(str(tmp_path / "child")))
-    scorer = scorer_of(code, pid={"use": ":pid"})
+    scorer = scorer_of(code, pid={"function": ":pid"})
     values(scorer, "pid", [group(["a"])])
     pids = [scorer.host_pid(), *map(int, (tmp_path / "child").read_text().split())]
     scorer.close()
@@ -360,12 +364,12 @@ def test_looking_for_functions_imports_nothing_here(tmp_path: Path) -> None:
         f"import os\nopen({str(marker)!r}, 'w').write(str(os.getpid()))\n"
         "class Model:\n    def __init__(self, path):\n        raise OSError(path)\n"
     )
-    look_for({"model": RewardConfig(use=f"{path}:Model", args={"path": "made later"}), "accuracy": RewardConfig()})
+    look_for({"model": RewardConfig(function=f"{path}:Model", args={"path": "made later"}), "accuracy": RewardConfig()})
     assert int(marker.read_text()) != os.getpid()
     with pytest.raises(RewardError, match="has no 'Modle'; did you mean 'Model'"):
-        look_for({"model": RewardConfig(use=f"{path}:Modle")})
+        look_for({"model": RewardConfig(function=f"{path}:Modle")})
 
 
 def test_processes_of_what_stays_in_the_trainer() -> None:
     with pytest.raises(ValueError, match="processes says how many processes run it, and where: trainer that none does"):
-        RewardConfig(use="a:b", where="trainer", processes=2)
+        RewardConfig(function="a:b", where="trainer", processes=2)

@@ -35,7 +35,7 @@ def test_weighted_sum_in_order(scorer_of: Any, group: MakeGroup) -> None:
 
 def test_conversational_prompts_give_messages(scorer_of: Any, group: MakeGroup) -> None:
     code = "def role(prompts, completions):\n    return [float(c[0]['role'] == 'assistant') for c in completions]\n"
-    scorer = scorer_of(code, role={"use": ":role"}, accuracy=1.0)
+    scorer = scorer_of(code, role={"function": ":role"}, accuracy=1.0)
     scored = scorer.score([group([RIGHT], prompt=[{"role": "user", "content": "?"}], answer="18")])
     np.testing.assert_array_equal(scored[0].rewards, [2.0])
 
@@ -49,7 +49,7 @@ def test_the_prefill_is_a_column(scorer_of: Any, group: MakeGroup) -> None:
 
 def test_submitted_groups_are_scored_in_the_background(scorer_of: Any, group: MakeGroup) -> None:
     code = "import time\ndef slow(completions):\n    time.sleep(0.3)\n    return [1.0] * len(completions)\n"
-    scorer = scorer_of(code, slow={"use": ":slow"})
+    scorer = scorer_of(code, slow={"function": ":slow"})
     groups = [group(["a"]), group(["b"])]
     started = time.monotonic()
     for one in groups:
@@ -82,7 +82,7 @@ def test_sources_choose_their_rewards(scorer_of: Any, group: MakeGroup) -> None:
 
 def test_what_no_function_scored_has_no_reward_and_is_counted(scorer_of: Any, group: MakeGroup) -> None:
     code = "def some(completions):\n    return [None if 'skip' in c else 2 for c in completions]\n"
-    scorer = scorer_of(code, some={"use": ":some"})
+    scorer = scorer_of(code, some={"function": ":some"})
     scored = scorer.score([group(["a", "skip", "b", "skip"])])[0]
     np.testing.assert_array_equal(scored.rewards, [2, np.nan, 2, np.nan])
     np.testing.assert_array_equal(scored.scored, [2, 2])
@@ -110,7 +110,10 @@ def length(completions):
     return [None if c == "skip all" else len(c) for c in completions]
 """
     scorer = scorer_of(
-        code, some={"use": ":some"}, length={"use": ":length", "weight": 0.5}, logged={"use": ":logged", "weight": 0.0}
+        code,
+        some={"function": ":some"},
+        length={"function": ":length", "weight": 0.5},
+        logged={"function": ":logged", "weight": 0.0},
     )
     scored = scorer.score([group(["a", "skip", "skip all"])])[0]
     np.testing.assert_array_equal(scored.rewards, [2.5, 2.0, np.nan])
@@ -142,7 +145,7 @@ def logging(completions, log_extra, log_metric, **kwargs):
     log_metric("longest", max(len(c) for c in completions))
     return [0.0] * len(completions)
 """
-    scorer = scorer_of(code, logging={"use": ":logging"})
+    scorer = scorer_of(code, logging={"function": ":logging"})
     scored = scorer.score([group(["a", "bbb"]), group(["cc"])])
     assert scored[0].extras == {"length": [1, 3]}
     assert scorer.drain_metrics()["longest"] == 2.5
@@ -155,7 +158,7 @@ def logging(completions, log_extra):
     log_extra("odd", {given})
     return [0.0] * len(completions)
 """
-    scorer = scorer_of(code, logging={"use": ":logging"})
+    scorer = scorer_of(code, logging={"function": ":logging"})
     with pytest.raises(RewardError, match=r"log_extra\('odd'\) got .* for 2 completions"):
         scorer.score([group(["a", "b"])])
 
@@ -165,7 +168,7 @@ def test_the_trainer_state_reads_by_key_and_attribute(scorer_of: Any, group: Mak
 def late(completions, trainer_state):
     return [float(trainer_state.global_step + trainer_state["global_step"])] * len(completions)
 """
-    scorer = scorer_of(code, late={"use": ":late"}, format=1.0)
+    scorer = scorer_of(code, late={"function": ":late"}, format=1.0)
     one = group(["a"])
     scorer.submit(one)
     assert scorer.score([one], {"global_step": 7})[0].by_reward["late"][0] == 14.0
@@ -175,7 +178,7 @@ def test_where_nothing_trains_the_step_is_0(scorer_of: Any, group: MakeGroup) ->
     code = (
         "def late(completions, trainer_state):\n    return [1 / (1 + trainer_state.global_step) for _ in completions]\n"
     )
-    scorer = scorer_of(code, late={"use": ":late"})
+    scorer = scorer_of(code, late={"function": ":late"})
     assert scorer.score([group(["a"])])[0].by_reward["late"][0] == 1.0
 
 
@@ -191,7 +194,7 @@ class Judge:
     async def __call__(self, completions, **kwargs):
         return [self.score] * len(completions)
 """
-    scorer = scorer_of(code, slow={"use": ":slow"}, judge={"use": ":Judge", "args": {"score": 3.0}})
+    scorer = scorer_of(code, slow={"function": ":slow"}, judge={"function": ":Judge", "args": {"score": 3.0}})
     started = time.monotonic()
     scored = scorer.score([group(["a"]) for _ in range(20)])
     assert time.monotonic() - started < 2.0
@@ -210,7 +213,7 @@ def alone(completions):
     inside -= 1
     return [float(seen)] * len(completions)
 """
-    scorer = scorer_of(code, alone={"use": ":alone"}, format=1.0, language=1.0)
+    scorer = scorer_of(code, alone={"function": ":alone"}, format=1.0, language=1.0)
     scored = scorer.score([group(["a"]) for _ in range(20)])
     assert {one.by_reward["alone"][0] for one in scored} == {1.0}
 
@@ -230,14 +233,14 @@ def alone(completions):
 )
 @pytest.mark.parametrize("prefix", ["", "async "])
 def test_a_broken_function_is_named(scorer_of: Any, group: MakeGroup, body: str, message: str, prefix: str) -> None:
-    scorer = scorer_of(f"\n{prefix}def broken(completions):\n    {body}\n", broken={"use": ":broken"})
+    scorer = scorer_of(f"\n{prefix}def broken(completions):\n    {body}\n", broken={"function": ":broken"})
     with pytest.raises(RewardError, match=message):
         scorer.score([group(["a", "b"])])
 
 
 def test_a_hang_in_the_trainer_stops_the_run(scorer_of: Any, group: MakeGroup) -> None:
     code = "import time\ndef hang(completions):\n    time.sleep(60)\n"
-    scorer = scorer_of(code, limit_s=0.5, hang={"use": ":hang", "where": "trainer"})
+    scorer = scorer_of(code, limit_s=0.5, hang={"function": ":hang", "where": "trainer"})
     with pytest.raises(RewardError, match=r"'hang' ran for more than 0.5 s .* in the trainer, .*hang.where: process"):
         scorer.score([group(["a"]), group(["b"])])
     scorer.close()
@@ -263,10 +266,10 @@ class Level:
 """
     scorer = scorer_of(
         code,
-        scaled={"use": ":scaled", "args": {"scale": 0.5}, "where": where},
-        made={"use": ":made", "args": {"scale": 2.0}, "where": where},
-        positional={"use": ":positional", "where": where},
-        level={"use": ":Level", "args": {"level": 10}, "where": where},
+        scaled={"function": ":scaled", "args": {"scale": 0.5}, "where": where},
+        made={"function": ":made", "args": {"scale": 2.0}, "where": where},
+        positional={"function": ":positional", "where": where},
+        level={"function": ":Level", "args": {"level": 10}, "where": where},
     )
     scored = scorer.score([group(["a"], scale=100.0, level=1)])[0]
     values = {name: given[0] for name, given in scored.by_reward.items()}
@@ -284,11 +287,11 @@ def test_the_options_of_shipped_rewards_are_no_columns(scorer_of: Any, group: Ma
 
 def test_a_missing_option_of_a_shipped_reward_is_named(scorer_of: Any, group: MakeGroup) -> None:
     with pytest.raises(RewardError, match=r"'long' needs buffer; set rewards\.long\.args\.buffer"):
-        scorer_of(long={"use": "soft_overlong", "args": {"max_length": 10}})
+        scorer_of(long={"function": "soft_overlong", "args": {"max_length": 10}})
 
 
 def test_a_missing_column_is_named(scorer_of: Any, group: MakeGroup) -> None:
-    scorer = scorer_of("def f(completions, level):\n    return [1.0]\n", f={"use": ":f"})
+    scorer = scorer_of("def f(completions, level):\n    return [1.0]\n", f={"function": ":f"})
     with pytest.raises(
         RewardError, match=r"'f' needs level, which source 'math' does not have \(its columns: answer\)"
     ):
@@ -298,7 +301,7 @@ def test_a_missing_column_is_named(scorer_of: Any, group: MakeGroup) -> None:
 
 
 def test_a_submitted_error_is_raised_when_scores_are_asked_for(scorer_of: Any, group: MakeGroup) -> None:
-    scorer = scorer_of("def f(completions, level):\n    return [1.0]\n", f={"use": ":f"})
+    scorer = scorer_of("def f(completions, level):\n    return [1.0]\n", f={"function": ":f"})
     one = group(["a"])
     scorer.submit(one)
     with pytest.raises(RewardError, match="needs level"):

@@ -25,7 +25,7 @@ TEXTS = [
 
 
 def scores(group: Group, use: str, state: dict[str, Any] | None = None, **args: Any) -> list[float]:
-    with Scorer({"it": RewardConfig(use=use, args=args)}, ScoringConfig()) as scorer:
+    with Scorer({"it": RewardConfig(function=use, args=args)}, ScoringConfig()) as scorer:
         return scorer.score([group], state)[0].by_reward["it"].tolist()
 
 
@@ -210,9 +210,9 @@ def test_the_best_known_rewards_side_by_side(group: MakeGroup) -> None:
     """One process for a module, whatever it is asked; TRL's own values are the oracle."""
     rewards = pytest.importorskip("trl.rewards")
     configs = {
-        "accuracy": RewardConfig(use="trl.rewards:accuracy_reward"),
-        "reasoning": RewardConfig(use="trl.rewards:reasoning_accuracy_reward"),
-        "format": RewardConfig(use="trl.rewards:think_format_reward"),
+        "accuracy": RewardConfig(function="trl.rewards:accuracy_reward"),
+        "reasoning": RewardConfig(function="trl.rewards:reasoning_accuracy_reward"),
+        "format": RewardConfig(function="trl.rewards:think_format_reward"),
     }
     completions = [[{"role": "assistant", "content": text}] for text in TEXTS]
     golds = [r"$\frac{1}{6}$", r"$\frac{5}{6}$", r"$x$"]

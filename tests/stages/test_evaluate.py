@@ -25,8 +25,8 @@ data:
   prompt: {{system: ""}}
 rollout: {{max_new_tokens: 4}}
 rewards:
-  accuracy: {{use: "{rewards}:silent"}}
-  other: {{use: "{rewards}:silent"}}
+  accuracy: {{function: "{rewards}:silent"}}
+  other: {{function: "{rewards}:silent"}}
 evaluate: {{samples: 2}}
 stages: {{measure: {{kind: evaluate}}}}
 """
@@ -74,6 +74,6 @@ def test_as_many_sequences_at_once_as_configured(tiny: Path, stages, tmp_path: P
     monkeypatch.setattr(evaluate, "build_engine", build)
     rewards = tmp_path / "rewards.py"
     rewards.write_text("def silent(completions):\n    return [1.0] * len(completions)\n")
-    result = run(stages(PLAN.format(model=tiny, rewards=rewards), "measure", "evaluate.batch=5"))
+    result = run(stages(PLAN.format(model=tiny, rewards=rewards), "measure", "evaluate.batch_size=5"))
     assert made == [5]
     assert result.metrics["sums/pass@1"] == 1.0

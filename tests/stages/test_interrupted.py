@@ -22,7 +22,7 @@ pretrain:
 SFT = """
 stages: {{ tune: {{ kind: sft, model: {model}, data: {rows} }} }}
 data: {{ prompt: {{ template: r1_zero, system: "" }} }}
-sft: {{ epochs: 4, batch: 4, lr: 1e-3, max_tokens: 96, checkpoint_every: 0 }}
+sft: {{ epochs: 4, batch_size: 4, learning_rate: 1e-3, max_tokens: 96, checkpoint_every: 0 }}
 """
 DRAW = """
 stages: {{ draw: {{ kind: {kind}, model: {model} }} }}

@@ -70,7 +70,7 @@ def test_sample(stages: Any, short: Path, rows: Path, tmp_path: Path, key: str) 
 def test_texts_to_learn_from(stages: Any, short: Path, rows: Path, tmp_path: Path, kind: str, run: Any) -> None:
     other = tmp_path / "other.jsonl"
     other.write_text(json.dumps({"question": "What is 7+7?", "answer": "14"}) + "\n")
-    overrides = (f"{kind}.batch=8", f"data.eval.b.path={other}")
+    overrides = (f"{kind}.batch_size=8", f"data.eval.b.path={other}")
     ctx = stages(PLAN.format(kind=kind, model=short, rows=rows), "here", *overrides)
     with pytest.raises(ConfigError, match=rf"longest example has \d+ tokens, .*set {kind}\.max_tokens to at most 64"):
         run(ctx)

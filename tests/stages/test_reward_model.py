@@ -28,7 +28,7 @@ stages: {{ prefer: {{ kind: reward_model, model: {model} }} }}
 data:
   train: {{ pairs: {{ path: generated:bilingual_preferences, args: {{ size: 160, aspect: help }} }} }}
   prompt: {{ template: r1_zero, system: "", max_tokens: 64 }}
-reward_model: {{ part: summary, epochs: 3, lr: 5e-3, batch: 16, micro_batch: 16, max_tokens: 200 }}
+reward_model: {{ part: summary, epochs: 3, learning_rate: 5e-3, batch_size: 16, micro_batch_size: 16, max_tokens: 200 }}
 tracking: {{ console: false }}
 """
 PROMPT = "User: Thank Tom at work.\nAssistant:"
@@ -105,7 +105,7 @@ def test_pairs_of_a_question_stand_on_one_side(drawn: list[tuple[str, int]], sha
 
 
 def test_the_first_update_learns(stages: Any, tiny: Path) -> None:
-    overrides = ("reward_model.warmup_ratio=0.5", "reward_model.epochs=1", "reward_model.batch=48")
+    overrides = ("reward_model.warmup_ratio=0.5", "reward_model.epochs=1", "reward_model.batch_size=48")
     ctx = stages(PLAN.format(model=tiny), "prefer", *overrides)
     reward_model.run(ctx)
     lines = (ctx.folder / "metrics.jsonl").read_text().splitlines()

@@ -114,7 +114,7 @@ def test_rewards_see_the_tokens_of_the_rewriting(url: str, tokenizer: Any, tmp_p
         "def tokens(completions, completion_ids):\n    return [len(ids) for ids in completion_ids]\n"
     )
     cfg = config(url)
-    cfg.rewards["tokens"] = RewardConfig(use=f"{tmp_path / 'rewards.py'}:tokens", weight=0.5)
+    cfg.rewards["tokens"] = RewardConfig(function=f"{tmp_path / 'rewards.py'}:tokens", weight=0.5)
     sieve = Sieve([row("What is 1+1?", "2")])
     rewrite(sieve, cfg, Console(quiet=True), tokenizer)
     [kept] = sieve.rows

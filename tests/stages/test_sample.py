@@ -23,7 +23,7 @@ data:
   train: {{ sums: {{ path: generated:bilingual, args: {{ split: train, size: 12 }} }} }}
   eval: {{ held_out: {{ path: generated:bilingual, args: {{ split: test, size: 5 }} }} }}
   prompt: {{ template: r1_zero, system: "", max_tokens: 64 }}
-rewards: {{ short: {{ use: "{rewards}:short" }}, format: 1.0 }}
+rewards: {{ short: {{ function: "{rewards}:short" }}, format: 1.0 }}
 rollout: {{ max_new_tokens: 8, max_concurrent: 8 }}
 sample: {{ samples: 3, keep: {{ short: 0.5 }}, filters: {{ truncated: false, thought: false, language: null }} }}
 tracking: {{ console: false }}

@@ -26,7 +26,7 @@ threads: 1
 device: cpu
 stages: {{ tune: {{ kind: sft, model: {model}, data: {data} }} }}
 data: {{ prompt: {{ template: r1_zero, system: "", max_tokens: 64 }} }}
-sft: {{ epochs: 2, lr: 1e-2, batch: 2, max_tokens: 96, checkpoint_every: 2 }}
+sft: {{ epochs: 2, learning_rate: 1e-2, batch_size: 2, max_tokens: 96, checkpoint_every: 2 }}
 tracking: {{ console: false }}
 """
 
@@ -202,7 +202,7 @@ def test_a_resumed_run_equals_the_uninterrupted_one(stages: Any, tiny: Path, row
 
 def test_a_batch_that_does_not_divide(stages: Any, tiny: Path, rows: Path) -> None:
     with pytest.raises(ConfigError, match="batch 3 does not divide"):
-        trained(stages, tiny, rows, "sft.batch=3", "sft.micro_batch=2")
+        trained(stages, tiny, rows, "sft.batch_size=3", "sft.micro_batch_size=2")
 
 
 def test_adapters_are_merged_into_what_is_left(stages: Any, tiny: Path, rows: Path) -> None:
@@ -215,7 +215,7 @@ def test_adapters_are_merged_into_what_is_left(stages: Any, tiny: Path, rows: Pa
 
 @pytest.mark.parametrize("schedule", ["cosine", "linear", "constant"])
 def test_the_first_update_learns(stages: Any, tiny: Path, rows: Path, schedule: str) -> None:
-    overrides = (f"sft.lr_schedule={schedule}", "sft.warmup_ratio=0.5", "sft.packing=false", "sft.epochs=1")
+    overrides = (f"sft.lr_scheduler_type={schedule}", "sft.warmup_ratio=0.5", "sft.packing=false", "sft.epochs=1")
     ctx = stages(PLAN.format(model=tiny, data=rows), "tune", *overrides)
     sft.run(ctx)
     lines = (ctx.folder / "metrics.jsonl").read_text().splitlines()

@@ -50,8 +50,8 @@ def logged(tiny_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> set[s
                 "prompt": {"system": ""},
                 "difficulty": {"min_pass_rate": 0.1, "samples": 2},
             },
-            "rewards": {"digit": {"use": f"{folder / 'rewards.py'}:digit"}, "accuracy": 0.0, "format": 1.0},
-            "rollout": {"prompts": 2, "group_size": 4, "max_new_tokens": 6},
+            "rewards": {"digit": {"function": f"{folder / 'rewards.py'}:digit"}, "accuracy": 0.0, "format": 1.0},
+            "rollout": {"prompts_per_step": 2, "group_size": 4, "max_new_tokens": 6},
             "grpo": {"algorithm": "dapo", "beta": 0.01, "steps": 1, "eval_every": 1, "sequence_mask": 2.0},
             "evaluate": {"samples": 2, "reward": "digit"},
         }

@@ -22,7 +22,7 @@ from r1rl.tracking import build as build_module
 from r1rl.tracking.base import CompositeTracker, FileTracker, cells
 from waits import until
 
-CONFIG = {"grpo": {"lr": 1e-5}, "rewards": {"accuracy": {"weight": 1.0}}}
+CONFIG = {"grpo": {"learning_rate": 1e-5}, "rewards": {"accuracy": {"weight": 1.0}}}
 ROWS = [
     {"prompt": "1+1", "completion": "<b>2</b>", "accuracy": None},
     {"prompt": [{"role": "user", "content": "2+2"}], "completion": "5", "accuracy": 0.5},

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Any, get_args
+import warnings
+from collections.abc import Mapping
+from typing import Any, ClassVar, get_args
 
-from pydantic import BaseModel, ConfigDict, ValidationInfo, field_validator
+from pydantic import BaseModel, ConfigDict, ValidationInfo, field_validator, model_validator
 
 
 class Section(BaseModel):
@@ -13,6 +15,22 @@ class Section(BaseModel):
     model_config = ConfigDict(
         extra="forbid", validate_assignment=True, use_attribute_docstrings=True, allow_inf_nan=False
     )
+    former_names: ClassVar[Mapping[str, str]] = {}
+    """What keys of this section were called in the last version, and what they are called now."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _accept_former_names(cls, given: Any) -> Any:
+        if not isinstance(given, Mapping):
+            return given
+        out = dict(given)
+        for former, name in cls.former_names.items():
+            if former in out:
+                if name in out:
+                    raise ValueError(f"{former} is the former name of {name}: give {name} alone")
+                warnings.warn(f"{cls.__name__}: {former} is called {name} now", DeprecationWarning, stacklevel=2)
+                out[name] = out.pop(former)
+        return out
 
     @field_validator("*", mode="before")
     @classmethod
@@ -31,8 +49,25 @@ class Origins(dict[tuple[str, ...], str]):
     The empty path is the file itself. Two configurations with equal values are equal wherever they were written.
     """
 
+    def __init__(self, places: Mapping[tuple[str, ...], str] | None = None) -> None:
+        super().__init__(places or {})
+        self.former: dict[tuple[str, ...], tuple[str, ...]] = {}
+        """The paths of keys that were written under a former name, with that name."""
+
     def __eq__(self, other: object) -> bool:
         return isinstance(other, Origins)
+
+    def rename(self, old: tuple[str, ...], new: tuple[str, ...]) -> None:
+        """The key at ``old``, and all below it, is at ``new``."""
+        for path in [path for path in self if path[: len(old)] == old]:
+            self[new + path[len(old) :]] = self.pop(path)
+        self.former[new] = old
+
+    def under(self, over: Origins) -> Origins:
+        """These origins with those of a layer on top laid over them."""
+        both = Origins({**self, **over})
+        both.former = {**{new: old for new, old in self.former.items() if new not in over}, **over.former}
+        return both
 
     __hash__ = None  # type: ignore[assignment]
 

@@ -121,11 +121,11 @@ def check_groups(run: RunConfig) -> Iterator[Conflict]:
             ("rollout", "group_size"),
             "advantages compare completions of one question, so with 1 they are all zero; use at least 2 (paper: 16)",
         )
-    completions = rollout.prompts * rollout.group_size
+    completions = rollout.prompts_per_step * rollout.group_size
     if completions % grpo.minibatches:
         yield (
             ("grpo", "minibatches"),
-            f"{rollout.prompts} prompts × {rollout.group_size} completions = {completions} do not divide into "
+            f"{rollout.prompts_per_step} prompts × {rollout.group_size} completions = {completions} do not divide into "
             f"{grpo.minibatches} minibatches",
         )
 

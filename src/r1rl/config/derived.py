@@ -14,7 +14,7 @@ class Derived:
     """Sizes of one grpo stage, over all processes. Tokens are upper bounds: each text at its limit."""
 
     completions_per_step: int
-    """prompts × group_size; dynamic sampling draws up to max_rounds times as many."""
+    """prompts_per_step × group_size; dynamic sampling draws up to max_rounds times as many."""
     updates_per_rollout: int
     """minibatches × epochs."""
     completions_per_update: int
@@ -37,7 +37,7 @@ class Derived:
 
 def derive(run: RunConfig) -> Derived:
     """The sizes of a grpo stage; ``run`` is the configuration as that stage sees it."""
-    completions = run.rollout.prompts * run.rollout.group_size
+    completions = run.rollout.prompts_per_step * run.rollout.group_size
     updates = run.grpo.minibatches * run.grpo.epochs
     prompts = [(source.prompt or run.data.prompt).max_tokens for source in run.data.train.values()]
     sequence = max(prompts, default=run.data.prompt.max_tokens) + run.rollout.max_new_tokens

@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 import types
 import typing
-from collections.abc import Iterator
 from typing import Any
 
 from pydantic import BaseModel
@@ -13,6 +12,7 @@ from pydantic.fields import FieldInfo
 
 from r1rl.config.grpo import PRESET_KEYS, PRESETS, GRPOConfig
 from r1rl.config.run import RunConfig
+from r1rl.config.schema import is_section, sections
 
 INTRO = """\
 # Configuration: every key
@@ -23,9 +23,10 @@ A run is one YAML file. Keys left out take the defaults below; `r1rl check CONFI
 looks for the files, columns, reward functions and models that it names on this machine, and prints the sizes that
 follow; `RUN/config.yaml` is the file with every default filled in.
 
-- On the command line, `key.sub=value` after the file changes a key: `grpo.lr=1e-4`, `data.train.gsm8k.limit=100`.
-  Where the key takes text, the value is that text as it stands (`data.train.gsm8k.answer_pattern=#### (.+)`, in quotes
-  for the shell); elsewhere it is YAML: `rollout.stop=[</answer>]`, `data.train.mine={path: mine.csv}`.
+- On the command line, `key.sub=value` after the file changes a key: `grpo.learning_rate=1e-4`,
+  `data.train.gsm8k.limit=100`. Where the key takes text, the value is that text as it stands
+  (`data.train.gsm8k.answer_pattern=#### (.+)`, in quotes for the shell); elsewhere it is YAML:
+  `rollout.stop=[</answer>]`, `data.train.mine={path: mine.csv}`.
 - `extends: other.yaml` builds on another file, relative to this one. A reward, stage or data source from there
   set to `null` is left out.
 - `model: NAME` is short for `model: {path: NAME}`, and `accuracy: 1.0` under `rewards` for `accuracy: {weight: 1.0}`.
@@ -43,20 +44,6 @@ def reference() -> str:
         parts.append(_section(path, section, optional, described.get(section)))
         described.setdefault(section, path)
     return "\n".join(parts)
-
-
-def sections(
-    section: type[BaseModel], path: str = "", optional: bool = False
-) -> Iterator[tuple[str, type[BaseModel], bool]]:
-    """Every section of the schema: its dotted path, its class, and whether it is null unless given.
-
-    ``NAME`` in a path stands for a name that the user chooses.
-    """
-    yield path, section, optional
-    for name, field in section.model_fields.items():
-        for inner, named in _inner(field.annotation):
-            below = ".".join(part for part in (path, name, "NAME" if named else "") if part)
-            yield from sections(inner, below, optional=not field.is_required() and field.default is None)
 
 
 def _section(path: str, section: type[BaseModel], optional: bool, like: str | None) -> str:
@@ -134,22 +121,6 @@ def _text(docstring: str | None) -> str:
 
 def _code(text: str) -> str:
     return f"`{text}`"
-
-
-def is_section(field: FieldInfo) -> bool:
-    return bool(_inner(field.annotation))
-
-
-def _inner(annotation: Any) -> list[tuple[type[BaseModel], bool]]:
-    """Sections inside an annotation, and whether they stand under names."""
-    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
-        return [(annotation, False)]
-    args = typing.get_args(annotation)
-    if typing.get_origin(annotation) is dict:
-        return [(section, True) for section, _ in _inner(args[1])]
-    if typing.get_origin(annotation) in (types.UnionType, typing.Union):
-        return [found for arg in args for found in _inner(arg)]
-    return []
 
 
 if __name__ == "__main__":

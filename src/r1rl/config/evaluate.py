@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 from pydantic import Field
 
 from r1rl.config.base import Section
@@ -9,6 +11,8 @@ from r1rl.config.base import Section
 
 class EvaluateConfig(Section):
     """pass@1 over k samples, pass@k and majority vote (paper: T 0.6, top-p 0.95, k 16 to 64)."""
+
+    former_names: ClassVar = {"batch": "batch_size"}
 
     samples: int = Field(8, ge=1)
     """Completions a problem, k."""
@@ -22,7 +26,7 @@ class EvaluateConfig(Section):
     """None takes the rollout's."""
     reward: str = "accuracy"
     """Reward that decides whether a completion is correct: above 0.5."""
-    batch: int = Field(256, ge=1)
+    batch_size: int = Field(256, ge=1)
     """Sequences an evaluation stage decodes at once; evaluations while training take rollout.max_concurrent."""
     show: int = Field(3, ge=0)
     """Completions printed at the end, before and after."""

@@ -21,7 +21,7 @@ SHOWN = 5
 
 # Names of the same things elsewhere (TRL, open-r1, verl, OpenRLHF).
 ELSEWHERE = {
-    "learning_rate": "grpo.lr",
+    "learning_rate": "grpo.learning_rate",
     "num_generations": "rollout.group_size",
     "max_completion_length": "rollout.max_new_tokens",
     "max_prompt_length": "data.prompt.max_tokens",
@@ -31,7 +31,7 @@ ELSEWHERE = {
     "epsilon_high": "grpo.clip_high",
     "kl_coef": "grpo.beta",
     "loss_type": "grpo.loss",
-    "scale_rewards": "grpo.scale",
+    "scale_rewards": "grpo.scale_rewards",
     "mask_truncated_completions": "grpo.mask_truncated",
     "model_name_or_path": "model.path",
     "dataset_name": "data.train.NAME.path",

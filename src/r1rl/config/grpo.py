@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal, Self
+from typing import Any, ClassVar, Literal, Self
 
 from pydantic import Field, model_validator
 
@@ -13,18 +13,18 @@ Algorithm = Literal["r1", "dr_grpo", "dapo", "gspo", "cispo"]
 # One dial sets the fine ones. Sources: DeepSeek-R1 arXiv 2501.12948; Dr. GRPO 2503.20783; DAPO 2503.14476;
 # GSPO 2507.18071; CISPO (MiniMax-M1) 2506.13585.
 PRESETS: dict[str, dict[str, Any]] = {
-    "r1": {"loss": "grpo", "scale": "group", "clip_low": 0.2, "clip_high": 0.2, "beta": 0.001},
-    "dr_grpo": {"loss": "dr_grpo", "scale": "none", "clip_low": 0.2, "clip_high": 0.2, "beta": 0.0},
+    "r1": {"loss": "grpo", "scale_rewards": "group", "clip_low": 0.2, "clip_high": 0.2, "beta": 0.001},
+    "dr_grpo": {"loss": "dr_grpo", "scale_rewards": "none", "clip_low": 0.2, "clip_high": 0.2, "beta": 0.0},
     "dapo": {
         "loss": "dapo",
-        "scale": "group",
+        "scale_rewards": "group",
         "clip_low": 0.2,
         "clip_high": 0.28,
         "beta": 0.0,
         "dynamic_sampling": True,
     },
-    "gspo": {"loss": "gspo", "scale": "group", "clip_low": 3e-4, "clip_high": 4e-4, "beta": 0.0},
-    "cispo": {"loss": "cispo", "scale": "group", "clip_low": 1.0, "clip_high": 5.0, "beta": 0.0},
+    "gspo": {"loss": "gspo", "scale_rewards": "group", "clip_low": 3e-4, "clip_high": 4e-4, "beta": 0.0},
+    "cispo": {"loss": "cispo", "scale_rewards": "group", "clip_low": 1.0, "clip_high": 5.0, "beta": 0.0},
 }
 
 PRESET_KEYS = frozenset(name for preset in PRESETS.values() for name in preset)
@@ -48,8 +48,15 @@ class GuardConfig(Section):
 class GRPOConfig(Section):
     """Group relative policy optimization (DeepSeekMath, arXiv 2402.03300; DeepSeek-R1, arXiv 2501.12948)."""
 
+    former_names: ClassVar = {
+        "scale": "scale_rewards",
+        "lr": "learning_rate",
+        "lr_schedule": "lr_scheduler_type",
+    }
+
     algorithm: Algorithm = "r1"
-    """Sets the defaults of loss, scale, clip_low, clip_high, beta and dynamic_sampling; a key that is given wins."""
+    """Sets the defaults of loss, scale_rewards, clip_low, clip_high, beta and dynamic_sampling; a key that is given
+    wins."""
     steps: int = Field(1000, ge=1)
     """Rollouts of the run; each brings minibatches × epochs updates."""
     minibatches: int = Field(1, ge=1)
@@ -58,7 +65,7 @@ class GRPOConfig(Section):
     """Passes over each rollout (paper: 1)."""
     loss: Literal["grpo", "bnpo", "dr_grpo", "dapo", "gspo", "cispo"] = "grpo"
     """The surrogate and its denominator; see the algorithms below."""
-    scale: Literal["group", "batch", "none"] = "group"
+    scale_rewards: Literal["group", "batch", "none"] = "group"
     """What advantages are divided by: the group's standard deviation, the batch's, or nothing."""
     clip_low: float = Field(0.2, ge=0)
     """ε below: the ratio is clipped at 1 − clip_low."""
@@ -81,14 +88,14 @@ class GRPOConfig(Section):
     sequence_mask: float | None = Field(None, gt=1)
     """Leave out completions whose π_old / π_engine, geometric mean over tokens, is not within 1/x and x; None is
     off. They still count in the losses' denominators."""
-    lr: float = Field(3e-6, gt=0)
+    learning_rate: float = Field(3e-6, gt=0)
     """Learning rate of AdamW (paper: 3e-6)."""
-    lr_schedule: Literal["constant", "linear", "cosine"] = "constant"
+    lr_scheduler_type: Literal["constant", "linear", "cosine"] = "constant"
     """How it falls over the run's updates."""
     lr_min_ratio: float = Field(0.0, ge=0, le=1)
-    """Where a decaying schedule ends, as a share of lr."""
+    """Where a decaying schedule ends, as a share of learning_rate."""
     warmup_updates: int = Field(0, ge=0)
-    """Updates in which the learning rate rises to lr."""
+    """Updates in which the learning rate rises to learning_rate."""
     weight_decay: float = Field(0.0, ge=0)
     """AdamW's, on matrices only."""
     adam_betas: tuple[float, float] = (0.9, 0.95)

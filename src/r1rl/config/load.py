@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import Iterable, Mapping, Sequence
 from operator import attrgetter
@@ -19,9 +20,12 @@ from r1rl.config.merge import expand, only_source, overlay, read_layers, without
 from r1rl.config.overrides import read_overrides
 from r1rl.config.paths import absolute
 from r1rl.config.references import references_in
+from r1rl.config.renamed import notice, with_current_names
 from r1rl.config.run import RunConfig, StageConfig, stages_of
 from r1rl.errors import ConfigError
 from r1rl.files import is_own, write_text
+
+log = logging.getLogger(__name__)
 
 RESOLVED = "config.yaml"
 """In a run folder: the configuration that every stage of it runs, which is the same run wherever that folder goes."""
@@ -51,9 +55,11 @@ def load_config(path: str | os.PathLike[str], overrides: Sequence[str] = ()) -> 
         ConfigError: one line with everything found wrong: the key, its file and line (or override), what to write.
     """
     raw, origins = read_layers(Path(path))
-    raw = raw | _whereabouts(Path(path), raw)
+    if _is_resolved(Path(path), raw):
+        raw = raw | _whereabouts(Path(path), raw)
+        origins.former.clear()  # written by r1rl, not by the user
     given, given_origins = read_overrides(overrides)
-    origins.update(given_origins)
+    origins = origins.under(given_origins)
     raw = absolute(without_removed(overlay(raw, given)), origins)
 
     def locate(key: tuple[str, ...]) -> tuple[str, str]:
@@ -66,6 +72,8 @@ def load_config(path: str | os.PathLike[str], overrides: Sequence[str] = ()) -> 
     views = _every_stage(run)
     _raise_found(check_idle_rewards(run, views), locate)
     _reject_idle(run, given_origins)
+    if origins.former:
+        log.warning(notice(origins))
     return run
 
 
@@ -81,7 +89,7 @@ def stage_config(run: RunConfig, stage: str) -> RunConfig:
     plan = stages_of(run)
     if stage not in plan:
         raise ConfigError(f"no stage {stage}; the run has {', '.join(plan)}")
-    own = expand(_stage_sections(plan[stage]))
+    own = with_current_names(expand(_stage_sections(plan[stage])), Origins())
     given = explicit(run)
     if isinstance(own.get("data"), str):
         own["data"] = only_source(own["data"], _prompts_behind(run, stage, own["data"]))
@@ -148,12 +156,15 @@ def dump_config(run: RunConfig, path: str | os.PathLike[str]) -> None:
     write_text(target, yaml.safe_dump(resolved, sort_keys=False, allow_unicode=True, width=100))
 
 
+def _is_resolved(path: Path, raw: Mapping[str, Any]) -> bool:
+    """Whether a file is the ``config.yaml`` of a run folder."""
+    has_all = all(key in raw for key in ("output_dir", "name", "stages"))
+    return path.name == RESOLVED and has_all and is_own(path.absolute().parent)
+
+
 def _whereabouts(path: Path, raw: Mapping[str, Any]) -> dict[str, str]:
-    """``output_dir`` and ``name`` of the run whose resolved configuration this is; nothing for any other file."""
+    """``output_dir`` and ``name`` of the run whose resolved configuration this is, where its folder was moved."""
     folder = path.absolute().parent
-    resolved = path.name == RESOLVED and all(key in raw for key in ("output_dir", "name", "stages"))
-    if not resolved or not is_own(folder):
-        return {}
     written = Path(str(raw["output_dir"]), str(raw["name"]))
     if written.is_dir() and written.samefile(folder):
         return {}

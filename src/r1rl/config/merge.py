@@ -8,6 +8,7 @@ from typing import Any
 
 from r1rl.config.base import Origins
 from r1rl.config.references import references_in
+from r1rl.config.renamed import with_current_names
 from r1rl.config.run import RunConfig
 from r1rl.config.source import read_yaml
 from r1rl.errors import ConfigError
@@ -86,7 +87,7 @@ def read_layers(path: Path, seen: tuple[Path, ...] = ()) -> tuple[dict[str, Any]
     """
     raw, origins = read_yaml(path)
     base_name = raw.pop("extends", None)
-    raw = expand(raw)
+    raw = with_current_names(expand(raw), origins)
     if base_name is None:
         return raw, origins
     where = origins[("extends",)]
@@ -99,4 +100,4 @@ def read_layers(path: Path, seen: tuple[Path, ...] = ()) -> tuple[dict[str, Any]
     if not base_path.is_file():
         raise ConfigError(f"{where}: extends {base_name}, but {base_path} does not exist")
     base, base_origins = read_layers(base_path, (*seen, path))
-    return overlay(base, raw), Origins({**base_origins, **origins})
+    return overlay(base, raw), base_origins.under(origins)

@@ -16,6 +16,7 @@ import yaml
 
 from r1rl.config.base import Origins, Section
 from r1rl.config.merge import deep_merge, expand
+from r1rl.config.renamed import current, with_current_names
 from r1rl.config.run import RunConfig
 from r1rl.config.source import NULL, parse_document, parse_value
 from r1rl.errors import ConfigError
@@ -25,7 +26,8 @@ def read_overrides(overrides: Sequence[str]) -> tuple[dict[str, Any], Origins]:
     """``a.b.c=VALUE`` strings as one layer; later ones win.
 
     Raises:
-        ConfigError: an override without ``=``, with an empty key, or with a list or mapping that is not valid YAML.
+        ConfigError: an override without ``=``, with an empty key, or with a list or mapping that is not valid YAML; a
+            key under both its former and its current name.
     """
     layer: dict[str, Any] = {}
     origins = Origins()
@@ -33,9 +35,9 @@ def read_overrides(overrides: Sequence[str]) -> tuple[dict[str, Any], Origins]:
         name, equals, value = text.partition("=")
         path = tuple(name.strip().removeprefix("--").split("."))
         if not equals or not all(path):
-            raise ConfigError(f"override {text!r}: expected key=value, for example grpo.lr=1e-4")
+            raise ConfigError(f"override {text!r}: expected key=value, for example grpo.learning_rate=1e-4")
         try:
-            nested: Any = value_for(annotation_at(path), value)
+            nested: Any = value_for(annotation_at(current(path)), value)
         except yaml.YAMLError as error:
             raise ConfigError(
                 f"override {text!r}: not valid YAML ({' '.join(str(error).split())}); put a text that holds any of "
@@ -45,7 +47,7 @@ def read_overrides(overrides: Sequence[str]) -> tuple[dict[str, Any], Origins]:
         for key in reversed(path):
             nested = {key: nested}
         layer = deep_merge(layer, expand(nested))
-    return layer, origins
+    return with_current_names(layer, origins), origins
 
 
 def annotation_at(path: Sequence[str]) -> Any:

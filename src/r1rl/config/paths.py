@@ -88,7 +88,7 @@ def _kind(key: Key) -> Callable[[str, list[Path]], str] | None:
             return _from_path
         case ("data",) | ("launch",) if key[0] == "stages":
             return _from_path
-        case ("rewards", _, "use"):
+        case ("rewards", _, "function"):
             return _from_code
         case ("export", "folder"):
             return _output

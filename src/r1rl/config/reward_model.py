@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import ClassVar, Literal
 
 from pydantic import Field
 
@@ -15,6 +15,13 @@ class RewardModelConfig(Section):
     The paper's: batch 256, lr 6e-6, 1 epoch, 8,192 tokens (arXiv 2501.12948).
     """
 
+    former_names: ClassVar = {
+        "lr": "learning_rate",
+        "batch": "batch_size",
+        "micro_batch": "micro_batch_size",
+        "center": "center_rewards_coefficient",
+    }
+
     chosen: str = "chosen"
     """Column with the better response."""
     rejected: str = "rejected"
@@ -23,24 +30,24 @@ class RewardModelConfig(Section):
     """What is scored: all of the response (paper: safety), or what follows the thought (paper: helpfulness)."""
     epochs: float = Field(1.0, gt=0)
     """Passes over the pairs."""
-    lr: float = Field(6e-6, gt=0)
+    learning_rate: float = Field(6e-6, gt=0)
     """Highest learning rate; it falls linearly to 0."""
     warmup_ratio: float = Field(0.03, ge=0, lt=1)
-    """Share of the updates in which the learning rate rises to lr."""
+    """Share of the updates in which the learning rate rises to learning_rate."""
     weight_decay: float = Field(0.0, ge=0)
     """AdamW's, on matrices only."""
     max_grad_norm: float = Field(1.0, gt=0)
     """Gradients with a larger norm are scaled down to it."""
-    batch: int = Field(256, ge=1)
+    batch_size: int = Field(256, ge=1)
     """Pairs an update, over all processes."""
-    micro_batch: int = Field(8, ge=1)
+    micro_batch_size: int = Field(8, ge=1)
     """Pairs in one forward pass of one process."""
     max_tokens: int = Field(8192, ge=16)
     """Longest prompt with response; pairs with a longer one are left out and counted."""
     held_out: float = Field(0.1, ge=0, lt=1)
     """Share of the pairs of every source kept from training to measure how often the model agrees with them; a hash of
     ``seed`` and question chooses, and pairs of one question stay together."""
-    center: float = Field(0.0, ge=0)
+    center_rewards_coefficient: float = Field(0.0, ge=0)
     """Weight of the term that draws the mean score to 0 (arXiv 2312.09244, equation 2; 0.01 is usual); 0 is off."""
     checkpoint_every: int = Field(200, ge=0)
     """Updates between checkpoints; 0 keeps none."""

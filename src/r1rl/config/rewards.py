@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal, Self
+from typing import Any, ClassVar, Literal, Self
 
 from pydantic import Field, model_validator
 
@@ -12,7 +12,9 @@ from r1rl.config.base import Section
 class RewardConfig(Section):
     """One reward function. ``accuracy: 1.0`` is short for ``accuracy: {weight: 1.0}``."""
 
-    use: str | None = None
+    former_names: ClassVar = {"use": "function"}
+
+    function: str | None = None
     """A registered name, ``path/to/file.py:function`` or ``package.module:function``; None takes the key itself."""
     weight: float = 1.0
     """Factor in the sum of rewards; 0 only logs it."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 from pydantic import Field
 
@@ -27,6 +27,12 @@ class DynamicSamplingConfig(Section):
 class VLLMConfig(Section):
     """How vLLM runs; read where rollout.engine is vllm."""
 
+    former_names: ClassVar = {
+        "tensor_parallel": "tensor_parallel_size",
+        "gpu_memory": "gpu_memory_utilization",
+        "sleep": "enable_sleep_mode",
+    }
+
     mode: Literal["colocate", "server"] = "colocate"
     """colocate: in the trainer's process, on its device. server: processes of their own, here or elsewhere."""
     urls: list[str] = Field(default_factory=list)
@@ -47,13 +53,13 @@ class VLLMConfig(Section):
     """Weights sent in one request, MB."""
     in_flight: Literal["recompute", "keep"] = "recompute"
     """Cached keys and values of completions that are running when weights change: computed anew, or kept."""
-    tensor_parallel: int = Field(1, ge=1)
+    tensor_parallel_size: int = Field(1, ge=1)
     """GPUs one engine is spread over; colocated, that many training ranks share an engine."""
-    gpu_memory: float = Field(0.4, gt=0, le=1)
+    gpu_memory_utilization: float = Field(0.4, gt=0, le=1)
     """Share of a GPU's memory that vLLM may take."""
     kv_cache_gb: int = Field(2, ge=1)
     """Memory for keys and values on the CPU build, GB."""
-    sleep: bool = True
+    enable_sleep_mode: bool = True
     """Colocated on a GPU: give the memory back to the learner while nothing is sampled."""
     threads: int | None = Field(None, ge=1)
     """CPU threads of a launched server; None leaves vLLM's choice, or shares the cores with the learner where both
@@ -83,9 +89,11 @@ class VLLMConfig(Section):
 class RolloutConfig(Section):
     """The engine that samples completions and what it is asked for."""
 
+    former_names: ClassVar = {"prompts": "prompts_per_step"}
+
     engine: Literal["torch", "vllm"] = "torch"
     """torch: embedded, on the policy's own weights. vllm: colocated or served."""
-    prompts: int = Field(32, ge=1)
+    prompts_per_step: int = Field(32, ge=1)
     """Questions a step (paper: 32, or 512 drawn at once and cut into 16 minibatches)."""
     group_size: int = Field(16, ge=1)
     """Completions a question, G (paper: 16)."""

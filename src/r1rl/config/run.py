@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 from pydantic import Field, PrivateAttr
 
@@ -23,6 +23,8 @@ from r1rl.config.tracking import TrackingConfig
 class PretrainConfig(Section):
     """Builds a tokenizer and a small base model on a generated corpus, so that a run needs no download."""
 
+    former_names: ClassVar = {"lr": "learning_rate"}
+
     model: TinyModelConfig = Field(default_factory=TinyModelConfig)
     corpus: str = "arithmetic"
     """A registered generated corpus."""
@@ -30,7 +32,7 @@ class PretrainConfig(Section):
     """Tokens of training."""
     batch_tokens: int = Field(8192, ge=64)
     """Tokens an update."""
-    lr: float = Field(3e-3, gt=0)
+    learning_rate: float = Field(3e-3, gt=0)
     """Highest learning rate."""
     warmup_ratio: float = Field(0.02, ge=0, le=1)
     """Share of the training in which the learning rate rises to it."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import ClassVar, Literal
 
 from pydantic import Field
 
@@ -15,25 +15,32 @@ class SFTConfig(Section):
     The paper's: 2 to 3 epochs, batch 128, cosine from 5e-5 to a tenth, 32,768 tokens (arXiv 2501.12948).
     """
 
+    former_names: ClassVar = {
+        "lr": "learning_rate",
+        "lr_schedule": "lr_scheduler_type",
+        "batch": "batch_size",
+        "micro_batch": "micro_batch_size",
+    }
+
     response: str = "response"
     """Column with what the assistant should say, thought and answer in one text."""
     epochs: float = Field(2.0, gt=0)
     """Passes over the data."""
-    lr: float = Field(5e-5, gt=0)
+    learning_rate: float = Field(5e-5, gt=0)
     """Highest learning rate."""
-    lr_schedule: Literal["cosine", "linear", "constant"] = "cosine"
+    lr_scheduler_type: Literal["cosine", "linear", "constant"] = "cosine"
     """How it falls."""
     lr_min_ratio: float = Field(0.1, ge=0, le=1)
-    """Where the cosine ends, as a share of lr."""
+    """Where the cosine ends, as a share of learning_rate."""
     warmup_ratio: float = Field(0.03, ge=0, lt=1)
-    """Share of the updates in which the learning rate rises to lr."""
+    """Share of the updates in which the learning rate rises to learning_rate."""
     weight_decay: float = Field(0.0, ge=0)
     """AdamW's, on matrices only."""
     max_grad_norm: float = Field(1.0, gt=0)
     """Gradients with a larger norm are scaled down to it."""
-    batch: int = Field(128, ge=1)
+    batch_size: int = Field(128, ge=1)
     """Rows an update, over all processes; with packing each row holds up to max_tokens of several examples."""
-    micro_batch: int = Field(1, ge=1)
+    micro_batch_size: int = Field(1, ge=1)
     """Rows in one forward pass of one process."""
     max_tokens: int = Field(2048, ge=16)
     """Longest example, prompt included; longer ones are left out and counted."""

@@ -86,17 +86,21 @@ def estimate(
     # The head in float32: a copy of weights that are of lower precision, and its gradient.
     copied = 4 * shape.hidden * shape.vocabulary if low == 2 and run.model.cast_lm_head_to_fp32 else 0
     colocated = run.rollout.engine == "vllm" and run.rollout.vllm.mode == "colocate"
-    share = run.rollout.vllm.gpu_memory * gpu_bytes if colocated else 0.0
+    share = run.rollout.vllm.gpu_memory_utilization * gpu_bytes if colocated else 0.0
     learner = [
         Part("output head in float32", 2 * copied, "model.cast_lm_head_to_fp32: false"),
         Part("gradients", gradients, "ZeRO-2 shards them: launch/accelerate/zero2.yaml"),
-        Part("vLLM's share", 0 if run.rollout.vllm.sleep else share, "rollout.vllm.gpu_memory, rollout.vllm.sleep"),
+        Part(
+            "vLLM's share",
+            0 if run.rollout.vllm.enable_sleep_mode else share,
+            "rollout.vllm.gpu_memory_utilization, rollout.vllm.enable_sleep_mode",
+        ),
         *_learner(run, shape, mixed=low == 4 and run.model.dtype == "bfloat16"),
     ]
     sampler = [
         Part("output head in float32", 0 if replica else copied, "model.cast_lm_head_to_fp32: false"),
         Part("gradients", buckets, "ZeRO-2 shards them: launch/accelerate/zero2.yaml"),
-        Part("vLLM's share", share, "rollout.vllm.gpu_memory"),
+        Part("vLLM's share", share, "rollout.vllm.gpu_memory_utilization"),
         *_sampler(run, shape),
     ]
     return [
@@ -149,7 +153,9 @@ def _sampler(run: RunConfig, shape: Shape) -> list[Part]:
 
 def _judges(run: RunConfig) -> list[int]:
     """Bytes per parameter of the reward models that score on the policy's GPU; as large as the policy, by guess."""
-    here = [reward.args for name, reward in training_rewards(run).items() if (reward.use or name) == "reward_model"]
+    here = [
+        reward.args for name, reward in training_rewards(run).items() if (reward.function or name) == "reward_model"
+    ]
     return [2 if args.get("dtype") in ("bfloat16", "float16") else 4 for args in here if "device" not in args]
 
 

@@ -14,6 +14,7 @@ from r1rl.config import RunConfig
 from r1rl.config.kinds import kind_of
 from r1rl.config.paths import is_model, like_a_path
 from r1rl.config.references import pick
+from r1rl.config.renamed import current_name
 from r1rl.data.sources import generator_module
 from r1rl.errors import StorageError
 from r1rl.fingerprint.code import code_of_file, code_of_module
@@ -24,8 +25,10 @@ from r1rl.scoring.registry import origins
 _FUNCTION = re.compile(r"(?P<file>[^:\n]+\.py):\w+|(?P<module>[A-Za-z_]\w*(?:\.\w+)*):\w+")
 """``path/to/file.py:name`` or ``package.module:name``."""
 _GENERATED = "generated:"
-_NAMES = (".use", ".corpus")
+_NAMES = (".function", ".corpus")
 """Keys whose value is a name with code behind it, not a place."""
+_BY_KEY = ("values", "effects", "contents")
+"""Fields of an identity that have an entry per key."""
 _SHOWN = 60
 """Characters of a value in a message."""
 
@@ -76,6 +79,15 @@ class Identity:
             raise StorageError(f"cannot read {error.filename}: {error.strerror or error}; allow reading it") from error
         contents = {key: found for key, found in named.items() if found}
         return cls(kind, values, {key: each.value for key, each in effects.items()}, contents)
+
+    @classmethod
+    def read(cls, found: Mapping[str, Any]) -> Identity:
+        """An identity as it was written to a file, with its keys as they are called now.
+
+        Raises: TypeError, KeyError, AttributeError where it is none.
+        """
+        named = {part: {current_name(key): value for key, value in found[part].items()} for part in _BY_KEY}
+        return cls(**{**found, **named})
 
     @property
     def fingerprint(self) -> str:
@@ -165,7 +177,7 @@ def _named(key: str, value: Any) -> dict[str, str]:
     if isinstance(value, list):
         return {f"{i} {name}": hashed for i, each in enumerate(value) for name, hashed in _named(key, each).items()}
     parts = key.split(".")
-    if parts[0] == "rewards" and parts[-1] == "use" and len(parts) == 3:
+    if parts[0] == "rewards" and parts[-1] == "function" and len(parts) == 3:
         return _reward(parts[1] if value is None else str(value))
     if key == "pretrain.corpus":
         return code_of_module("r1rl.data.toy")

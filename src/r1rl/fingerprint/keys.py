@@ -13,7 +13,7 @@ from enum import Enum
 from typing import Any
 
 from r1rl.config import RunConfig
-from r1rl.config.docs import is_section, sections
+from r1rl.config.schema import is_section, sections
 
 
 class Effect(Enum):
@@ -57,8 +57,8 @@ ROWS: tuple[KeyRule, ...] = (
         "grpo.tokens_per_microbatch",
         "grpo.logprob_chunk",
         "grpo.sequence_parallel",
-        "sft.micro_batch",
-        "reward_model.micro_batch",
+        "sft.micro_batch_size",
+        "reward_model.micro_batch_size",
     ),
     *_free(
         _WATCHED,
@@ -85,7 +85,7 @@ ROWS: tuple[KeyRule, ...] = (
         "rewards.NAME.where",
         "rewards.NAME.processes",
         "rollout.max_concurrent",
-        "evaluate.batch",
+        "evaluate.batch_size",
         "sample.rewrite.url",
         "sample.rewrite.api_key_env",
         "sample.rewrite.timeout_s",
@@ -107,10 +107,10 @@ ROWS: tuple[KeyRule, ...] = (
                 "api_key_env",
                 "transfer",
                 "bucket_mb",
-                "tensor_parallel",
-                "gpu_memory",
+                "tensor_parallel_size",
+                "gpu_memory_utilization",
                 "kv_cache_gb",
-                "sleep",
+                "enable_sleep_mode",
                 "threads",
                 "seeded",
                 "check_tolerance",
@@ -127,7 +127,7 @@ ROWS: tuple[KeyRule, ...] = (
     *_free("sets defaults of other keys, which count themselves", "grpo.algorithm"),
     *_free(
         "not read by this kind of stage",
-        "rollout.prompts",
+        "rollout.prompts_per_step",
         "rollout.group_size",
         "rollout.temperature",
         "rollout.top_p",

@@ -38,8 +38,8 @@ def read(folder: Path) -> Mark | None:
     """The mark of a stage's folder; None where there is none that this version can read."""
     try:
         found = json.loads((folder / MARK).read_text(encoding="utf-8"))
-        return Mark(Identity(**found["identity"]), found["fingerprint"])
-    except (FileNotFoundError, ValueError, TypeError, KeyError):
+        return Mark(Identity.read(found["identity"]), found["fingerprint"])
+    except (FileNotFoundError, ValueError, TypeError, KeyError, AttributeError):
         return None
 
 

@@ -14,7 +14,7 @@ import torch
 from accelerate import Accelerator
 from accelerate.utils import broadcast_object_list, gather_object
 
-from r1rl.config import RunConfig
+from r1rl.config import RewardConfig, RunConfig
 from r1rl.config.applied import training_applies
 from r1rl.config.data import DifficultyConfig
 from r1rl.data.problems import ProblemSets, filter_by_pass_rate
@@ -144,6 +144,8 @@ class Difficulty:
             return {}
         try:
             head, *rows = [json.loads(line) for line in self.path.read_text(encoding="utf-8").splitlines()]
+            if isinstance(head.get("reward"), dict):
+                head["reward"] = {RewardConfig.former_names.get(key, key): v for key, v in head["reward"].items()}
             found: Rates = {row["problem"]: row["pass_rate"] for row in rows}
         except (ValueError, KeyError, TypeError) as error:
             raise DataError(f"{self.path} cannot be read: {error!r}; remove it to measure anew") from error

@@ -12,13 +12,14 @@ GUARDS: list[tuple[str, str, Callable[[float, float], bool], str]] = [
         "policy/kl",
         "max_kl",
         lambda x, bound: x > bound,
-        "the policy has left its reference: lower grpo.lr or raise grpo.beta",
+        "the policy has left its reference: lower grpo.learning_rate or raise grpo.beta",
     ),
     (
         "policy/entropy",
         "min_entropy",
         lambda x, bound: x < bound,
-        "the policy has collapsed: lower grpo.lr, raise grpo.clip_high, or look for a reward that is being hacked",
+        "the policy has collapsed: lower grpo.learning_rate, raise grpo.clip_high, or look for a reward that is "
+        "being hacked",
     ),
     (
         "rollout/length_mean",

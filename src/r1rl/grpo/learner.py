@@ -92,7 +92,7 @@ class Learner:
         if resume is not None:
             load_weights(policy, resume)
         optimizer = torch.optim.AdamW(
-            weight_decay_groups(policy.model, cfg.weight_decay), lr=cfg.lr, betas=cfg.adam_betas, fused=True
+            weight_decay_groups(policy.model, cfg.weight_decay), lr=cfg.learning_rate, betas=cfg.adam_betas, fused=True
         )
         self.backend = build_backend(policy, forward, optimizer, cfg, accelerator)
         # Ranks of a team are given the same samples; what they sum up then counts as many times.
@@ -255,8 +255,8 @@ class Learner:
         if self.cfg.guards.non_finite == "stop":
             raise TrainingError(
                 f"update {self.progress.updates + 1}: the loss or its gradient is not finite (gradient norm "
-                f"{step.norm}); lower grpo.lr, check the rewards, or set grpo.guards.non_finite: skip to leave such "
-                "updates out"
+                f"{step.norm}); lower grpo.learning_rate, check the rewards, or set grpo.guards.non_finite: skip to "
+                "leave such updates out"
             )
         self.progress.skipped += 1
 

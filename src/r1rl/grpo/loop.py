@@ -83,7 +83,7 @@ class Loop:
     def _collect(self) -> Rollout:
         groups = self.experience.collect(self.step)
         check_gathered(groups)
-        batch = make_batch(groups, self.cfg.scale, self.cfg.mask_truncated)
+        batch = make_batch(groups, self.cfg.scale_rewards, self.cfg.mask_truncated)
         if not batch.samples:
             self.warn(
                 f"step {self.step + 1}: no reward function applied to any completion, so there is nothing to learn from"

@@ -16,9 +16,9 @@ SCHEDULES: dict[str, Callable[[float], float]] = {
 
 
 def learning_rate(cfg: GRPOConfig, update: int, total: int) -> float:
-    """Rate of the update with this number (from 0): linear warm-up, then the schedule down to lr × lr_min_ratio."""
+    """Rate of the update with this number (from 0): linear warm-up, then the schedule down to its lr_min_ratio."""
     if update < cfg.warmup_updates:
-        return cfg.lr * (update + 1) / cfg.warmup_updates
+        return cfg.learning_rate * (update + 1) / cfg.warmup_updates
     progress = (update - cfg.warmup_updates) / max(1, total - cfg.warmup_updates)
-    share = SCHEDULES[cfg.lr_schedule](min(1.0, progress))
-    return cfg.lr * (cfg.lr_min_ratio + (1 - cfg.lr_min_ratio) * share)
+    share = SCHEDULES[cfg.lr_scheduler_type](min(1.0, progress))
+    return cfg.learning_rate * (cfg.lr_min_ratio + (1 - cfg.lr_min_ratio) * share)

@@ -241,7 +241,7 @@ class GRPOTrainer:
             scorer.submit(group)
 
         rollouts = Rollouts(engine, self.params, cfg.rollout.group_size, cfg.seed, on_group)
-        parts = (stream, rollouts, scorer, self.accelerator, cfg.rollout.prompts)
+        parts = (stream, rollouts, scorer, self.accelerator, cfg.rollout.prompts_per_step)
         plain = PlainExperience(*parts)
         if cfg.rollout.max_staleness:
             plain = AheadExperience(
@@ -310,7 +310,7 @@ class GRPOTrainer:
         if not (checkpoint / ROLLOUT).is_file():
             return None
         groups = read_groups(checkpoint / ROLLOUT)
-        batch = make_batch(groups, self.config.grpo.scale, self.config.grpo.mask_truncated)
+        batch = make_batch(groups, self.config.grpo.scale_rewards, self.config.grpo.mask_truncated)
         restore_logps(checkpoint / ROLLOUT, batch.samples)
         return Rollout(groups, batch)
 

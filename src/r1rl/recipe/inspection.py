@@ -163,7 +163,7 @@ def _model(what: str, path: str) -> Inspected:
 
 
 def _reward(name: str, reward: RewardConfig) -> Iterator[Inspected]:
-    what, use = f"rewards.{name}", reward.use or name
+    what, use = f"rewards.{name}", reward.function or name
     if references_in(use):
         yield Inspected(what, None, f"{use} is made by the run")
         return

@@ -46,4 +46,4 @@ def _data(node: Node) -> None:
 def _rewards(node: Node) -> None:
     if "rewards" not in node.row.uses:
         return
-    look_for({name: r for name, r in node.view.rewards.items() if not references_in(r.use or name)})
+    look_for({name: r for name, r in node.view.rewards.items() if not references_in(r.function or name)})

@@ -54,8 +54,8 @@ def read(folder: Path) -> Done | None:
     """The record of the stage in ``folder``; None where it did not finish or another version wrote it."""
     try:
         found = json.loads((folder / RECORD).read_text(encoding="utf-8"))
-        return Done(**(found | {"identity": Identity(**found["identity"])}))
-    except (FileNotFoundError, ValueError, TypeError, KeyError):
+        return Done(**(found | {"identity": Identity.read(found["identity"])}))
+    except (FileNotFoundError, ValueError, TypeError, KeyError, AttributeError):
         return None
 
 

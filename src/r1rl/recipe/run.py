@@ -284,7 +284,7 @@ def _claim_run(folder: Path) -> None:
 def _schedule(node: Node) -> str:
     """What more steps do to a learning rate that falls over all of them."""
     section = getattr(node.view, node.row.section)
-    falls = getattr(section, "lr_schedule", "linear") != "constant"
+    falls = getattr(section, "lr_scheduler_type", "linear") != "constant"
     return "; the learning rates still to come are those of the new length" if falls else ""
 
 

@@ -61,7 +61,7 @@ SYMPTOMS = (
         "policy/updates_skipped",
         0,
         BAD,
-        "{value:.3g} updates left out for a loss or gradient that was not finite: lower grpo.lr",
+        "{value:.3g} updates left out for a loss or gradient that was not finite: lower grpo.learning_rate",
         max,
     ),
     Symptom(

@@ -84,7 +84,7 @@ def reward(
             raise RewardError("give a FILE.jsonl and at least one --reward NAME or --reward path.py:function")
         return
     args = _arguments(arg or [])
-    rewards = {_short(name): RewardConfig(use=name, args=args) for name in use}
+    rewards = {_short(name): RewardConfig(function=name, args=args) for name in use}
     scored, metrics = try_rewards(file, rewards, completion, prompt, limit)
     samples = [
         {**{name: finite(group.by_reward[name][index]) for name in rewards}, "completion": text.text}

@@ -190,7 +190,7 @@ class _Pool:
         """A new process with the functions loaded. Raises RewardError."""
         process = await self._parent.fork()
         setup = Setup(
-            functions={name: (config.use or name, config.args) for name, config in self.functions.items()},
+            functions={name: (config.function or name, config.args) for name, config in self.functions.items()},
             folder=os.getcwd(),
             path=list(sys.path),
             workers=self._parent.scoring.workers,
@@ -311,7 +311,7 @@ def in_trainer(name: str, config: RewardConfig) -> bool:
     in workers themselves, and what only this process has."""
     if config.where is not None:
         return config.where == "trainer"
-    place, ours = place_of(config.use or name)
+    place, ours = place_of(config.function or name)
     return ours or place == "__main__"
 
 
@@ -320,7 +320,7 @@ def look_for(rewards: Mapping[str, RewardConfig]) -> None:
     apart = {name: config for name, config in rewards.items() if not in_trainer(name, config)}
     Processes(apart, ScoringConfig(), only_look=True).close()
     for name in rewards.keys() - apart.keys():
-        load(rewards[name].use or name)
+        load(rewards[name].function or name)
 
 
 def limits_of(scoring: ScoringConfig) -> Limits:
@@ -336,7 +336,7 @@ def _by_file(rewards: Mapping[str, RewardConfig]) -> Iterator[tuple[dict[str, Re
         if config.processes is not None:
             yield {name: config}, config.processes
         else:
-            shared[place_of(config.use or name)[0]][name] = config
+            shared[place_of(config.function or name)[0]][name] = config
     for functions in shared.values():
         yield functions, 1
 

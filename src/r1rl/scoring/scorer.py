@@ -62,7 +62,7 @@ class Scorer(AbstractContextManager["Scorer"]):
         self._processes = Processes({n: c for n, c in rewards.items() if not in_trainer(n, c)}, scoring)
         try:
             here = {n: c for n, c in rewards.items() if n not in self._processes.signatures}
-            loaded = {n: RewardFunction.load(n, c.use or n, c.args) for n, c in here.items()}
+            loaded = {n: RewardFunction.load(n, c.function or n, c.args) for n, c in here.items()}
         except BaseException:
             self._processes.close()
             raise

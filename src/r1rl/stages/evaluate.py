@@ -30,7 +30,7 @@ def run(ctx: StageContext) -> StageResult:
     policy = load_policy(cfg.model, ctx.accelerator.device, adapters_seed=None)
     sets = load_problems(cfg.data.eval, cfg.data.prompt, policy.tokenizer)
     check_lengths(sets.problems, cfg, policy.model)
-    rollout = cfg.rollout.model_copy(update={"max_concurrent": cfg.evaluate.batch})
+    rollout = cfg.rollout.model_copy(update={"max_concurrent": cfg.evaluate.batch_size})
     engine = build_engine(cfg.model_copy(update={"rollout": rollout}), policy)
     metrics: dict[str, float] = {}
     saved: dict[str, Any] = {}

@@ -125,7 +125,7 @@ def train(
     device = ctx.accelerator.device
     forward = PolicyForward(model, temperature=1.0, chunk=4096).train()
     optimizer = torch.optim.AdamW(
-        weight_decay_groups(model, cfg.weight_decay), lr=cfg.lr, betas=(0.9, 0.95), fused=True
+        weight_decay_groups(model, cfg.weight_decay), lr=cfg.learning_rate, betas=(0.9, 0.95), fused=True
     )
     steps = math.ceil(cfg.tokens / cfg.batch_tokens)
     warmup = max(1, round(steps * cfg.warmup_ratio))
@@ -148,7 +148,7 @@ def train(
                 raise Interrupted(f"step {len(losses)} is saved in {ctx.folder}")
             share = min((step + 1) / warmup, 0.55 + 0.45 * math.cos(math.pi * step / steps))
             for group in optimizer.param_groups:
-                group["lr"] = cfg.lr * share
+                group["lr"] = cfg.learning_rate * share
             logps_C, _ = forward(PackedTokens.build(batch, [0] * len(batch), device))
             loss = -logps_C.mean()
             loss.backward()
@@ -156,7 +156,7 @@ def train(
             optimizer.step()
             optimizer.zero_grad()
             losses.append(loss.item())
-            tracker.log(step + 1, {"pretrain/loss": losses[-1], "pretrain/lr": cfg.lr * share})
+            tracker.log(step + 1, {"pretrain/loss": losses[-1], "pretrain/lr": cfg.learning_rate * share})
             progress.update(done=step + 1, loss=losses[-1])
     tracker.close()
     return losses
@@ -183,7 +183,7 @@ def _resume(
     """Load what an earlier process left of this very training; returns the losses of its steps."""
     file = ctx.folder / UNFINISHED
     saved = torch.load(file, weights_only=True, map_location=ctx.accelerator.device) if file.is_file() else {}
-    if saved.get("of") != _of(cfg, seed):
+    if not saved or not _is_of(saved["of"], cfg, seed):
         return []
     model.load_state_dict(saved["model"])
     optimizer.load_state_dict(saved["optimizer"])
@@ -193,3 +193,9 @@ def _resume(
 
 def _of(cfg: PretrainConfig, seed: int) -> str:
     return json.dumps([seed, cfg.model_dump(mode="json")], sort_keys=True)
+
+
+def _is_of(written: str, cfg: PretrainConfig, seed: int) -> bool:
+    then, settings = json.loads(written)
+    named = {PretrainConfig.former_names.get(key, key): value for key, value in settings.items()}
+    return bool([then, named] == [seed, cfg.model_dump(mode="json")])

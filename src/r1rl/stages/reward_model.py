@@ -58,7 +58,7 @@ def run(ctx: StageContext) -> StageResult:
     arguments = common_arguments(ctx, settings) | {
         "lr_scheduler_type": "linear",
         "max_length": settings.max_tokens,
-        "center_rewards_coefficient": settings.center or None,
+        "center_rewards_coefficient": settings.center_rewards_coefficient or None,
     }
 
     def build(callbacks: list[TrainerCallback]) -> RewardTrainer:

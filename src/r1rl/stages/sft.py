@@ -43,12 +43,12 @@ def run(ctx: StageContext) -> StageResult:
     examples, skipped = read_examples(ctx, policy.tokenizer)
     check_examples(max(len(example["input_ids"]) for example in examples), "sft.max_tokens", policy.model)
     arguments = common_arguments(ctx, settings) | {
-        "lr_scheduler_type": SCHEDULES[settings.lr_schedule],
+        "lr_scheduler_type": SCHEDULES[settings.lr_scheduler_type],
         "packing": settings.packing,
         "max_length": settings.max_tokens if settings.packing else None,
         "padding_free": True,
     }
-    if settings.lr_schedule == "cosine":
+    if settings.lr_scheduler_type == "cosine":
         arguments["lr_scheduler_kwargs"] = {"min_lr_rate": settings.lr_min_ratio}
 
     def build(callbacks: list[TrainerCallback]) -> SFTTrainer:

@@ -40,13 +40,13 @@ def accumulation(ctx: StageContext, settings: SFTConfig | RewardModelConfig) -> 
 
     Raises: ConfigError where the batch does not divide into the processes' micro-batches.
     """
-    together = settings.micro_batch * ctx.accelerator.num_processes
-    if settings.batch % together:
+    together = settings.micro_batch_size * ctx.accelerator.num_processes
+    if settings.batch_size % together:
         raise ConfigError(
-            f"stage {ctx.name}: batch {settings.batch} does not divide into {ctx.accelerator.num_processes} "
-            f"processes × micro_batch {settings.micro_batch}; change one of them"
+            f"stage {ctx.name}: batch_size {settings.batch_size} does not divide into {ctx.accelerator.num_processes} "
+            f"processes × micro_batch_size {settings.micro_batch_size}; change one of them"
         )
-    return settings.batch // together
+    return settings.batch_size // together
 
 
 def common_arguments(ctx: StageContext, settings: SFTConfig | RewardModelConfig) -> dict[str, Any]:
@@ -59,11 +59,11 @@ def common_arguments(ctx: StageContext, settings: SFTConfig | RewardModelConfig)
         "use_cpu": ctx.accelerator.device.type == "cpu",
         "bf16": model.dtype == "bfloat16",
         "gradient_checkpointing": model.gradient_checkpointing,
-        "per_device_train_batch_size": settings.micro_batch,
-        "per_device_eval_batch_size": settings.micro_batch,
+        "per_device_train_batch_size": settings.micro_batch_size,
+        "per_device_eval_batch_size": settings.micro_batch_size,
         "gradient_accumulation_steps": accumulation(ctx, settings),
         "num_train_epochs": settings.epochs,
-        "learning_rate": settings.lr,
+        "learning_rate": settings.learning_rate,
         "warmup_steps": settings.warmup_ratio,
         "weight_decay": settings.weight_decay,
         "max_grad_norm": settings.max_grad_norm,

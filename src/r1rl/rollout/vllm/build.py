@@ -53,9 +53,9 @@ def build_colocated(cfg: RunConfig, policy: Policy) -> Engine:
         )
     rank, ranks = place()
     vllm, on_gpu = cfg.rollout.vllm, policy.model.device.type == "cuda"
-    if ranks % vllm.tensor_parallel:
+    if ranks % vllm.tensor_parallel_size:
         raise ConfigError(
-            f"rollout.vllm.tensor_parallel {vllm.tensor_parallel} does not divide the run's {ranks} processes"
+            f"rollout.vllm.tensor_parallel_size {vllm.tensor_parallel_size} does not divide the run's {ranks} processes"
         )
     kind = transfer(cfg, on_gpu)
     source = PolicyWeights(policy, DTYPES[cfg.model.dtype])
@@ -64,7 +64,7 @@ def build_colocated(cfg: RunConfig, policy: Policy) -> Engine:
         "ipc": lambda: ipc(source, vllm.bucket_mb * MB),
     }
     carrier = carriers[kind]()
-    sleeps = vllm.sleep and on_gpu
+    sleeps = vllm.enable_sleep_mode and on_gpu
     llm = make_llm(engine_arguments(cfg, policy, carrier.backend, sleeps), variables(cfg, kind), _register)
     return ColocatedEngine(
         llm, policy, vllm, carrier, sync_check(cfg, policy), rank=rank, deadline_s=cfg.grpo.deadline_s, sleeps=sleeps
@@ -82,7 +82,7 @@ def transfer(cfg: RunConfig, on_gpu: bool) -> str:
     vllm = cfg.rollout.vllm
     if vllm.transfer != "auto":
         return vllm.transfer
-    if not on_gpu or (vllm.mode == "colocate" and vllm.tensor_parallel > 1):
+    if not on_gpu or (vllm.mode == "colocate" and vllm.tensor_parallel_size > 1):
         return "shm"
     return "ipc" if vllm.mode == "colocate" else "nccl"
 
@@ -104,12 +104,12 @@ def engine_arguments(cfg: RunConfig, policy: Policy, backend: str, sleeps: bool 
         "weight_transfer_config": {"backend": backend},
     }
     if policy.model.device.type == "cuda":
-        arguments |= {"gpu_memory_utilization": vllm.gpu_memory, "enable_sleep_mode": sleeps}
+        arguments |= {"gpu_memory_utilization": vllm.gpu_memory_utilization, "enable_sleep_mode": sleeps}
         if cfg.model.cast_lm_head_to_fp32 and cfg.model.dtype != "float32":
             # Not on the CPU build: it keeps packed weights only, and the head in float32 reads the unpacked ones.
             arguments["hf_overrides"] = {"head_dtype": "float32"}
-        if vllm.tensor_parallel > 1:
-            arguments["tensor_parallel_size"] = vllm.tensor_parallel
+        if vllm.tensor_parallel_size > 1:
+            arguments["tensor_parallel_size"] = vllm.tensor_parallel_size
             if vllm.mode == "colocate":
                 arguments["distributed_executor_backend"] = "external_launcher"
     else:
@@ -198,8 +198,8 @@ def launched(cfg: RunConfig, policy: Policy, backend: str, index: int, key: str 
     if threads:
         env["OMP_NUM_THREADS"] = str(threads)
     if on_gpu:
-        first = place()[1] + index * vllm.tensor_parallel
-        env["CUDA_VISIBLE_DEVICES"] = ",".join(str(first + i) for i in range(vllm.tensor_parallel))
+        first = place()[1] + index * vllm.tensor_parallel_size
+        env["CUDA_VISIBLE_DEVICES"] = ",".join(str(first + i) for i in range(vllm.tensor_parallel_size))
     logs = Path(cfg.output_dir) / cfg.name / "vllm"
     logs.mkdir(parents=True, exist_ok=True)
     port = vllm.port + index if vllm.port else 0
