@@ -160,7 +160,7 @@ def _sample(policy: Policy, config: RunConfig) -> None:
     """One rollout of the longest completions: nothing ends them before."""
     import numpy as np
 
-    from r1rl.rollout.engine import Request
+    from r1rl.rollout.engine import Request, complete
     from r1rl.rollout.torch_engine import TorchEngine
     from r1rl.types import Problem, SamplingParams
 
@@ -173,7 +173,8 @@ def _sample(policy: Policy, config: RunConfig) -> None:
     assert policy.model.generation_config is not None
     policy.model.generation_config.eos_token_id = None
     policy.tokenizer.eos_token = None
-    TorchEngine(policy, config.rollout.max_concurrent).generate(requests, SamplingParams(config.rollout.max_new_tokens))
+    engine = TorchEngine(policy, config.rollout.max_concurrent)
+    complete(engine, requests, SamplingParams(config.rollout.max_new_tokens))
 
 
 def _warm_up() -> None:

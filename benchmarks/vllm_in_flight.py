@@ -25,7 +25,7 @@ from r1rl.config import ModelConfig, RunConfig
 from r1rl.model.forward import PackedTokens, PolicyForward
 from r1rl.model.load import Policy, load_policy
 from r1rl.rollout.collect import completion_seeds
-from r1rl.rollout.engine import Request
+from r1rl.rollout.engine import Request, complete
 from r1rl.rollout.vllm.build import build_served
 from r1rl.rollout.vllm.pool import Pool
 from r1rl.types import Completion, Problem, SamplingParams
@@ -94,7 +94,7 @@ def measure(
     before = pool.version
     asked = [Request(prompt(policy, r.problem), r.seeds) for r in requests]
     sampled: list[list[Completion]] = []
-    thread = threading.Thread(target=lambda: sampled.extend(pool.generate(asked, params)))
+    thread = threading.Thread(target=lambda: sampled.extend(complete(pool, asked, params)))
     thread.start()
     time.sleep(delay)
     put(policy, new)

@@ -18,7 +18,7 @@ import torch
 from r1rl.config import RunConfig
 from r1rl.model.load import load_policy
 from r1rl.rollout.collect import completion_seeds
-from r1rl.rollout.engine import Request
+from r1rl.rollout.engine import Request, complete
 from r1rl.rollout.vllm.build import build_colocated
 from r1rl.rollout.vllm.colocate import ColocatedEngine
 from r1rl.rollout.vllm.wire import sampling
@@ -48,7 +48,7 @@ def main() -> None:
     ours, raw = [], []
     for round in range(given.rounds + 1):
         begin = time.perf_counter()
-        mine = engine.generate(requests, params)
+        mine = complete(engine, requests, params)
         middle = time.perf_counter()
         theirs = generate(engine.llm, requests, wanted)
         end = time.perf_counter()

@@ -21,7 +21,7 @@ from r1rl.grpo.checkpoint import Checkpoints, RunState
 from r1rl.grpo.learner import Learner
 from r1rl.grpo.snapshot import read_groups
 from r1rl.model.load import load_policy
-from r1rl.rollout.engine import Request
+from r1rl.rollout.engine import Request, complete
 from r1rl.rollout.torch_engine import TorchEngine
 from r1rl.types import Problem, SamplingParams
 
@@ -66,7 +66,7 @@ def replay(job: Job, accelerator: Accelerator) -> dict[str, Any]:
     engine = TorchEngine(learner.backend.sampler(), 64)
     engine.sync(1)
     requests = [Request(Problem(str(i), tuple(range(5 + i, 12 + i)), ""), (1, 2)) for i in range(6)]
-    sampled = engine.generate(requests, SamplingParams(max_new_tokens=24, temperature=0.7))
+    sampled = complete(engine, requests, SamplingParams(max_new_tokens=24, temperature=0.7))
     weights = {name: w.double().cpu() for name, w in learner.backend.weights()}
     if accelerator.is_main_process:
         torch.save(weights, job.out + ".weights.pt")

@@ -11,10 +11,12 @@ from accelerate import Accelerator
 
 from r1rl.config.rewards import RewardConfig, ScoringConfig
 from r1rl.data.stream import PromptStream
+from r1rl.distributed.interrupt import Interrupt
 from r1rl.errors import EngineError
 from r1rl.grpo.ahead import AheadExperience, staleness
+from r1rl.grpo.experience import StepPrompts
 from r1rl.rollout.collect import Rollouts
-from r1rl.rollout.engine import OnFinish, Request
+from r1rl.rollout.engine import FinishedGroups, Request
 from r1rl.scoring import Scorer
 from r1rl.types import Completion, Problem, SamplingParams
 
@@ -30,17 +32,12 @@ class Slow:
         self.gates = [threading.Event() for _ in range(STEPS)]
         self.lag = 0
 
-    def generate(
-        self, requests: Sequence[Request], params: SamplingParams, on_finish: OnFinish | None = None
-    ) -> list[list[Completion]]:
+    def stream(self, requests: Sequence[Request], params: SamplingParams) -> FinishedGroups:
         step, version = len(self.asked), self.version - self.lag
         self.asked.append(version)
         self.gates[step].wait(10)
         for i, request in enumerate(requests):
-            done = [Completion(np.array([5]), np.zeros(1, np.float32), "x", "stop", version) for _ in request.seeds]
-            if on_finish is not None:
-                on_finish(i, done)
-        return []
+            yield i, [Completion(np.array([5]), np.zeros(1, np.float32), "x", "stop", version) for _ in request.seeds]
 
     def sync(self, version: int) -> None:
         self.version = version
@@ -59,11 +56,11 @@ def scorer():
 
 def experience(engine: Slow, scorer: Scorer, ahead: int, deadline_s: float = 10.0) -> AheadExperience:
     problems = [Problem(str(i), (1, 2), "q") for i in range(8)]
-    stream = PromptStream({"s": problems}, {"s": 1.0}, 0)
-    rollouts = Rollouts(engine, SamplingParams(4), 2, 0, scorer.submit)
+    prompts = StepPrompts(PromptStream({"s": problems}, {"s": 1.0}, 0), 2)
+    rollouts = Rollouts(engine, SamplingParams(4), 2, 0)
     return AheadExperience(
-        stream, rollouts, scorer, Accelerator(cpu=True), 2,
-        staleness=ahead, version=lambda: engine.version, steps=STEPS, deadline_s=deadline_s,
+        prompts, rollouts, scorer, Accelerator(cpu=True), Interrupt(),
+        staleness=ahead, steps=STEPS, deadline_s=deadline_s,
     )  # fmt: skip
 
 

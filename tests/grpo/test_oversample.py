@@ -18,11 +18,12 @@ from hypothesis import strategies as st
 from r1rl.config import DynamicSamplingConfig, ModelConfig
 from r1rl.config.rewards import RewardConfig, ScoringConfig
 from r1rl.data.stream import PromptStream
+from r1rl.distributed.interrupt import Interrupt
 from r1rl.grpo.ahead import AheadExperience
-from r1rl.grpo.experience import DynamicExperience, PlainExperience, Quota
+from r1rl.grpo.experience import DynamicExperience, PlainExperience, Quota, StepPrompts, any_group
 from r1rl.model.load import load_policy
 from r1rl.rollout.collect import Rollouts
-from r1rl.rollout.engine import OnFinish, Request
+from r1rl.rollout.engine import FinishedGroups, Request
 from r1rl.rollout.torch_engine import TorchEngine
 from r1rl.scoring import Scorer
 from r1rl.types import Completion, Group, Problem, SamplingParams, ScoredGroup
@@ -54,18 +55,14 @@ class Paced:
         self.asked: list[list[int]] = []
         self.ended: list[int] = []
 
-    def generate(
-        self, requests: Sequence[Request], params: SamplingParams, on_finish: OnFinish | None = None
-    ) -> list[list[Completion]]:
+    def stream(self, requests: Sequence[Request], params: SamplingParams) -> FinishedGroups:
         version, call = self.version, len(self.asked)
         self.asked.append([int(r.problem.id) for r in requests])
         for i, request in enumerate(requests):
             self.pace(call, i)
             self.ended.append(int(request.problem.id))
             texts = ["yes", "no" if int(request.problem.id) % 2 == 0 else "yes"]
-            assert on_finish is not None
-            on_finish(i, [Completion(np.array([5]), np.zeros(1, np.float32), t, "stop", version) for t in texts])
-        return []
+            yield i, [Completion(np.array([5]), np.zeros(1, np.float32), t, "stop", version) for t in texts]
 
     def sync(self, version: int) -> None:
         self.version = version
@@ -76,23 +73,28 @@ class Paced:
     def close(self) -> None: ...
 
 
-def parts(engine: Any, scorer: Scorer, longest: int = 4) -> tuple:
-    stream = PromptStream({"s": PROBLEMS}, {"s": 1.0}, 0)
+def parts(
+    engine: Any, scorer: Scorer, longest: int = 4, oversample: float = 1.0, problems: Sequence[Problem] = PROBLEMS
+) -> tuple:
     return (
-        stream,
-        Rollouts(engine, SamplingParams(longest), SIZE, 0, scorer.submit),
+        StepPrompts(PromptStream({"s": problems}, {"s": 1.0}, 0), WANTED, oversample),
+        Rollouts(engine, SamplingParams(longest), SIZE, 0),
         scorer,
         Accelerator(cpu=True),
-        WANTED,
+        Interrupt(),
     )
 
 
-def dynamic(engine: Any, scorer: Scorer, oversample: float, rounds: int = 4, **ahead: Any) -> DynamicExperience:
-    plain = PlainExperience(*parts(engine, scorer))
-    if ahead:
-        plain = AheadExperience(
-            *parts(engine, scorer), version=lambda: engine.version, steps=STEPS, deadline_s=10.0, **ahead
-        )
+def dynamic(
+    engine: Any,
+    scorer: Scorer,
+    oversample: float,
+    rounds: int = 4,
+    problems: Sequence[Problem] = PROBLEMS,
+    **ahead: Any,
+) -> DynamicExperience:
+    given = parts(engine, scorer, oversample=oversample, problems=problems)
+    plain = AheadExperience(*given, steps=STEPS, deadline_s=10.0, **ahead) if ahead else PlainExperience(*given)
     return DynamicExperience(plain, DynamicSamplingConfig(oversample=oversample, max_rounds=rounds), "mixed")
 
 
@@ -120,7 +122,7 @@ def test_without_it_every_group_is_waited_for_and_draws_are_as_they_were(scorer:
     engine = Paced()
     source = dynamic(engine, scorer, 1.0)
     source.collect(0)
-    assert engine.asked[0] == [int(p.id) for p in source.plain.stream.batch(0, WANTED)]
+    assert engine.asked[0] == [int(p.id) for p in source.plain.prompts.stream.batch(0, WANTED)]
     assert engine.ended == [i for asked in engine.asked for i in asked]
 
 
@@ -142,8 +144,7 @@ def test_over_sampling_is_of_what_is_missing_and_bounded(scorer: Scorer) -> None
 @pytest.mark.parametrize("oversample", [1.0, 3.0])
 def test_with_nothing_useful_the_last_groups_are_kept(scorer: Scorer, oversample: float) -> None:
     engine = Paced()
-    source = dynamic(engine, scorer, oversample, rounds=2)
-    source.plain.stream = PromptStream({"s": PROBLEMS[1::2]}, {"s": 1.0}, 0)
+    source = dynamic(engine, scorer, oversample, rounds=2, problems=PROBLEMS[1::2])
     groups = source.collect(0)
     assert len(engine.asked) == 2
     assert ids(groups) == engine.asked[1]
@@ -175,11 +176,12 @@ def test_a_group_is_useful_where_some_are_right_and_some_are_wrong(
 def test_rewards_are_waited_for_only_where_they_could_complete_the_number() -> None:
     waits: list[int] = []
 
-    def score(groups: list[Group]) -> list[ScoredGroup]:
+    def score(groups: list[Group], state: object) -> list[ScoredGroup]:
         waits.append(len(groups))
         return [ScoredGroup(g, np.array([0.0, float(int(g.problem.id) % 2)]), {}) for g in groups]
 
-    quota = Quota(score, 3, lambda g: bool(g.rewards.std() > 0))
+    scorer: Any = SimpleNamespace(score=score)
+    quota = Quota(scorer, {"global_step": 0}, 3, lambda g: bool(g.rewards.std() > 0))
     blank = [Completion(np.array([5]), np.zeros(1, np.float32), "", "stop")] * 2
     taken = [quota.take((0, i), Group(Problem(str(i), (1,), ""), blank)) for i in (1, 2, 4, 3, 6, 5)]
     assert taken == [False, False, False, False, False, True]
@@ -192,8 +194,8 @@ def test_the_processes_shares_add_up(wanted: int, ranks: int) -> None:
     shares = []
     for rank in range(ranks):
         place: Any = SimpleNamespace(process_index=rank, num_processes=ranks)
-        plain = PlainExperience(None, None, None, place, 4)  # type: ignore[arg-type]
-        quota = plain.quota(0, wanted, lambda group: True)
+        plain = PlainExperience(None, None, None, place, Interrupt())  # type: ignore[arg-type]
+        quota = plain.quota(0, wanted, any_group)
         shares.append(quota.wanted)
         assert len(plain.share([PROBLEMS[0]] * wanted)) == quota.wanted, "what it samples suffices, if all is useful"
         assert quota.full == (quota.wanted == 0)
@@ -208,7 +210,7 @@ def test_the_torch_engine_stops_and_what_was_taken_is_what_it_would_have_sampled
     def first(useful: int | None) -> tuple[list[ScoredGroup], int]:
         engine = TorchEngine(policy, 8)
         plain = PlainExperience(*parts(engine, scorer, longest=40))
-        groups = plain.sample(lambda step: PROBLEMS[:12], 0, wanted=useful)
+        groups = plain.sample(0, 0, PROBLEMS[:12], useful)
         return groups, sum(len(c) for g in groups for c in g.group.completions)
 
     everything, all_tokens = first(None)

@@ -14,7 +14,7 @@ from r1rl.model.forward import ChunkedHead, PackedTokens, PolicyForward
 from r1rl.model.head import head_function
 from r1rl.model.load import Policy
 from r1rl.rollout.build import build_engine
-from r1rl.rollout.engine import Request
+from r1rl.rollout.engine import Request, complete
 from r1rl.rollout.torch_engine import TorchEngine
 from r1rl.stages.pretrain import build_model, build_tokenizer, documents, packs
 from r1rl.types import Problem, SamplingParams
@@ -110,7 +110,7 @@ def test_engine_and_learner_use_the_same_head(trained: Policy) -> None:
     gaps = {}
     for fp32 in (True, False):
         request = Request(Problem("a", tuple(range(3, 11)), ""), tuple(range(8)))
-        samples = TorchEngine(trained, 8, BF16, fp32).generate([request], SamplingParams(24))[0]
+        samples = complete(TorchEngine(trained, 8, BF16, fp32), [request], SamplingParams(24))[0]
         rows = [[*range(3, 11), *c.token_ids.tolist()] for c in samples]
         tokens = PackedTokens.build(rows, [8] * len(rows), CPU)
         engine = np.concatenate([c.logps for c in samples])

@@ -14,7 +14,7 @@ import torch
 
 from r1rl.model.forward import PackedTokens, PolicyForward
 from r1rl.model.load import Policy
-from r1rl.rollout.engine import Request
+from r1rl.rollout.engine import Request, complete
 from r1rl.rollout.torch_engine import TorchEngine
 from r1rl.types import Problem, SamplingParams
 
@@ -74,7 +74,7 @@ class StandIn:
         seeds = tuple(wanted["seed"] + i for i in range(wanted["n"]))
         params = SamplingParams(wanted["max_tokens"], wanted["temperature"])
         with self.model_lock:
-            [group] = self.engine.generate([Request(Problem("", tuple(ids), ""), seeds)], params)
+            [group] = complete(self.engine, [Request(Problem("", tuple(ids), ""), seeds)], params)
         return [_choice(i, c.token_ids.tolist(), c.logps.tolist(), c.finish, self.version) for i, c in enumerate(group)]
 
     def abort(self, names: list[str]) -> None:

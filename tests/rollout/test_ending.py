@@ -13,7 +13,7 @@ from r1rl.config import ExportConfig, ModelConfig, PromptConfig, TinyModelConfig
 from r1rl.model.load import Policy, load_policy
 from r1rl.rollout import torch_engine
 from r1rl.rollout.ending import Ending
-from r1rl.rollout.engine import Request
+from r1rl.rollout.engine import Request, complete
 from r1rl.rollout.vllm.wire import completion, sampling
 from r1rl.stages.export import export_model
 from r1rl.stages.pretrain import build_model, build_tokenizer, documents
@@ -55,7 +55,7 @@ def test_completions_end_with_the_turn(end: str, tags: tuple[str, ...], monkeypa
         torch_engine, "choose", lambda *_: (torch.tensor([next(drawn)]), torch.zeros(1))
     )  # the model writes what it should
     problem = Problem("p", tuple(ids_of("3+4", one.tokenizer)), [{"role": "user", "content": "3+4"}])
-    ours = torch_engine.TorchEngine(one, 1).generate([Request(problem, (1,))], SamplingParams(len(script)))[0][0]
+    ours = complete(torch_engine.TorchEngine(one, 1), [Request(problem, (1,))], SamplingParams(len(script)))[0][0]
     expected = ids_of(SAID + ENDS[end], one.tokenizer)
     assert (ours.token_ids.tolist(), ours.text, ours.finish) == (expected, SAID, "stop")
     if not tags:  # as TRL reads completions

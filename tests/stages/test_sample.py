@@ -72,13 +72,13 @@ def test_a_killed_run_goes_on_and_gives_the_same(stages: Any, plan: str, monkeyp
     log.write_bytes(b"".join(written[:5]) + written[5][:40])  # the kill came in the middle of a line
     whole.data.unlink()
     asked: list[int] = []
-    generate = TorchEngine.generate
+    stream = TorchEngine.stream
 
-    def counted(self: TorchEngine, requests: Any, params: Any, on_finish: Any = None) -> Any:
+    def counted(self: TorchEngine, requests: Any, params: Any) -> Any:
         asked.append(len(requests))
-        return generate(self, requests, params, on_finish)
+        return stream(self, requests, params)
 
-    monkeypatch.setattr(TorchEngine, "generate", counted)
+    monkeypatch.setattr(TorchEngine, "stream", counted)
     sample.run(ctx)
     assert asked == [7]
     assert whole.data.read_text() == expected

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from operator import itemgetter
 from typing import Any
 
 import numpy as np
@@ -18,7 +19,7 @@ from r1rl.rollout.collect import completion_seeds
 from r1rl.rollout.engine import Engine, Request
 from r1rl.scoring import Scorer
 from r1rl.tracking.console import Console
-from r1rl.types import Completion, Group, Problem, SamplingParams, ScoredGroup
+from r1rl.types import Group, Problem, SamplingParams, ScoredGroup
 from r1rl.verify import extract_answer
 
 _SEED_STEP = 2**31 - 1
@@ -75,31 +76,27 @@ def evaluate(
     rank, ranks = accelerator.process_index, accelerator.num_processes
     mine = [(i, p) for i, p in enumerate(problems) if i % ranks == rank]
     requests = [Request(p, completion_seeds(cfg.seed, _SEED_STEP, 0, i, settings.samples)) for i, p in mine]
-    groups: list[Group | None] = [None] * len(requests)
+    groups: dict[int, Group] = {}
+    indexed: list[tuple[int, ScoredGroup] | None]
     with console.progress(title, total=len(requests), unit="problem") as progress:
-
-        def finished(index: int, completions: list[Completion]) -> None:
-            if interrupt is not None:
-                interrupt.check()
-            group = Group(requests[index].problem, completions)
-            groups[index] = group
-            scorer.submit(group)
-            progress.update(done=sum(g is not None for g in groups))
-
-        indexed: list[tuple[int, ScoredGroup] | None]
         try:
-            engine.generate(requests, params, finished)
+            for index, completions in engine.stream(requests, params):
+                if interrupt is not None:
+                    interrupt.check()
+                groups[index] = Group(requests[index].problem, completions)
+                scorer.submit(groups[index])
+                progress.update(done=len(groups))
         except Interrupted:
             indexed = [None]  # the others may be waiting in the gathering already: tell them here
         else:
-            scored = scorer.score([g for g in groups if g is not None], {"global_step": step})
+            scored = scorer.score([groups[index] for index in range(len(requests))], {"global_step": step})
             indexed = list(zip([i for i, _ in mine], scored, strict=True))
     scorer.drain()
     everything = gather_object(indexed) if ranks > 1 else indexed
     whole = [pair for pair in everything if pair is not None]
     if len(whole) < len(everything):
         raise Interrupted("the evaluation starts again")
-    return measure([g for _, g in sorted(whole, key=lambda pair: pair[0])], settings.reward)
+    return measure([g for _, g in sorted(whole, key=itemgetter(0))], settings.reward)
 
 
 def measure(groups: list[ScoredGroup], reward: str) -> Evaluation:

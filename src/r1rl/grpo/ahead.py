@@ -5,14 +5,14 @@ from __future__ import annotations
 import queue
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 from accelerate import Accelerator
 
-from r1rl.data.stream import PromptStream
+from r1rl.distributed.interrupt import Interrupt
 from r1rl.errors import EngineError
-from r1rl.grpo.experience import Draw, Place, PlainExperience, Quota, Useful, any_group
+from r1rl.grpo.experience import Place, PlainExperience, Quota, StepPrompts, Useful, any_group, is_fresh
 from r1rl.rollout.collect import Rollouts
 from r1rl.scoring import Scorer
 from r1rl.types import Completion, Group, Problem, ScoredGroup
@@ -26,30 +26,28 @@ class AheadExperience(PlainExperience):
 
     Step s is asked for when step s − staleness is collected, so its samples start at most that many updates behind
     the policy that learns from them. Weights are swapped under running completions; each token carries the version
-    that sampled it. What is older nevertheless is dropped and counted. Groups that a step did not wait for (dynamic
-    sampling with over-sampling) run on and are offered to the next one.
+    that sampled it. Samples that are older than that nevertheless are dropped and counted. Groups that a step did not
+    wait for (dynamic sampling with over-sampling) keep running and are offered to the next one.
 
     Args:
-        version: the policy's, in updates.
         steps: of the run; nothing is asked for beyond them.
         deadline_s: longest wait for a step's samples.
     """
 
     def __init__(
         self,
-        stream: PromptStream,
+        prompts: StepPrompts,
         rollouts: Rollouts,
         scorer: Scorer,
         accelerator: Accelerator,
-        prompts: int,
+        interrupt: Interrupt,
         *,
         staleness: int,
-        version: Callable[[], int],
         steps: int,
         deadline_s: float,
     ) -> None:
-        super().__init__(stream, rollouts, scorer, accelerator, prompts)
-        self.staleness, self.version, self.steps, self.deadline_s = staleness, version, steps, deadline_s
+        super().__init__(prompts, rollouts, scorer, accelerator, interrupt)
+        self.staleness, self.steps, self.deadline_s = staleness, steps, deadline_s
         self._asked = 0
         """The first step that nothing was asked for yet."""
         self._missing: dict[int, int] = {}
@@ -64,56 +62,76 @@ class AheadExperience(PlainExperience):
 
     def sample(
         self,
-        draw: Draw,
         step: int,
-        round: int = 0,
+        round: int,
+        problems: Sequence[Problem],
         wanted: int | None = None,
         useful: Useful = any_group,
     ) -> list[ScoredGroup]:
         """The step's own problems come from what was asked for ahead; further rounds are sampled now."""
+        groups = super().sample(step, round, problems, wanted, useful)
         if round:
-            return super().sample(draw, step, round, wanted, useful)
-        for ahead in range(max(step, self._asked), min(step + self.staleness + 1, self.steps)):
-            self._ask(ahead, self.share(draw(ahead)))
-            self._asked = ahead + 1
-        quota = self.quota(step, wanted, lambda group: useful(group) and bool(self.fresh([group])))
-        groups = self.gather(quota, lambda: self._take(step, quota))
+            return groups
         fresh = self.fresh(groups)
-        self._metrics = staleness([c for g in fresh for c in g.group.completions], self.version())
+        self._metrics = staleness([c for g in fresh for c in g.group.completions], self.rollouts.engine.version)
         self._metrics["rollout/dropped_stale"] = float(len(groups) - len(fresh))
         return fresh
 
+    def fill(self, quota: Quota, step: int, round: int, mine: Sequence[tuple[int, Problem]]) -> None:
+        """Ask for what is due, and take the groups of this step as they come."""
+        if round:
+            super().fill(quota, step, round, mine)
+            return
+        for later in range(max(step, self._asked), min(step + self.staleness + 1, self.steps)):
+            self._ask(later, mine if later == step else self.share(self.prompts.first(later)))
+        if quota.full:
+            return
+        for place, group in self._due(step):
+            if quota.take(place, group):
+                break
+
+    def oldest(self) -> int:
+        return self.rollouts.engine.version - self.staleness
+
     def fresh(self, groups: Sequence[ScoredGroup]) -> list[ScoredGroup]:
         """Those that are not too old."""
-        version = self.version()
-        return [g for g in groups if age(g.group, version) <= self.staleness]
+        oldest = self.oldest()
+        return [g for g in groups if is_fresh(g.group, oldest)]
 
     def _ask(self, step: int, mine: Sequence[tuple[int, Problem]]) -> None:
+        """Have a step's problems sampled in the background."""
         self._missing[step] = len(mine)
+        self._asked = step + 1
+        threading.Thread(
+            target=self._sample_ahead, args=(step, mine), name=f"samples-of-step-{step}", daemon=True
+        ).start()
 
-        def work() -> None:
-            try:
-                self.rollouts.collect(mine, step, 0, lambda i, group: self._arrivals.put(((step, i), group)))
-            except BaseException as error:  # raised again where the step is collected
-                self._arrivals.put(((step, 0), error))
+    def _sample_ahead(self, step: int, mine: Sequence[tuple[int, Problem]]) -> None:
+        try:
+            for index, group in self.rollouts.stream(mine, step, 0):
+                self.interrupt.check()
+                self.scorer.submit(group)
+                self._arrivals.put(((step, index), group))
+        except BaseException as error:  # raised again where the step is collected
+            self._arrivals.put(((step, 0), error))
 
-        threading.Thread(target=work, name=f"samples-of-step-{step}", daemon=True).start()
-
-    def _take(self, step: int, quota: Quota) -> None:
-        """Groups of this step, and of those before it that were not waited for, as they come."""
+    def _due(self, step: int) -> Iterator[tuple[Place, Group]]:
+        """Groups of this step, and of earlier ones that were not waited for, as they come."""
         until = time.monotonic() + self.deadline_s
         due, self._early = self._early, []
-        while not quota.full and any(n for at, n in self._missing.items() if at <= step):
-            place, item = due.pop(0) if due else self._arrival(step, until)
-            if place[0] > step:
-                self._early.append((place, item))
-                continue
-            if isinstance(item, BaseException):
-                raise item
-            self._missing[place[0]] -= 1
-            quota.take(place, item)
-        self._early += due
-        self._missing = {at: n for at, n in self._missing.items() if n}
+        try:
+            while any(self._missing[at] for at in self._missing if at <= step):
+                place, item = due.pop(0) if due else self._arrival(step, until)
+                if place[0] > step:
+                    self._early.append((place, item))
+                    continue
+                if isinstance(item, BaseException):
+                    raise item
+                self._missing[place[0]] -= 1
+                yield place, item
+        finally:
+            self._early += due
+            self._missing = {at: count for at, count in self._missing.items() if count}
 
     def _arrival(self, step: int, until: float) -> Arrival:
         try:
@@ -123,11 +141,6 @@ class AheadExperience(PlainExperience):
                 f"rank {self.accelerator.process_index}: the samples of step {step} did not come within "
                 f"{self.deadline_s:g} s (grpo.deadline_s)"
             ) from None
-
-
-def age(group: Group, version: int) -> int:
-    """Updates since the oldest completion of a group was begun."""
-    return max((version - c.version for c in group.completions), default=0)
 
 
 def staleness(completions: Sequence[Completion], version: int) -> dict[str, float]:

@@ -26,7 +26,7 @@ from r1rl.rollout.collect import completion_seeds
 from r1rl.rollout.engine import Engine, Request
 from r1rl.scoring import Scorer
 from r1rl.tracking.console import Console
-from r1rl.types import Completion, Group, Problem, SamplingParams
+from r1rl.types import Group, Problem, SamplingParams
 
 FILE = "difficulty.jsonl"
 """In the stage's folder: a line that says what was measured with, then one for each problem."""
@@ -129,13 +129,10 @@ class Difficulty:
         requests = [
             Request(p, completion_seeds(self.config.seed, _STEP, 0, i, self.bounds.samples)) for i, p in problems
         ]
-        groups: list[Group] = []
-
-        def finished(index: int, completions: list[Completion]) -> None:
+        groups = []
+        for index, completions in engine.stream(requests, params):
             groups.append(Group(requests[index].problem, completions))
             scorer.submit(groups[-1])
-
-        engine.generate(requests, params, finished)
         return {_key(g.group.problem): _rate(g.by_reward[self.reward]) for g in scorer.score(groups)}
 
     def _read(self) -> Rates:

@@ -1,10 +1,12 @@
-"""What a step learns from: problems sampled, scored and gathered from every process."""
+"""The groups that each step learns from: sampled, scored and gathered from every process."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
-from typing import Protocol
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from operator import itemgetter
+from typing import Any, Protocol
 
 import numpy as np
 from accelerate import Accelerator
@@ -12,7 +14,7 @@ from accelerate.utils import gather_object
 
 from r1rl.config.rollout import DynamicSamplingConfig
 from r1rl.data.stream import PromptStream
-from r1rl.distributed.interrupt import Interrupted
+from r1rl.distributed.interrupt import Interrupt, Interrupted
 from r1rl.errors import TrainingError
 from r1rl.rollout.collect import Rollouts
 from r1rl.scoring import Scorer
@@ -31,10 +33,7 @@ class Experience(Protocol):
 
 
 Place = tuple[int, int]
-"""Step and index of a group; what every process sorts by."""
-
-Draw = Callable[[int], list[Problem]]
-"""The problems that a step begins with."""
+"""Step and index of a group; the order of groups on every process."""
 
 Useful = Callable[[ScoredGroup], bool]
 """Whether a group counts among those that are wanted."""
@@ -45,21 +44,49 @@ def any_group(group: ScoredGroup) -> bool:
     return True
 
 
+@dataclass(frozen=True, slots=True)
+class StepPrompts:
+    """The problems of each step: a pure function of the step, the round and what was drawn before.
+
+    ``oversample`` is how many problems a round draws per missing group.
+    """
+
+    stream: PromptStream
+    wanted: int
+    """Groups that a step learns from."""
+    oversample: float = 1.0
+
+    def first(self, step: int) -> list[Problem]:
+        """The step's batch, and what over-sampling draws beyond it."""
+        batch, more = self.stream.batch(step, self.wanted), self._over(self.wanted) - self.wanted
+        return batch + self.stream.extra(step, 0, more, batch) if more else batch
+
+    def draw(self, step: int, round: int, missing: int, drawn: Sequence[Problem]) -> list[Problem]:
+        """The problems of a round; after the first, replacements for ``missing`` groups that are not in ``drawn``."""
+        return self.stream.extra(step, round, self._over(missing), drawn) if round else self.first(step)
+
+    def _over(self, missing: int) -> int:
+        return math.ceil(round(missing * self.oversample, 6))  # 10 × 1.1 is 11 and a trace
+
+
 class Quota:
     """Takes groups as they finish, and knows when enough of them are useful.
 
     Args:
-        score: waits for the rewards of groups.
+        state: the ``trainer_state`` of the reward functions.
         wanted: useful groups, after which no further ones are taken; None takes all.
+        oldest: the first policy version from which a group still counts as useful.
     """
 
     def __init__(
         self,
-        score: Callable[[list[Group]], list[ScoredGroup]],
+        scorer: Scorer,
+        state: Mapping[str, Any],
         wanted: int | None = None,
         useful: Useful = any_group,
+        oldest: int = 0,
     ) -> None:
-        self.score, self.wanted, self.useful = score, wanted, useful
+        self.scorer, self.state, self.wanted, self.useful, self.oldest = scorer, state, wanted, useful, oldest
         self._found = 0
         self._waiting: list[tuple[Place, Group]] = []
         self._scored: list[tuple[Place, ScoredGroup]] = []
@@ -71,62 +98,83 @@ class Quota:
     def take(self, place: Place, group: Group) -> bool:
         """Take a finished group; True when there are enough.
 
-        Rewards are waited for only where they could complete the number. Until then scoring goes on beside sampling.
+        Rewards are waited for only where they could complete the number. Until then scoring continues beside sampling.
         """
         self._waiting.append((place, group))
         if self.wanted is not None and self._found + len(self._waiting) >= self.wanted:
-            self._finish()
+            self._score()
         return self.full
 
     def scored(self) -> list[tuple[Place, ScoredGroup]]:
         """All that were taken."""
-        self._finish()
+        self._score()
         return self._scored
 
-    def _finish(self) -> None:
+    def _score(self) -> None:
         waiting, self._waiting = self._waiting, []
-        new = self.score([group for _, group in waiting])
+        new = self.scorer.score([group for _, group in waiting], self.state)
         self._scored += [(place, group) for (place, _), group in zip(waiting, new, strict=True)]
-        self._found += sum(self.useful(group) for group in new)
+        self._found += sum(is_fresh(group.group, self.oldest) and self.useful(group) for group in new)
 
 
 class PlainExperience:
     """Every problem of the step once."""
 
     def __init__(
-        self, stream: PromptStream, rollouts: Rollouts, scorer: Scorer, accelerator: Accelerator, prompts: int
+        self,
+        prompts: StepPrompts,
+        rollouts: Rollouts,
+        scorer: Scorer,
+        accelerator: Accelerator,
+        interrupt: Interrupt,
     ) -> None:
-        self.stream, self.rollouts, self.scorer = stream, rollouts, scorer
-        self.accelerator, self.prompts = accelerator, prompts
+        self.prompts, self.rollouts, self.scorer = prompts, rollouts, scorer
+        self.accelerator, self.interrupt = accelerator, interrupt
 
     def collect(self, step: int) -> list[ScoredGroup]:
-        return self.sample(lambda at: self.stream.batch(at, self.prompts), step)
+        return self.sample(step, 0, self.prompts.first(step))
 
     def metrics(self) -> dict[str, float]:
         return {}
 
     def sample(
         self,
-        draw: Draw,
         step: int,
-        round: int = 0,
+        round: int,
+        problems: Sequence[Problem],
         wanted: int | None = None,
         useful: Useful = any_group,
     ) -> list[ScoredGroup]:
-        """Sample and score problems, shared among the processes by turns; a group stays whole on one of them.
+        """Sample and score problems, distributed round-robin over the processes; a group stays whole on one of them.
 
         Args:
-            draw: what to sample, by the step.
             wanted: stop at so many useful groups over all processes, each of which looks for its share; None
                 waits for all.
+
+        Raises:
+            Interrupted: a stop was requested on any process; raised on all of them.
         """
-        mine, quota = self.share(draw(step)), self.quota(step, wanted, useful)
+        quota = self.quota(step, wanted, useful)
+        try:
+            self.fill(quota, step, round, self.share(problems))
+            taken = quota.scored()
+        except Interrupted:
+            return self.gather(None)
+        return self.gather(taken)
 
-        def collect() -> None:
-            if not quota.full:
-                self.rollouts.collect(mine, step, round, lambda index, group: quota.take((step, index), group))
+    def fill(self, quota: Quota, step: int, round: int, mine: Sequence[tuple[int, Problem]]) -> None:
+        """Sample this process's problems until its quota is full, which aborts the rest."""
+        if quota.full:
+            return
+        for index, group in self.rollouts.stream(mine, step, round):
+            self.interrupt.check()
+            self.scorer.submit(group)
+            if quota.take((step, index), group):
+                break
 
-        return self.gather(quota, collect)
+    def oldest(self) -> int:
+        """The first policy version whose samples may be learned from; on-policy, all are of the current one."""
+        return 0
 
     def fresh(self, groups: Sequence[ScoredGroup]) -> list[ScoredGroup]:
         """Those of an earlier step that may still be learned from: on-policy, none."""
@@ -134,28 +182,27 @@ class PlainExperience:
         return []
 
     def share(self, problems: Sequence[Problem]) -> list[tuple[int, Problem]]:
-        """This process's part of them, each with its place among all."""
-        rank, ranks = self.accelerator.process_index, self.accelerator.num_processes
-        return [(i, problem) for i, problem in enumerate(problems) if i % ranks == rank]
+        """This process's part of them, each with its index among all."""
+        return list(enumerate(problems))[self.accelerator.process_index :: self.accelerator.num_processes]
 
     def quota(self, step: int, wanted: int | None, useful: Useful) -> Quota:
-        """Of this process."""
+        """This process's share of the useful groups that are wanted."""
         rank, ranks = self.accelerator.process_index, self.accelerator.num_processes
         share = None if wanted is None else len(range(rank, wanted, ranks))
-        return Quota(lambda groups: self.scorer.score(groups, {"global_step": step}), share, useful)
+        return Quota(self.scorer, {"global_step": step}, share, useful, self.oldest())
 
-    def gather(self, quota: Quota, collect: Callable[[], None]) -> list[ScoredGroup]:
-        """Fill ``quota`` by ``collect``, and gather every process's groups in order."""
-        indexed: list[tuple[Place, ScoredGroup] | None]
-        try:
-            collect()
-            indexed = list(quota.scored())
-        except Interrupted:
-            indexed = [None]  # the others may be waiting in the gathering already: tell them here
-        everything = gather_object(indexed) if self.accelerator.num_processes > 1 else indexed
-        if None in everything:
+    def gather(self, taken: list[tuple[Place, ScoredGroup]] | None) -> list[ScoredGroup]:
+        """Every process's groups, in order. None tells the others, which may already wait here, of an interrupt.
+
+        Raises:
+            Interrupted: any process passed None; raised on all of them.
+        """
+        own: list[tuple[Place, ScoredGroup] | None] = [None] if taken is None else list(taken)
+        everything = gather_object(own) if self.accelerator.num_processes > 1 else own
+        groups = [pair for pair in everything if pair is not None]
+        if len(groups) < len(everything):
             raise Interrupted
-        return [group for _, group in sorted(everything, key=lambda pair: pair[0])]
+        return [group for _, group in sorted(groups, key=itemgetter(0))]
 
 
 class DynamicExperience:
@@ -163,7 +210,7 @@ class DynamicExperience:
 
     With over-sampling a round asks for more groups than are missing and ends with the first useful ones. A step that
     ends short trains on the useful groups it has; with none at all it keeps the last ones, whose advantages are zero,
-    and says so in ``rollout/dynamic_useful``.
+    and reports this in ``rollout/dynamic_useful``.
 
     Args:
         reward: whose values must differ within a useful group.
@@ -175,25 +222,22 @@ class DynamicExperience:
         self._metrics: dict[str, float] = {}
 
     def collect(self, step: int) -> list[ScoredGroup]:
-        wanted = self.plain.prompts
+        prompts, wanted = self.plain.prompts, self.plain.prompts.wanted
         kept = self.plain.fresh(self._left)
-        useful, last, sampled, round = list(kept), list[ScoredGroup](), list[ScoredGroup](), 0
-        drawn = self.draw(step)
-        draw: Draw = self.draw
-        while True:
-            missing = max(0, wanted - len(useful)) if self.cfg.oversample > 1 else None
-            last = self.plain.sample(draw, step, round, missing, self.useful)
-            useful += [group for group in last if self.useful(group)]
+        useful, last = list(kept), list[ScoredGroup]()
+        drawn, sampled = list[Problem](), list[ScoredGroup]()
+        for round in range(self.cfg.max_rounds):
+            missing = max(0, wanted - len(useful))
+            problems = prompts.draw(step, round, missing, drawn)
+            drawn += problems
+            last = self.plain.sample(step, round, problems, missing if prompts.oversample > 1 else None, self.useful)
             sampled += last
-            round += 1
-            if len(useful) >= wanted or round >= self.cfg.max_rounds:
+            useful += [group for group in last if self.useful(group)]
+            if len(useful) >= wanted:
                 break
-            extra = self.plain.stream.extra(step, round, self._over(wanted - len(useful)), drawn)
-            drawn += extra
-            draw = _always(extra)
         self._left = useful[wanted:]
         self._metrics = {
-            "rollout/dynamic_rounds": round,
+            "rollout/dynamic_rounds": round + 1,
             "rollout/dynamic_drawn": len(drawn),
             "rollout/dynamic_sampled": len(sampled),
             "rollout/dynamic_tokens": sum(len(c) for g in sampled for c in g.group.completions),
@@ -201,12 +245,6 @@ class DynamicExperience:
             "rollout/dynamic_kept": len(kept),
         } | sampled_rewards(sampled)
         return useful[:wanted] or last
-
-    def draw(self, step: int) -> list[Problem]:
-        """The step's batch, and what over-sampling asks for beyond it."""
-        wanted = self.plain.prompts
-        batch, more = self.plain.stream.batch(step, wanted), self._over(wanted) - wanted
-        return batch + self.plain.stream.extra(step, 0, more, batch) if more else batch
 
     def useful(self, group: ScoredGroup) -> bool:
         """Whether the reward that counts differs within the group, and the sum of all does too, so that there is an
@@ -221,12 +259,10 @@ class DynamicExperience:
     def metrics(self) -> dict[str, float]:
         return self._metrics | self.plain.metrics()
 
-    def _over(self, missing: int) -> int:
-        return math.ceil(round(missing * self.cfg.oversample, 6))  # 10 × 1.1 is 11 and a trace
 
-
-def _always(problems: list[Problem]) -> Draw:
-    return lambda step: problems
+def is_fresh(group: Group, oldest: int) -> bool:
+    """Whether no completion of a group was begun by an older policy version than ``oldest``."""
+    return all(completion.version >= oldest for completion in group.completions)
 
 
 def sampled_rewards(groups: Sequence[ScoredGroup]) -> dict[str, float]:

@@ -27,7 +27,7 @@ from r1rl.grpo.ahead import AheadExperience
 from r1rl.grpo.batch import make_batch
 from r1rl.grpo.checkpoint import Checkpoints, RunState
 from r1rl.grpo.difficulty import Difficulty
-from r1rl.grpo.experience import DynamicExperience, Experience, PlainExperience
+from r1rl.grpo.experience import DynamicExperience, Experience, PlainExperience, StepPrompts
 from r1rl.grpo.learner import Learner
 from r1rl.grpo.loop import Loop, Metrics, Rollout
 from r1rl.grpo.memory import naming_memory
@@ -42,7 +42,7 @@ from r1rl.scoring import Scorer
 from r1rl.tracking import Tracker, build_tracker
 from r1rl.tracking.console import Console, Progress
 from r1rl.tracking.jsonl import figures
-from r1rl.types import Group, SamplingParams
+from r1rl.types import SamplingParams
 
 HEADLINES = {
     "reward/mean": "reward",
@@ -234,26 +234,20 @@ class GRPOTrainer:
     def _experience(self, train: ProblemSets, engine: Engine, scorer: Scorer) -> Experience:
         cfg = self.config
         weights = {name: source.weight for name, source in cfg.data.train.items()}
-        stream = PromptStream(train.by_source, weights, cfg.seed)
-
-        def on_group(group: Group) -> None:
-            self.interrupt.check()
-            scorer.submit(group)
-
-        rollouts = Rollouts(engine, self.params, cfg.rollout.group_size, cfg.seed, on_group)
-        parts = (stream, rollouts, scorer, self.accelerator, cfg.rollout.prompts_per_step)
+        dynamic = cfg.rollout.dynamic_sampling
+        oversample = dynamic.oversample if cfg.grpo.dynamic_sampling else 1.0
+        prompts = StepPrompts(
+            PromptStream(train.by_source, weights, cfg.seed), cfg.rollout.prompts_per_step, oversample
+        )
+        rollouts = Rollouts(engine, self.params, cfg.rollout.group_size, cfg.seed)
+        parts = (prompts, rollouts, scorer, self.accelerator, self.interrupt)
         plain = PlainExperience(*parts)
         if cfg.rollout.max_staleness:
             plain = AheadExperience(
-                *parts,
-                staleness=cfg.rollout.max_staleness,
-                version=lambda: engine.version,
-                steps=cfg.grpo.steps,
-                deadline_s=cfg.grpo.deadline_s,
+                *parts, staleness=cfg.rollout.max_staleness, steps=cfg.grpo.steps, deadline_s=cfg.grpo.deadline_s
             )
         if not cfg.grpo.dynamic_sampling:
             return plain
-        dynamic = cfg.rollout.dynamic_sampling
         return DynamicExperience(plain, dynamic, dynamic.reward or cfg.evaluate.reward)
 
     def _evaluate(

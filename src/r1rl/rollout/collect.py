@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import contextlib
-from collections.abc import Callable, Sequence
+from collections.abc import Generator, Sequence
 
 import numpy as np
 
 from r1rl.rollout.engine import Engine, Request
-from r1rl.types import Completion, Group, Problem, SamplingParams
+from r1rl.types import Group, Problem, SamplingParams
 
 
 def completion_seeds(seed: int, step: int, round: int, index: int, count: int) -> tuple[int, ...]:
@@ -17,29 +16,20 @@ def completion_seeds(seed: int, step: int, round: int, index: int, count: int) -
     return tuple(int(s) for s in state)
 
 
-OnGroup = Callable[[int, Group], object]
-"""Called with a problem's index and its finished group; what it returns is true when no further groups are needed."""
-
-
-class _Enough(Exception):
-    """Ends a generate call from inside; the engine aborts what is still running."""
-
-
 class Rollouts:
-    """Asks the engine for groups and hands each one on as soon as it is whole.
+    """Samples groups from the engine.
 
     Args:
         group_size: completions per problem, G.
-        on_group: receives a finished group while others are still being sampled (the scorer's ``submit``).
     """
 
-    def __init__(
-        self, engine: Engine, params: SamplingParams, group_size: int, seed: int, on_group: Callable[[Group], None]
-    ) -> None:
-        self.engine, self.params, self.group_size, self.seed, self.on_group = engine, params, group_size, seed, on_group
+    def __init__(self, engine: Engine, params: SamplingParams, group_size: int, seed: int) -> None:
+        self.engine, self.params, self.group_size, self.seed = engine, params, group_size, seed
 
-    def collect(self, problems: Sequence[tuple[int, Problem]], step: int, round: int, taken: OnGroup) -> None:
-        """One group per problem, in the order in which they finish; the rest is aborted when ``taken`` has enough.
+    def stream(
+        self, problems: Sequence[tuple[int, Problem]], step: int, round: int
+    ) -> Generator[tuple[int, Group], None, None]:
+        """One group per problem, with the problem's index, in the order in which they finish.
 
         Args:
             problems: each with its index in the step's whole draw, over all processes.
@@ -49,12 +39,6 @@ class Rollouts:
             Request(problem, completion_seeds(self.seed, step, round, index, self.group_size))
             for index, problem in problems
         ]
-
-        def finished(request: int, completions: list[Completion]) -> None:
-            group = Group(requests[request].problem, completions)
-            self.on_group(group)
-            if taken(problems[request][0], group):
-                raise _Enough
-
-        with contextlib.suppress(_Enough):
-            self.engine.generate(requests, self.params, finished)
+        for request, completions in self.engine.stream(requests, self.params):
+            index, problem = problems[request]
+            yield index, Group(problem, completions)

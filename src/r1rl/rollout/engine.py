@@ -1,8 +1,8 @@
-"""What every rollout engine looks like to the loop."""
+"""The interface of every rollout engine."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Generator, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -11,27 +11,30 @@ from r1rl.types import Completion, Problem, SamplingParams
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """Ask for one completion per seed. Each seed is a random stream of its own: what is sampled for it does not
-    depend on what else is in the batch, but for the rounding of the model's own arithmetic."""
+    """Asks for one completion per seed. Each seed is its own random stream: what is sampled for it does not depend on
+    what else is in the batch, except for the rounding of the model's arithmetic."""
 
     problem: Problem
     seeds: tuple[int, ...]
 
 
-OnFinish = Callable[[int, list[Completion]], None]
-"""Called with a request's index and all its completions as soon as the last of them is done."""
+FinishedGroups = Generator[tuple[int, list[Completion]], None, None]
+"""A request's index with all its completions, in the order in which requests finish."""
 
 
 class Engine(Protocol):
-    """Samples completions on weights that :meth:`sync` hands over."""
+    """Samples completions from the weights that :meth:`sync` passes on."""
 
     version: int
     """Of the weights that the next request is sampled from."""
 
-    def generate(
-        self, requests: Sequence[Request], params: SamplingParams, on_finish: OnFinish | None = None
-    ) -> list[list[Completion]]:
-        """Completions of each request, in order. What ``on_finish`` raises comes out here, and ends the rest."""
+    def stream(self, requests: Sequence[Request], params: SamplingParams) -> FinishedGroups:
+        """Finished groups, each as soon as its last completion is done.
+
+        Sampling starts with the first item. Leaving the loop early, by ``break`` or an exception, closes the generator
+        and aborts what is still running; so does ``close()``. Nothing is left changed between two items, so that
+        the caller may train, evaluate or sync there. Requests without seeds are not yielded.
+        """
 
     def sync(self, version: int) -> None:
         """Take the learner's current weights; completions sampled from now on carry ``version``."""
@@ -41,3 +44,9 @@ class Engine(Protocol):
 
     def close(self) -> None:
         """End whatever the engine owns."""
+
+
+def complete(engine: Engine, requests: Sequence[Request], params: SamplingParams) -> list[list[Completion]]:
+    """All completions of each request, in the order of ``requests``."""
+    finished = dict(engine.stream(requests, params))
+    return [finished.get(index, []) for index in range(len(requests))]

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -15,7 +16,7 @@ from r1rl.model.decode import fused_body
 from r1rl.model.head import body_and_head, head_function, softcap
 from r1rl.model.load import Policy
 from r1rl.rollout.ending import Ending
-from r1rl.rollout.engine import OnFinish, Request
+from r1rl.rollout.engine import FinishedGroups, Request
 from r1rl.rollout.kv import Prefill, Slots
 from r1rl.rollout.sampling import choose, uniforms
 from r1rl.types import Completion, FinishReason, SamplingParams
@@ -31,9 +32,12 @@ class _Row:
     request: int
     sample: int
     uniforms: np.ndarray
+    version: int
     token_ids: list[int] = field(default_factory=list)
     logps: list[float] = field(default_factory=list)
     finish: FinishReason | None = None
+    swaps: list[tuple[int, int]] = field(default_factory=list)
+    """Tokens that were there when the weights changed, and the new version."""
 
 
 class TorchEngine:
@@ -68,31 +72,39 @@ class TorchEngine:
     def close(self) -> None:
         """Nothing to end: the weights are the learner's."""
 
-    @torch.no_grad()
-    def generate(
-        self, requests: Sequence[Request], params: SamplingParams, on_finish: OnFinish | None = None
-    ) -> list[list[Completion]]:
+    def stream(self, requests: Sequence[Request], params: SamplingParams) -> FinishedGroups:
+        """See :meth:`r1rl.rollout.engine.Engine.stream`. After an update of the policy between two items, call
+        :meth:`sync` before the next: running completions continue with the new weights, and carry a version per token.
+        """
+        with self._sampling():
+            batch = _Batch(self, requests, params)
+        while True:
+            with self._sampling():
+                finished = batch.advance()
+            if not finished:
+                return
+            yield from finished
+
+    @contextmanager
+    def _sampling(self) -> Iterator[None]:
+        """No gradients, evaluation mode and the passes' precision. Never held across a ``yield``: the caller would
+        compute under them."""
         model = self.policy.model
         was_training = model.training
         model.eval()
         try:
-            with torch.autocast(model.device.type, self.autocast, enabled=self.autocast is not None):
-                return _Generation(self, requests, params, on_finish).run()
+            with torch.no_grad(), torch.autocast(model.device.type, self.autocast, enabled=self.autocast is not None):
+                yield
         finally:
             model.train(was_training)
 
 
-class _Generation:
-    """The state of one :meth:`TorchEngine.generate` call."""
+class _Batch:
+    """The sequences of one :meth:`TorchEngine.stream`."""
 
-    def __init__(
-        self, engine: TorchEngine, requests: Sequence[Request], params: SamplingParams, on_finish: OnFinish | None
-    ) -> None:
-        self.engine, self.requests, self.params, self.on_finish = engine, requests, params, on_finish
+    def __init__(self, engine: TorchEngine, requests: Sequence[Request], params: SamplingParams) -> None:
+        self.engine, self.requests, self.params = engine, requests, params
         self.model, self.tokenizer = engine.policy.model, engine.policy.tokenizer
-        self.body, head = body_and_head(self.model)
-        self.head = head_function(head, engine.fp32_head)
-        self.fused = fused_body(self.model, engine.autocast)
         self.device = self.model.device
         self.ending = Ending.of(engine.policy)
         self.waiting: deque[int] = deque(i for i, r in enumerate(requests) if r.seeds)
@@ -100,14 +112,29 @@ class _Generation:
         self.slots = Slots(self.device)
         self.results: list[list[Completion | None]] = [[None] * len(r.seeds) for r in requests]
         self.missing = [len(r.seeds) for r in requests]
+        self.finished: list[tuple[int, list[Completion]]] = []
+        self._read_weights()
 
-    def run(self) -> list[list[Completion]]:
-        while self.waiting or self.rows:
+    def _read_weights(self) -> None:
+        """Make what is computed from the weights once per version."""
+        self.version = self.engine.version
+        self.body, head = body_and_head(self.model)
+        self.head = head_function(head, self.engine.fp32_head)
+        self.fused = fused_body(self.model, self.engine.autocast)
+
+    def advance(self) -> list[tuple[int, list[Completion]]]:
+        """Decode until a request is finished; returns those that are, or none where nothing is left."""
+        if self.version != self.engine.version:
+            self._read_weights()
+            for row in self.rows:
+                row.swaps.append((len(row.token_ids), self.version))
+        while not self.finished and (self.waiting or self.rows):
             self._drop_finished()
             self._admit()
             if self.rows:
                 self._decode()
-        return [[c for c in completions if c is not None] for completions in self.results]
+        finished, self.finished = self.finished, []
+        return finished
 
     def _admit(self) -> None:
         """Prefill waiting requests into the free part of the batch."""
@@ -135,7 +162,7 @@ class _Generation:
         ).last_hidden_state[0]
         last = torch.tensor(lengths, device=self.device).cumsum(0) - 1
         rows = [
-            _Row(i, s, uniforms(seed, self.params.max_new_tokens))
+            _Row(i, s, uniforms(seed, self.params.max_new_tokens), self.version)
             for i in admitted
             for s, seed in enumerate(self.requests[i].seeds)
         ]
@@ -145,7 +172,7 @@ class _Generation:
         self._take(rows, logits.repeat_interleave(torch.tensor(copies, device=self.device), 0))
 
     def _decode(self) -> None:
-        """One token for every row."""
+        """One token per row."""
         at = self.slots.lengths
         ids = torch.tensor([row.token_ids[-1] for row in self.rows], device=self.device)
         layout = self.slots.step()
@@ -189,18 +216,29 @@ class _Generation:
             logps=np.array(row.logps, dtype=np.float32),
             text=self.ending.text(row.token_ids),
             finish=row.finish or "abort",
-            version=self.engine.version,
+            version=row.version,
+            versions=_versions(row),
         )
         self.missing[row.request] -= 1
-        if self.missing[row.request] == 0 and self.on_finish is not None:
-            self.on_finish(row.request, [c for c in self.results[row.request] if c is not None])
+        if self.missing[row.request] == 0:
+            self.finished.append((row.request, [c for c in self.results[row.request] if c is not None]))
 
     def _drop_finished(self) -> None:
-        """Let finished rows leave once they are an eighth of the batch: leaving copies what stays, staying computes
-        what nobody reads."""
+        """Remove finished rows once they are an eighth of the batch: compaction copies the surviving rows, while a
+        finished row that stays is computed for nothing."""
         live = [i for i, row in enumerate(self.rows) if row.finish is None]
         if not live:
             self.rows, self.slots = [], Slots(self.device)
         elif (len(self.rows) - len(live)) * 8 >= len(self.rows):
             self.slots.keep(torch.tensor(live, device=self.device))
             self.rows = [self.rows[i] for i in live]
+
+
+def _versions(row: _Row) -> np.ndarray | None:
+    """[T] int32 weight version of each token; None where one version sampled them all."""
+    if not row.swaps:
+        return None
+    versions = np.full(len(row.token_ids), row.version, dtype=np.int32)
+    for start, version in row.swaps:
+        versions[start:] = version
+    return versions

@@ -32,7 +32,8 @@ from r1rl.scoring import Scorer
 from r1rl.stages.base import StageContext, StageResult, asked_to_end
 from r1rl.stages.rewrite import rewrite
 from r1rl.stages.sample_log import SampleLog, rows_of
-from r1rl.types import Completion, Group, Problem, SamplingParams
+from r1rl.tracking.console import Progress
+from r1rl.types import Group, Problem, SamplingParams
 from r1rl_rewards.language import share
 from r1rl_rewards.texts import thought_of
 
@@ -86,34 +87,43 @@ def draw(ctx: StageContext, policy: Policy, problems: list[Problem], log: Sample
     if done:
         ctx.console.say(f"{ctx.name}: {len(done)} of {len(problems)} problems were sampled before")
     applies = applying(cfg.rewards, cfg.data.train)
-    waiting: deque[Group] = deque()
     engine = build_engine(cfg, policy)
     try:
         with (
             Scorer(cfg.rewards, cfg.scoring, applies=applies) as scorer,
             ctx.console.progress(f"{ctx.name}: sampling", total=len(requests), unit="problem") as progress,
         ):
-
-            def write(keep: int) -> None:
-                while len(waiting) > keep:
-                    group = waiting.popleft()
-                    log.append(group.problem.id, rows_of(scorer.score([group])[0]))
-                    progress.update(done=progress.done + 1)
-
-            def finished(index: int, completions: list[Completion]) -> None:
-                waiting.append(Group(requests[index].problem, completions))
-                scorer.submit(waiting[-1])
-                write(_WAITING)
-                ctx.interrupt.check()
-
+            scored = _Scored(log, scorer, progress)
             with contextlib.suppress(Interrupted):  # the other processes are told below
-                engine.generate(requests, params, finished)
-            write(0)
+                for index, completions in engine.stream(requests, params):
+                    scored.submit(Group(requests[index].problem, completions))
+                    scored.write(waiting=_WAITING)
+                    ctx.interrupt.check()
+            scored.write(waiting=0)
     finally:
         engine.close()
         log.close()
     if asked_to_end(ctx):
         raise Interrupted(f"the samples of {len(log.read())} of {len(problems)} problems are saved in {ctx.folder}")
+
+
+class _Scored:
+    """Groups on their way through the scorer to the log, in the order in which they finished."""
+
+    def __init__(self, log: SampleLog, scorer: Scorer, progress: Progress) -> None:
+        self.log, self.scorer, self.progress = log, scorer, progress
+        self._waiting: deque[Group] = deque()
+
+    def submit(self, group: Group) -> None:
+        self._waiting.append(group)
+        self.scorer.submit(group)
+
+    def write(self, waiting: int) -> None:
+        """Wait for the scores of all but the last ``waiting`` groups, and log these groups."""
+        while len(self._waiting) > waiting:
+            group = self._waiting.popleft()
+            self.log.append(group.problem.id, rows_of(self.scorer.score([group])[0]))
+            self.progress.update(done=self.progress.done + 1)
 
 
 def sift(

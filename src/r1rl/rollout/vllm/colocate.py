@@ -1,18 +1,20 @@
-"""vLLM in the trainer's own process: one engine a rank, or one over several ranks with tensor parallelism."""
+"""vLLM in the trainer's own process: one engine per rank, or one over several ranks with tensor parallelism."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
-from contextlib import closing, contextmanager
+import time
+from collections.abc import Callable, Container, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from itertools import count
 from typing import Any
 
 from r1rl.config.rollout import VLLMConfig
 from r1rl.distributed.deadline import deadline
+from r1rl.errors import EngineError
 from r1rl.model.load import Policy
 from r1rl.rollout.ending import Ending
-from r1rl.rollout.engine import OnFinish, Request
+from r1rl.rollout.engine import FinishedGroups, Request
 from r1rl.rollout.vllm.carriers import Carrier
 from r1rl.rollout.vllm.check import SyncCheck
 from r1rl.rollout.vllm.wire import completion, sampling
@@ -25,7 +27,7 @@ class ColocatedEngine:
     Args:
         llm: made with a weight transfer backend that matches ``carrier``.
         rank: for messages.
-        deadline_s: longest ``generate``.
+        deadline_s: longest sampling of one stream.
         sleeps: give the GPU's memory back between calls.
     """
 
@@ -49,6 +51,7 @@ class ColocatedEngine:
         self.client.init_weight_transfer_engine({})
         self._synced = False
         self._asleep = False
+        self._streaming = False
         self._ids = count()
         self._metrics: dict[str, float] = {}
         self._rest()
@@ -58,8 +61,9 @@ class ColocatedEngine:
 
         Raises:
             SyncError: the engine does not serve them.
-            EngineError: a step took longer than ``sync_timeout_s``.
+            EngineError: a step took longer than ``sync_timeout_s``, or a stream is open.
         """
+        self._refuse_while_streaming()
         with self._phase(f"gathering the weights of version {version}", self.cfg.sync_timeout_s):
             self.carrier.publish(version)
         self._wake()
@@ -74,22 +78,33 @@ class ColocatedEngine:
         self.version, self._synced = version, True
         self._rest()
 
-    def generate(
-        self, requests: Sequence[Request], params: SamplingParams, on_finish: OnFinish | None = None
-    ) -> list[list[Completion]]:
+    def stream(self, requests: Sequence[Request], params: SamplingParams) -> FinishedGroups:
+        """See :meth:`r1rl.rollout.engine.Engine.stream`; one at a time, and no :meth:`sync` while it is open.
+
+        Raises:
+            EngineError: sampling took longer than ``deadline_s``, the caller's own time between items left out.
+        """
+        self._refuse_while_streaming()
         if not self._synced:
             self.sync(self.version)
-        results: list[list[Completion]] = [[] for _ in requests]
-        self._wake()
+        waiting: dict[str, int] = {}
+        left = self.deadline_s
+        self._streaming = True
         try:
-            with self._phase("sampling", self.deadline_s), closing(self._run(requests, params)) as finished:
-                for index, outputs in finished:
-                    results[index] = outputs
-                    if on_finish is not None:
-                        on_finish(index, outputs)
+            self._wake()
+            self._add(requests, params, waiting)
+            while waiting:
+                begin = time.monotonic()
+                with self._phase("sampling", left):
+                    finished = self._step_until_finished(waiting)
+                left = max(1.0, left - (time.monotonic() - begin))
+                for name, completions in finished:
+                    yield waiting.pop(name), completions
         finally:
+            self._streaming = False
+            if waiting:
+                self.llm.llm_engine.abort_request(list(waiting))
             self._rest()
-        return results
 
     def metrics(self) -> dict[str, float]:
         """About the last sync."""
@@ -100,32 +115,34 @@ class ColocatedEngine:
         self.carrier.close()
         self.llm.llm_engine.engine_core.shutdown()
 
-    def _run(
-        self, requests: Sequence[Request], params: SamplingParams
-    ) -> Generator[tuple[int, list[Completion]], None, None]:
+    def _add(self, requests: Sequence[Request], params: SamplingParams, waiting: dict[str, int]) -> None:
+        """Queue the requests; ``waiting`` receives their names and indices."""
         from vllm import SamplingParams as VllmParams
         from vllm.sampling_params import RequestOutputKind
 
-        engine = self.llm.llm_engine
-        waiting: dict[str, int] = {}
-        try:
-            for index, request in enumerate(requests):
-                if request.seeds:
-                    wanted = sampling(request, params, self.ending.ids, self.cfg.seeded)
-                    name = str(next(self._ids))
-                    waiting[name] = index
-                    engine.add_request(
-                        name,
-                        {"prompt_token_ids": list(request.problem.prompt_ids)},
-                        VllmParams(**wanted, output_kind=RequestOutputKind.FINAL_ONLY, flat_logprobs=True),
-                    )
-            while waiting:
-                for output in engine.step():
-                    if output.finished and output.request_id in waiting:
-                        yield waiting.pop(output.request_id), [self._completion(c) for c in output.outputs]
-        finally:
-            if waiting:
-                engine.abort_request(list(waiting))
+        for index, request in enumerate(requests):
+            if request.seeds:
+                wanted = sampling(request, params, self.ending.ids, self.cfg.seeded)
+                name = str(next(self._ids))
+                waiting[name] = index
+                self.llm.llm_engine.add_request(
+                    name,
+                    {"prompt_token_ids": list(request.problem.prompt_ids)},
+                    VllmParams(**wanted, output_kind=RequestOutputKind.FINAL_ONLY, flat_logprobs=True),
+                )
+
+    def _step_until_finished(self, waiting: Container[str]) -> list[tuple[str, list[Completion]]]:
+        """Step vLLM until at least one of these requests is finished."""
+        while True:
+            outputs = [o for o in self.llm.llm_engine.step() if o.finished and o.request_id in waiting]
+            if outputs:
+                return [(o.request_id, [self._completion(c) for c in o.outputs]) for o in outputs]
+
+    def _refuse_while_streaming(self) -> None:
+        if self._streaming:
+            raise EngineError(
+                "the colocated vLLM engine is sampling: finish or close its stream before the next stream or sync"
+            )
 
     def _completion(self, output: Any) -> Completion:
         spans = [(s.version, s.start, s.end) for s in output.weight_versions or ()]

@@ -15,7 +15,7 @@ from r1rl.distributed.deadline import deadline
 from r1rl.errors import EngineError
 from r1rl.model.load import Policy
 from r1rl.rollout.ending import Ending
-from r1rl.rollout.engine import OnFinish, Request
+from r1rl.rollout.engine import FinishedGroups, Request
 from r1rl.rollout.vllm.carriers import Carrier
 from r1rl.rollout.vllm.check import Expected, SyncCheck
 from r1rl.rollout.vllm.client import Answer, RefusedError, ServerError
@@ -74,11 +74,9 @@ class Pool:
 
     # ---- what the loop calls ----
 
-    def generate(
-        self, requests: Sequence[Request], params: SamplingParams, on_finish: OnFinish | None = None
-    ) -> list[list[Completion]]:
-        """May be called from several threads at once, and while :meth:`sync` runs. What is still running when
-        ``on_finish`` raises is aborted.
+    def stream(self, requests: Sequence[Request], params: SamplingParams) -> FinishedGroups:
+        """See :meth:`r1rl.rollout.engine.Engine.stream`. Several streams may be open at once, in any threads, and while
+        :meth:`sync` runs.
 
         Raises:
             EngineError: no server is left, a group failed ``max_attempts`` times, or the deadline passed.
@@ -92,13 +90,11 @@ class Pool:
                 self._tasks.waiting.extend(Task(job, i) for i in wanted)
                 self._changed.notify_all()
             for index in self._finished(job, len(wanted)):
-                if on_finish is not None:
-                    on_finish(index, job.results[index] or [])
+                yield index, job.results[index] or []
         finally:
             job.over = True
             self.counts["duplicates"] += job.duplicates
             self._withdraw(job)
-        return [completions or [] for completions in job.results]
 
     def sync(self, version: int) -> None:
         """Send the learner's weights to every server and check each. Running completions are held meanwhile and go
@@ -354,13 +350,15 @@ class Pool:
 
     def _finished(self, job: Job, count: int) -> Iterator[int]:
         """Indices of answered requests, as they come."""
-        until = time.monotonic() + self.deadline_s
+        waited = 0.0  # without the caller's own time between items
         while count:
+            begin = time.monotonic()
             try:
                 item = job.finished.get(timeout=1.0)
             except queue.Empty:
                 self._check_alive()
-                if time.monotonic() > until:
+                waited += time.monotonic() - begin
+                if waited > self.deadline_s:
                     raise EngineError(
                         f"rank {self.rank}: {count} groups are still missing after {self.deadline_s:g} s "
                         f"(grpo.deadline_s); {self._status()}"
