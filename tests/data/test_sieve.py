@@ -9,8 +9,9 @@ from typing import Any
 import pytest
 
 from r1rl.config import DatasetConfig, SampleConfig
-from r1rl.data.sieve import Row, Sieve, mixed_rows
+from r1rl.data.sieve import Sieve, mixed_rows
 from r1rl.errors import DataError
+from r1rl.records import Row
 
 
 def row(problem: str, response: str = " <think>a b</think> 4", source: str = "s", **rewards: float | None) -> Row:

@@ -12,10 +12,11 @@ from transformers import AutoTokenizer, PreTrainedTokenizerBase
 
 from r1rl.data.problems import load_problems, normalized_question
 from r1rl.errors import DataError
+from r1rl.records import sampled_rows
 from r1rl.scoring import Scorer
 from r1rl.stages import sample, sft
-from r1rl.stages.sample_log import SampleLog, rows_of
-from r1rl.stages.verify_rows import verdicts
+from r1rl.stages.rewrite import scores_of
+from r1rl.stages.sample_log import SampleLog
 from r1rl.types import Completion, Group, Problem, ScoredGroup
 
 TEMPLATE = (
@@ -90,7 +91,7 @@ def drawn(ctx: Any, tokenizer: PreTrainedTokenizerBase) -> list[dict[str, Any]]:
         text = f"<think>{problem.columns['answer']} “sure” 对</think>\n<answer>{problem.columns['answer']}</answer>"
         ids = np.asarray(tokenizer(text)["input_ids"])
         group = Group(problem, [Completion(ids, np.zeros(len(ids), np.float32), text, "stop")])
-        log.append(problem.id, rows_of(ScoredGroup(group, np.ones(1), {"accuracy": np.ones(1)})))
+        log.append(problem.id, sampled_rows(ScoredGroup(group, np.ones(1), {"accuracy": np.ones(1)})))
     found = log.read()
     log.close()
     return [row for problem in problems for row in found[problem.id]]
@@ -122,7 +123,7 @@ def test_conversations_verify_again(stages: Any, plan: str, tokenizer: PreTraine
     ctx = stages(plan, "draw")
     rows = drawn(ctx, tokenizer)
     with Scorer(ctx.config.rewards, ctx.config.scoring) as scorer:
-        again = verdicts(rows, [[1]] * 4, scorer)
+        again = scores_of(rows, [[1]] * 4, scorer)
     assert [row["rewards"] for row in again] == [{"accuracy": 1.0}] * 4
 
 

@@ -11,8 +11,8 @@ import pytest
 from r1rl.rollout.torch_engine import TorchEngine
 from r1rl.scoring import Scorer
 from r1rl.stages import sample
+from r1rl.stages.rewrite import scores_of
 from r1rl.stages.sample_log import SampleLog
-from r1rl.stages.verify_rows import verdicts
 
 PLAN = """
 name: plan
@@ -58,7 +58,7 @@ def test_rows_have_their_origin_and_verify_again(stages: Any, plan: str) -> None
     table = json.loads((ctx.folder / "filters.json").read_text())
     assert table[-1][2] == len(kept)
     with Scorer(ctx.config.rewards, ctx.config.scoring) as scorer:
-        again = verdicts(kept, [range(row["tokens"]) for row in kept], scorer)
+        again = scores_of(kept, [range(row["tokens"]) for row in kept], scorer)
     assert [verdict["rewards"] for verdict in again] == [row["rewards"] for row in kept]
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, TypeAlias
 
 from r1rl.config.data import PromptConfig
 from r1rl.config.sample import SampleConfig
@@ -13,14 +12,12 @@ from r1rl.data.filters import Contamination, Share, failed_rule, normalized
 from r1rl.data.problems import BadRow, Source, question_text
 from r1rl.data.sources import read_rows
 from r1rl.errors import DataError
-
-Row: TypeAlias = dict[str, Any]
-"""One sample: question, response, rewards and where it came from (see ``r1rl.stages.sample``)."""
+from r1rl.records import Row
 
 
 @dataclass(slots=True)
 class Sieve:
-    """Rows on their way through the filters."""
+    """Rows (of :func:`r1rl.records.sampled_rows`) on their way through the filters."""
 
     rows: list[Row]
     dropped: list[Row] = field(default_factory=list)

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Any
 
 import numpy as np
 
+from r1rl.records import Row, logged_row
 from r1rl.scoring.metrics import reward_metrics
-from r1rl.scoring.samples import sample_row
 from r1rl.types import ScoredGroup
 
 
@@ -43,6 +42,6 @@ def over_ranks(figures: Sequence[Mapping[str, float]]) -> dict[str, float]:
     return {name: _OVER_RANKS.get(name, max)(each[name] for each in figures if name in each) for name in names}
 
 
-def sample_rows(groups: Sequence[ScoredGroup], count: int) -> list[dict[str, Any]]:
+def sample_rows(groups: Sequence[ScoredGroup], count: int) -> list[Row]:
     """The first completion of the first ``count`` groups, for samples.jsonl and the trackers' tables."""
-    return [sample_row(g, 0) for g in groups[:count]]
+    return [logged_row(g, 0) for g in groups[:count]]

@@ -6,7 +6,8 @@ from collections.abc import Sequence
 from itertools import pairwise
 from typing import Any
 
-from r1rl.report.read import Row, Stage, is_number
+from r1rl.records import Row
+from r1rl.report.read import Stage, is_number
 
 MOST_STEPS = 1000
 """Steps shown one by one; a longer stage is cut into stretches."""

@@ -13,9 +13,8 @@ import yaml
 
 from r1rl.config.kinds import registered
 from r1rl.errors import DataError
+from r1rl.records import Row
 from r1rl.tracking.jsonl import parse, read_jsonl
-
-Row = dict[str, Any]
 
 
 @dataclass(slots=True)

@@ -6,6 +6,7 @@ from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+from r1rl.records import logged_rewards
 from r1rl.report.curves import short
 from r1rl.report.read import Run, Stage, is_number
 from r1rl.tracking.console import visible
@@ -14,7 +15,6 @@ MOST = 400
 """Completions of one run; a page of several runs shares twice as many."""
 TEXT = 6000
 """Characters of one text."""
-_REWARD = "reward_"
 
 
 def samples_of(runs: Sequence[Run]) -> list[dict[str, Any]]:
@@ -34,7 +34,7 @@ def _rows(run: Run) -> Iterator[dict[str, Any]]:
 
 
 def _trained(stage: Stage, row: Mapping[str, Any]) -> dict[str, Any]:
-    rewards = {k.removeprefix(_REWARD): short(v) for k, v in row.items() if k.startswith(_REWARD) and is_number(v)}
+    rewards = {name: short(value) for name, value in logged_rewards(row).items() if is_number(value)}
     return {
         "stage": stage.name,
         "step": row["step"],

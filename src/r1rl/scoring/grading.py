@@ -13,7 +13,8 @@ from pathlib import Path
 from typing import Any
 
 from r1rl.files import finite
-from r1rl.scoring.samples import Row, count_lines, read_rows, text_of, whole_file
+from r1rl.records import Row
+from r1rl.scoring.samples import count_lines, read_rows, text_of, whole_file
 from r1rl.scoring.samples import field as field_of
 from r1rl.tracking.console import Console
 from r1rl.verify import Checker, Outcome, Verdict, extract_answer

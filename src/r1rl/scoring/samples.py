@@ -9,43 +9,8 @@ from pathlib import Path
 from typing import IO, Any
 
 from r1rl.errors import DataError, ForeignError, writing
-from r1rl.files import finite, replacing
-from r1rl.types import ScoredGroup
-
-Row = dict[str, Any]
-
-
-def sample_row(scored: ScoredGroup, index: int) -> Row:
-    """One completion as samples.jsonl holds it (apart from ``step``).
-
-    The dataset's columns are by themselves under ``columns``, so that none of their names can collide. Each reward
-    is under ``reward_NAME`` (None where it did not apply), what a function passed to ``log_extra`` under
-    ``extra_NAME``.
-    """
-    problem, completion = scored.group.problem, scored.group.completions[index]
-    row = {
-        "problem_id": problem.id,
-        "prompt": problem.prompt,
-        "prefill": problem.prefill,
-        "completion": problem.prefill + completion.text,
-        "answer": problem.columns.get("answer"),
-        "reward": scored.rewards[index],
-        "length": len(completion),
-        "finish": completion.finish,
-        **{f"reward_{name}": values[index] for name, values in scored.by_reward.items()},
-        **{f"extra_{name}": values[index] for name, values in scored.extras.items()},
-        "columns": dict(problem.columns),
-    }
-    return {name: finite(value) for name, value in row.items()}
-
-
-def dataset_columns(row: Row) -> Row:
-    """The dataset's columns of a row of :func:`sample_row`; of any other row, all its fields and those under
-    ``columns``."""
-    nested = row.get("columns")
-    if not isinstance(nested, dict):
-        return row
-    return nested if "problem_id" in row else {name: v for name, v in row.items() if name != "columns"} | nested
+from r1rl.files import replacing
+from r1rl.records import Row
 
 
 def count_lines(path: Path) -> int:
@@ -57,7 +22,7 @@ def count_lines(path: Path) -> int:
 
 
 def read_rows(path: Path) -> Iterator[Row]:
-    """The objects of a file, one per line. Raises DataError naming the line that is none."""
+    """The objects of a file, one per line. Raises DataError naming the line that is not one."""
     with path.open(encoding="utf-8-sig", errors="surrogateescape") as file:
         for number, line in enumerate(file, 1):
             if not line.strip():

@@ -10,8 +10,9 @@ from pathlib import Path
 import numpy as np
 
 from r1rl.config.rewards import RewardConfig, ScoringConfig
+from r1rl.records import Row, logged_columns, logged_text
 from r1rl.scoring.metrics import reward_metrics
-from r1rl.scoring.samples import Row, count_lines, dataset_columns, field, read_rows, text_of
+from r1rl.scoring.samples import count_lines, field, read_rows, text_of
 from r1rl.scoring.scorer import Scorer
 from r1rl.types import Completion, Group, Problem, ScoredGroup
 
@@ -46,7 +47,7 @@ def _groups(path: Path, rows: list[Row], completion: str, prompt: str) -> Iterat
 
 
 def _problem(path: Path, row: Row, completion: str, prompt: str, number: int) -> Problem:
-    columns = dataset_columns(row)
+    columns = logged_columns(row)
     if columns is not row.get("columns"):
         columns = {name: value for name, value in columns.items() if name not in (completion, prompt, *_OWN_FIELDS)}
     prefill = str(row.get("prefill", ""))
@@ -61,9 +62,7 @@ def _key(asked: bool, problem: Problem) -> str:
 
 
 def _completion(path: Path, row: Row, name: str, number: int) -> Completion:
-    text = text_of(field(path, row, name, number))
-    if "problem_id" in row and isinstance(row.get("prefill"), str):
-        text = text.removeprefix(row["prefill"])  # in the run it was not the function's to see
+    text = logged_text(row, text_of(field(path, row, name, number)))
     length = row.get("length")
     count = length if isinstance(length, int) and not isinstance(length, bool) else len(text.split())
     ids = np.asarray(row.get("completion_ids") or range(count), dtype=np.int64)

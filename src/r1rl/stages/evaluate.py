@@ -11,6 +11,7 @@ from r1rl.errors import ConfigError
 from r1rl.evaluation.measure import check_lengths, evaluate, mean_applied
 from r1rl.files import write_json
 from r1rl.model.load import load_policy
+from r1rl.records import shown_row
 from r1rl.rollout.build import build_engine
 from r1rl.scoring import Scorer
 from r1rl.stages.base import StageContext, StageResult
@@ -45,7 +46,7 @@ def run(ctx: StageContext) -> StageResult:
                     "problems": [p.id for p in problems],
                     "correct": None if result.correct_NK is None else [mean_applied(row) for row in result.correct_NK],
                     "rewards": _by_problem(result.groups),
-                    "samples": _shown(result.groups, cfg.evaluate.show),
+                    "samples": [shown_row(group) for group in result.groups[: cfg.evaluate.show]],
                 }
     finally:
         engine.close()
@@ -58,15 +59,3 @@ def _by_problem(groups: Sequence[ScoredGroup]) -> dict[str, list[float | None]]:
     """Each reward's mean over the samples of every problem; None where it applied to none of them."""
     names = dict.fromkeys(name for g in groups for name in g.by_reward)
     return {name: [mean_applied(g.by_reward.get(name)) for g in groups] for name in names}
-
-
-def _shown(groups: Sequence[ScoredGroup], count: int) -> list[dict[str, Any]]:
-    return [
-        {
-            "question": g.group.problem.columns.get("question"),
-            "answer": g.group.problem.columns.get("answer"),
-            "completion": g.group.problem.prefill + g.group.completions[0].text,
-            "reward": mean_applied(g.rewards[:1]),
-        }
-        for g in groups[:count]
-    ]

@@ -7,13 +7,15 @@ import os
 import time
 import urllib.error
 import urllib.request
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
 
 from r1rl.config import RewriteConfig, RunConfig
 from r1rl.config.applied import applying
-from r1rl.data.sieve import Row, Sieve
+from r1rl.data.sieve import Sieve
 from r1rl.errors import ConfigError
+from r1rl.records import Row, sampled_group, score_row
 from r1rl.scoring import Scorer
 from r1rl.tracking.console import Console
 from r1rl.types import Message
@@ -50,12 +52,18 @@ def rewrite(sieve: Sieve, cfg: RunConfig, console: Console, tokenizer: PreTraine
 
 
 def _score_again(rows: list[Row], cfg: RunConfig, tokenizer: PreTrainedTokenizerBase) -> None:
-    from r1rl.stages.verify_rows import verdicts
-
     ids = [_tokens(row["response"], tokenizer) for row in rows]
     with Scorer(cfg.rewards, cfg.scoring, applies=applying(cfg.rewards, cfg.data.train)) as scorer:
-        for row, tokens, values in zip(rows, ids, verdicts(rows, ids, scorer), strict=True):
-            row |= {"tokens": len(tokens), **values}
+        for row, tokens, scores in zip(rows, ids, scores_of(rows, ids, scorer), strict=True):
+            row |= {"tokens": len(tokens), **scores}
+
+
+def scores_of(rows: Sequence[Row], completion_ids: Sequence[Sequence[int]], scorer: Scorer) -> list[Row]:
+    """``reward`` and ``rewards`` of every row, whose response is these tokens; None where none applies."""
+    groups = [sampled_group(row, ids) for row, ids in zip(rows, completion_ids, strict=True)]
+    for group in groups:
+        scorer.submit(group)
+    return [score_row(scored) for scored in scorer.score(groups)]
 
 
 def _tokens(text: str, tokenizer: PreTrainedTokenizerBase) -> list[int]:

@@ -18,20 +18,21 @@ from transformers import PreTrainedTokenizerBase
 
 from r1rl.config.applied import applying
 from r1rl.data.problems import ensure_disjoint, load_problems, normalized_question, read_questions
-from r1rl.data.sieve import Row, Sieve, mixed_rows
+from r1rl.data.sieve import Sieve, mixed_rows
 from r1rl.distributed.interrupt import Interrupted
 from r1rl.errors import DataError
 from r1rl.files import finite, replacing, write_json
 from r1rl.fingerprint.content import content
 from r1rl.model.lengths import check_prompts
 from r1rl.model.load import Policy, load_policy
+from r1rl.records import Row, sampled_rows
 from r1rl.rollout.build import build_engine
 from r1rl.rollout.collect import completion_seeds
 from r1rl.rollout.engine import Request
 from r1rl.scoring import Scorer
 from r1rl.stages.base import StageContext, StageResult, asked_to_end
 from r1rl.stages.rewrite import rewrite
-from r1rl.stages.sample_log import SampleLog, rows_of
+from r1rl.stages.sample_log import SampleLog
 from r1rl.tracking.console import Progress
 from r1rl.types import Group, Problem, SamplingParams
 from r1rl_rewards.language import share
@@ -122,7 +123,7 @@ class _Scored:
         """Wait for the scores of all but the last ``waiting`` groups, and log these groups."""
         while len(self._waiting) > waiting:
             group = self._waiting.popleft()
-            self.log.append(group.problem.id, rows_of(self.scorer.score([group])[0]))
+            self.log.append(group.problem.id, sampled_rows(self.scorer.score([group])[0]))
             self.progress.update(done=self.progress.done + 1)
 
 
