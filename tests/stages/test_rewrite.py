@@ -30,6 +30,10 @@ class Endpoint(BaseHTTPRequestHandler):
         asked = body["messages"][0]["content"]
         if "What is 1+1?" in asked:
             return self.reply({"choices": [{"message": {"content": " <think>one and one</think> 2"}}]})
+        if "What is secret?" in asked:
+            return self.reply({"error": "no key"}, 401)
+        if "What is too long?" in asked:
+            return self.reply({"error": "too long"}, 400)
         if "What is 2+2?" in asked:
             return self.reply({"choices": [{"message": {"content": " <think>two and two</think> 5"}}]})
         return self.reply({"error": "overloaded"}, 503)
@@ -97,6 +101,15 @@ def test_rewritten_rows_are_verified_again(url: str, tokenizer: Any, monkeypatch
 def test_a_missing_key_is_said_at_once(url: str, tokenizer: Any) -> None:
     with pytest.raises(ConfigError, match="the environment has no NO_SUCH_KEY"):
         rewrite(Sieve([]), config(url, api_key_env="NO_SUCH_KEY"), Console(quiet=True), tokenizer)
+
+
+def test_a_refusal_of_one_sample_drops_it_and_of_the_key_ends_the_stage(url: str, tokenizer: Any) -> None:
+    sieve = Sieve([row("What is 1+1?", "2"), row("What is too long?", "2")])
+    rewrite(sieve, config(url), Console(quiet=True), tokenizer)
+    assert [(r["question"], r["dropped"]) for r in sieve.dropped] == [("What is too long?", "rewrite")]
+    refused = r"sample.rewrite: .*refuses with HTTP 401: .*no key.*check its url, its model and the key in api_key_env"
+    with pytest.raises(ConfigError, match=refused):
+        rewrite(Sieve([row("What is secret?", "2")]), config(url), Console(quiet=True), tokenizer)
 
 
 def test_a_conversation_is_shown_with_who_said_what(url: str, tokenizer: Any) -> None:

@@ -2,26 +2,27 @@
 
 from __future__ import annotations
 
-import json
+import asyncio
 import os
-import time
-import urllib.error
-import urllib.request
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
 
 from r1rl.config import RewriteConfig, RunConfig
 from r1rl.config.applied import applying
 from r1rl.data.sieve import Sieve
 from r1rl.errors import ConfigError
+from r1rl.openai_client import ChatClient, ChatError, ChatRefusedError, Endpoint, gathered
 from r1rl.records import Row, sampled_group, score_row
 from r1rl.scoring import Scorer
-from r1rl.tracking.console import Console
+from r1rl.tracking.console import Console, Progress
 from r1rl.types import Message
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
+
+
+_OF_THIS_SAMPLE = frozenset((400, 413, 422))
+"""Refusals that another sample need not meet: this one is too long, above all."""
 
 
 def rewrite(sieve: Sieve, cfg: RunConfig, console: Console, tokenizer: PreTrainedTokenizerBase) -> None:
@@ -30,19 +31,13 @@ def rewrite(sieve: Sieve, cfg: RunConfig, console: Console, tokenizer: PreTraine
     Args:
         tokenizer: the policy's, in whose tokens the rewriting is counted, as those of the response were.
 
-    Raises: ConfigError for a missing key.
+    Raises: ConfigError for a missing key, and for an endpoint that refuses every request.
     """
     settings = cfg.sample.rewrite
     assert settings is not None
-    key = _key(settings)
-    with (
-        console.progress("rewriting", total=len(sieve.rows), unit="sample") as progress,
-        ThreadPoolExecutor(settings.concurrent) as pool,
-    ):
-        texts = []
-        for text in pool.map(lambda row: _ask(row, settings, key), sieve.rows):
-            texts.append(text)
-            progress.update(done=len(texts))
+    _check_key(settings)
+    with console.progress("rewriting", total=len(sieve.rows), unit="sample") as progress:
+        texts = asyncio.run(_rewritten(sieve.rows, settings, progress))
     sieve.rows = [
         row if text is None else row | {"original": row["response"], "response": text, "finish": "stop"}
         for row, text in zip(sieve.rows, texts, strict=True)
@@ -71,12 +66,9 @@ def _tokens(text: str, tokenizer: PreTrainedTokenizerBase) -> list[int]:
     return [*tokenizer(text, add_special_tokens=False)["input_ids"], tokenizer.eos_token_id]
 
 
-def _key(settings: RewriteConfig) -> str | None:
-    if settings.api_key_env is None:
-        return None
-    if settings.api_key_env not in os.environ:
+def _check_key(settings: RewriteConfig) -> None:
+    if settings.api_key_env is not None and settings.api_key_env not in os.environ:
         raise ConfigError(f"sample.rewrite.api_key_env: the environment has no {settings.api_key_env}; export it")
-    return os.environ[settings.api_key_env]
 
 
 def _shown(question: str | list[Message]) -> str:
@@ -86,26 +78,30 @@ def _shown(question: str | list[Message]) -> str:
     return "\n\n".join(f"{message['role']}: {message['content']}" for message in question)
 
 
-def _ask(row: Row, settings: RewriteConfig, key: str | None) -> str | None:
+async def _rewritten(rows: list[Row], settings: RewriteConfig, progress: Progress) -> list[str | None]:
+    """Each row's rewriting, in the rows' order; None for those that got none."""
+    fields = {"temperature": settings.temperature, "max_tokens": settings.max_tokens}
+    endpoint = Endpoint(
+        settings.url, settings.model, settings.api_key_env, settings.timeout_s, settings.retries, options=fields
+    )
+    async with ChatClient(endpoint, asyncio.Semaphore(settings.concurrent)) as chat:
+        return await gathered(_ask(chat, row, settings, progress) for row in rows)
+
+
+async def _ask(chat: ChatClient, row: Row, settings: RewriteConfig, progress: Progress) -> str | None:
     """One rewriting; None after the last attempt failed or came back empty."""
     content = f"{settings.instruction}\n\nQuestion:\n{_shown(row['question'])}\n\nResponse:\n{row['response']}"
-    body = {
-        "model": settings.model,
-        "messages": [{"role": "user", "content": content}],
-        "temperature": settings.temperature,
-        "max_tokens": settings.max_tokens,
-    }
-    headers = {"Content-Type": "application/json"} | ({"Authorization": f"Bearer {key}"} if key else {})
-    request = urllib.request.Request(
-        f"{settings.url.rstrip('/')}/chat/completions", json.dumps(body).encode(), headers, method="POST"
-    )
-    for attempt in range(settings.retries + 1):
-        try:
-            with urllib.request.urlopen(request, timeout=settings.timeout_s) as reply:
-                text = json.load(reply)["choices"][0]["message"]["content"]
-            begin = row["response"][: len(row["response"]) - len(row["response"].lstrip())]
-            return begin + str(text).strip() if str(text).strip() else None  # it still continues the same prompt
-        except (urllib.error.URLError, TimeoutError, ValueError, KeyError, IndexError, TypeError):
-            if attempt < settings.retries:
-                time.sleep(min(30.0, 2.0**attempt))
-    return None
+    try:
+        text = await chat.ask([{"role": "user", "content": content}], str.strip)
+    except ChatRefusedError as error:
+        if error.status in _OF_THIS_SAMPLE:
+            return None
+        raise ConfigError(
+            f"sample.rewrite: {error}; check its url, its model and the key in api_key_env ({settings.api_key_env})"
+        ) from error
+    except ChatError:
+        return None
+    finally:
+        progress.update(done=progress.done + 1)
+    begin = row["response"][: len(row["response"]) - len(row["response"].lstrip())]
+    return begin + text if text else None  # it still continues the same prompt
