@@ -74,6 +74,11 @@ def write_json(path: Path, value: Any, indent: int | None = 2) -> None:
     write_text(path, json.dumps(finite(value), indent=indent, allow_nan=False) + "\n")
 
 
+def json_line(value: Any) -> str:
+    """A line of a JSON Lines file, strict JSON (see :func:`finite`)."""
+    return json.dumps(finite(value), allow_nan=False) + "\n"
+
+
 def finite(value: Any) -> Any:
     """The value as strict JSON can hold it: NaN and infinities become null, without a mark beside them."""
     if isinstance(value, Mapping):
@@ -230,7 +235,7 @@ def publishing(final: Path) -> Iterator[Path]:
         mark(draft)
         try:
             yield draft
-            files = {name: [_digest(draft / name)] for name in _names(draft)}
+            files = {name: [file_digest(draft / name)] for name in _names(draft)}
             _write_manifest(draft, files)
             check_publishable(final, files)
             if final.exists():
@@ -310,9 +315,10 @@ def _names(folder: Path) -> list[str]:
 
 def _unchanged(file: Path, digests: list[str]) -> bool:
     """Whether it is what r1rl wrote, or gone."""
-    return not os.path.lexists(file) or (file.is_file() and not file.is_symlink() and _digest(file) in digests)
+    return not os.path.lexists(file) or (file.is_file() and not file.is_symlink() and file_digest(file) in digests)
 
 
-def _digest(file: Path) -> str:
+def file_digest(file: Path) -> str:
+    """SHA-256 of a file's content, in hex."""
     with file.open("rb") as handle:
         return hashlib.file_digest(handle, "sha256").hexdigest()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import io
 import json
 import os
@@ -19,7 +18,7 @@ from torch import Tensor
 from r1rl.distributed.shards import write_tensors
 from r1rl.errors import StorageError
 from r1rl.files import MANIFEST as OWN
-from r1rl.files import discard, is_own, mark, write_bytes, write_json
+from r1rl.files import discard, file_digest, is_own, mark, write_bytes, write_json
 from r1rl.fingerprint.mark import set_aside
 
 STATE, MANIFEST, BEST = "state.json", "manifest.json", "best.json"
@@ -209,7 +208,7 @@ def damage(folder: Path) -> str | None:
             return f"{name} is missing"
         if file.stat().st_size != size:
             return f"{name} has {file.stat().st_size} bytes, not {size}"
-        if _digest(file) != digest:
+        if file_digest(file) != digest:
             return f"{name} differs from its checksum"
     return None
 
@@ -228,7 +227,7 @@ def _others(folder: Path) -> list[str]:
 
 def _seal(folder: Path) -> None:
     """Write the manifest, then flush files before the folders that name them."""
-    files = {str(f.relative_to(folder)): (f.stat().st_size, _digest(f)) for f in _files(folder)}
+    files = {str(f.relative_to(folder)): (f.stat().st_size, file_digest(f)) for f in _files(folder)}
     write_json(folder / MANIFEST, {"files": files})
     for file in _files(folder):
         _flush(file)
@@ -252,11 +251,6 @@ def _fingerprint_of(folder: Path) -> str | None:
     except (OSError, ValueError):
         return None
     return found.get("fingerprint") if isinstance(found, dict) else None
-
-
-def _digest(file: Path) -> str:
-    with file.open("rb") as handle:
-        return hashlib.file_digest(handle, "sha256").hexdigest()
 
 
 def _flush(path: Path) -> None:

@@ -20,7 +20,7 @@ from r1rl.config.data import DifficultyConfig
 from r1rl.data.problems import ProblemSets, filter_by_pass_rate
 from r1rl.distributed.interrupt import Interrupted
 from r1rl.errors import DataError, writing
-from r1rl.files import replacing
+from r1rl.files import json_line, replacing
 from r1rl.model.load import Policy
 from r1rl.rollout.collect import completion_seeds
 from r1rl.rollout.engine import Engine, Request
@@ -154,8 +154,8 @@ class Difficulty:
 
     def _write(self, rates: Rates) -> None:
         with writing(self.path), replacing(self.path) as file:
-            file.write(json.dumps(self.measured_with) + "\n")
-            file.writelines(json.dumps({"problem": key, "pass_rate": rate}) + "\n" for key, rate in rates.items())
+            file.write(json_line(self.measured_with))
+            file.writelines(json_line({"problem": key, "pass_rate": rate}) for key, rate in rates.items())
 
 
 def _measured_with(config: RunConfig, policy: Policy, samples: int) -> dict[str, Any]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import json
 import time
 from collections import Counter
 from collections.abc import Iterable, Iterator
@@ -12,7 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from r1rl.files import finite
+from r1rl.files import json_line
 from r1rl.records import Row
 from r1rl.scoring.samples import count_lines, read_rows, text_of, whole_file
 from r1rl.scoring.samples import field as field_of
@@ -66,7 +65,7 @@ def grade_file(
             for row in grade_rows(batch, checker):
                 grades.outcomes[row["verdict"]] += 1
                 if file is not None:
-                    file.write(json.dumps(finite(row), allow_nan=False) + "\n")
+                    file.write(json_line(row))
             progress.update(grades.total, accuracy=round(grades.accuracy, 4))
     grades.seconds = time.monotonic() - started
     return grades

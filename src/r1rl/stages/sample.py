@@ -8,7 +8,6 @@ STAGE/filters.json what each filter removed.
 from __future__ import annotations
 
 import contextlib
-import json
 from collections import Counter, deque
 from pathlib import Path
 from typing import Any
@@ -21,7 +20,7 @@ from r1rl.data.problems import ensure_disjoint, load_problems, normalized_questi
 from r1rl.data.sieve import Sieve, mixed_rows
 from r1rl.distributed.interrupt import Interrupted
 from r1rl.errors import DataError
-from r1rl.files import finite, replacing, write_json
+from r1rl.files import json_line, replacing, write_json
 from r1rl.fingerprint.content import content
 from r1rl.model.lengths import check_prompts
 from r1rl.model.load import Policy, load_policy
@@ -177,4 +176,4 @@ def _model_hash(path: str) -> str | None:
 
 def _write_lines(path: Path, rows: list[Row]) -> None:
     with replacing(path) as stream:
-        stream.writelines(json.dumps(finite(row), allow_nan=False) + "\n" for row in rows)
+        stream.writelines(json_line(row) for row in rows)

@@ -6,7 +6,7 @@ import json
 import os
 from pathlib import Path
 
-from r1rl.files import finite, write_bytes
+from r1rl.files import json_line, write_bytes
 from r1rl.records import Row
 
 
@@ -21,7 +21,7 @@ class SampleLog:
 
     def append(self, problem: str, rows: list[Row]) -> None:
         """Write a problem's samples; they survive the end of this process from now on."""
-        self._stream.write(json.dumps(finite({"problem": problem, "rows": rows}), allow_nan=False) + "\n")
+        self._stream.write(json_line({"problem": problem, "rows": rows}))
         self._stream.flush()
 
     def read(self) -> dict[str, list[Row]]:
