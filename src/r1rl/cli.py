@@ -14,6 +14,7 @@ import r1rl
 from r1rl.config.run import stages_of
 from r1rl.distributed.openmp import wait_shortly
 from r1rl.errors import ConfigError, R1Error, tell
+from r1rl.tracking.messages import show_command_messages
 
 app = typer.Typer(
     name="r1rl",
@@ -43,6 +44,7 @@ def main(args: list[str] | None = None) -> None:
     """
     wait_shortly(os.environ)
     words = sys.argv[1:] if args is None else args
+    show_command_messages()
     try:
         ended = app(args=words or ["--help"], prog_name="r1rl", standalone_mode=False)
     except R1Error as error:

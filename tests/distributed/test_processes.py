@@ -18,7 +18,7 @@ import time
 from pathlib import Path
 import torch
 from r1rl.distributed.processes import start
-accelerator = start("cpu", 4.0, print)
+accelerator = start("cpu", 4.0)
 group = torch.distributed.new_group()  # as DeepSpeed makes its own: without a time-out
 others = {"made": group, "default": None}
 for name, group in others.items():

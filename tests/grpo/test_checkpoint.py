@@ -42,9 +42,8 @@ def test_another_configuration_finds_nothing(tmp_path):
     assert checkpoints.newest("other") is None
 
 
-def test_checkpoints_of_another_configuration_are_neither_counted_nor_removed(tmp_path):
-    said: list[str] = []
-    checkpoints = Checkpoints(tmp_path, keep=2, say=said.append)
+def test_checkpoints_of_another_configuration_are_neither_counted_nor_removed(tmp_path, caplog):
+    checkpoints = Checkpoints(tmp_path, keep=2)
     for step in (5, 6):
         save(checkpoints, step, score=0.9)
     for step in (1, 2, 3, 4, 5):
@@ -55,14 +54,13 @@ def test_checkpoints_of_another_configuration_are_neither_counted_nor_removed(tm
         "step-000004", "step-000005", "step-000005.1", "step-000006",
     ]  # fmt: skip
     assert damage(tmp_path / "step-000005.1") is None
-    assert "step-000005 belongs to another configuration" in said[0]
+    assert "step-000005 belongs to another configuration" in caplog.messages[0]
     assert checkpoints.best("g").name == "step-000005"
 
 
 @pytest.mark.parametrize("harm", ["cut", "flip", "remove", "manifest", "no manifest"])
-def test_a_damaged_one_is_named_and_the_one_before_is_used(tmp_path, harm):
-    said: list[str] = []
-    checkpoints = Checkpoints(tmp_path, keep=2, say=said.append)
+def test_a_damaged_one_is_named_and_the_one_before_is_used(tmp_path, harm, caplog):
+    checkpoints = Checkpoints(tmp_path, keep=2)
     save(checkpoints, 1)
     newest = save(checkpoints, 2)
     file = newest / "weights" / "00000.safetensors"
@@ -80,8 +78,8 @@ def test_a_damaged_one_is_named_and_the_one_before_is_used(tmp_path, harm):
         (newest / MANIFEST).unlink()
     state, _ = checkpoints.newest("f")
     assert state.step == 1
-    assert "step-000002" in said[0]
-    assert damage(newest) in said[0]
+    assert "step-000002" in caplog.messages[0]
+    assert damage(newest) in caplog.messages[0]
 
 
 def test_what_a_killed_process_left_is_cleared(tmp_path):

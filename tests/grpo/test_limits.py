@@ -22,7 +22,7 @@ from waits import HANG_S
 def test_a_launch_file_that_splits_samples(tmp_path):
     """As accelerate hands it on to the processes."""
     script = tmp_path / "say.py"
-    script.write_text("from r1rl.distributed.processes import start; start('cpu', 10.0, print)")
+    script.write_text("from r1rl.distributed.processes import start; start('cpu', 10.0)")
     command = [
         sys.executable,
         "-m",

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import json
+import logging
 import shutil
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +18,6 @@ from r1rl.model.attention import Packed, positions
 from r1rl.model.load import load_policy
 from r1rl.stages import sft
 from r1rl.stages.trl_bridge import newest_whole
-from r1rl.tracking.console import Console
 
 PLAN = """
 name: plan
@@ -63,13 +62,13 @@ def test_a_prefilled_tag_is_not_learnt_twice(stages: Any, tiny: Path, rows: Path
 
 @pytest.mark.parametrize("opening", [" <think>", " <think>\\n"])
 def test_a_response_without_a_thought_closes_an_empty_one(
-    stages: Any, tiny: Path, tmp_path: Path, opening: str, capsys: pytest.CaptureFixture[str]
+    stages: Any, tiny: Path, tmp_path: Path, opening: str, caplog: pytest.LogCaptureFixture
 ) -> None:
+    caplog.set_level(logging.INFO)
     responses = [" Hello 2", "<think>two</think> 2", "two</think> 2", "<think>cut off"]
     path = tmp_path / "mixed.jsonl"
     path.write_text("".join(json.dumps({"question": f"Q{i}", "response": r}) + "\n" for i, r in enumerate(responses)))
     ctx = stages(PLAN.format(model=tiny, data=path), "tune", f'data.prompt.prefill="{opening}"')
-    ctx = replace(ctx, console=Console())
     tokenizer = load_policy(ctx.config.model, torch.device("cpu")).tokenizer
     texts = [
         tokenizer.decode(e["input_ids"]).removesuffix(tokenizer.eos_token) for e in sft.read_examples(ctx, tokenizer)[0]
@@ -81,7 +80,7 @@ def test_a_response_without_a_thought_closes_an_empty_one(
         f"{written}two</think> 2",
         f"{written}cut off",
     ]
-    assert "1 responses have no thought" in capsys.readouterr().out
+    assert "1 responses have no thought" in caplog.text
 
 
 def test_a_thought_that_the_template_closed_is_not_closed_again(stages: Any, tiny: Path, rows: Path) -> None:

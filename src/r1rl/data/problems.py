@@ -25,7 +25,7 @@ from r1rl.types import Problem
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
-logger = logging.getLogger(__name__)
+log = logging.getLogger(__name__)
 
 _SURROGATE = re.compile(r"[\ud800-\udfff]")
 
@@ -87,7 +87,7 @@ def load_problems(
         problems = Source(name, config, config.prompt or prompt, response).problems(rows, tokenizer)
         if rows.skipped:
             reasons = ", ".join(f"{count} {reason}" for reason, count in rows.skipped.items())
-            logger.warning("data source %s: %d problems; left out: %s", name, len(problems), reasons)
+            log.warning("data source %s: %d problems; left out: %s", name, len(problems), reasons)
             if not problems:
                 raise DataError(f"data source {name} ({config.path}) has no usable row left; left out: {reasons}")
         sets.by_source[name] = problems
@@ -358,7 +358,7 @@ def ensure_disjoint(
             f"{counted}, for example {question[:80]!r} ({shared[0].source} and {evaluated[question]}); "
             "change the splits, or set data.on_overlap: drop"
         )
-    logger.warning("%s; dropped from training", counted)
+    log.warning("%s; dropped from training", counted)
     empty = [name for name, problems in kept.by_source.items() if not problems]
     if empty:
         raise DataError(f"data source {empty[0]} has only evaluation questions; choose another split to train on")

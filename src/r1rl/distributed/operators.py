@@ -11,20 +11,24 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import hashlib
+import logging
 import os
 import platform
 import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from r1rl.distributed.deadline import deadline
-from r1rl.errors import ConfigError, TrainingError, tell
+from r1rl.errors import ConfigError, TrainingError
+from r1rl.tracking.messages import show_command_messages
+
+log = logging.getLogger(__name__)
 
 BUILD_S = 3600.0
 """Longest time for one operator: about 45 s on two idle cores, many minutes where others use them."""
@@ -41,12 +45,11 @@ def needed(environment: Mapping[str, str], on_cpu: bool) -> list[str]:
     return found
 
 
-def build(names: list[str], say: Callable[[str], None], limit_s: float = BUILD_S) -> None:
+def build(names: list[str], limit_s: float = BUILD_S) -> None:
     """Load the operators into this process, compiled if they are not yet. Every process of a host may call it at once.
 
     Args:
         names: as :func:`needed` returns them.
-        say: receives a sentence before a compilation, and before waiting for another process's.
         limit_s: for each wait.
 
     Raises:
@@ -58,9 +61,9 @@ def build(names: list[str], say: Callable[[str], None], limit_s: float = BUILD_S
     root = own_root(os.environ)
     os.environ["TORCH_EXTENSIONS_DIR"] = str(root)
     root.mkdir(parents=True, exist_ok=True)
-    with locked(root / ".lock", say, limit_s):
+    with locked(root / ".lock", limit_s):
         for name in names:
-            _load(name, root, say, limit_s)
+            _load(name, root, limit_s)
 
 
 def own_root(environment: Mapping[str, str]) -> Path:
@@ -97,7 +100,7 @@ def _digest(parts: list[str]) -> str:
 
 
 @contextlib.contextmanager
-def locked(file: Path, say: Callable[[str], None], limit_s: float) -> Iterator[None]:
+def locked(file: Path, limit_s: float) -> Iterator[None]:
     """Hold an exclusive lock on ``file``. It ends with its owner, even with one that is killed."""
     end, said = time.monotonic() + limit_s, False
     with file.open("a") as lock:
@@ -105,7 +108,7 @@ def locked(file: Path, say: Callable[[str], None], limit_s: float) -> Iterator[N
             if time.monotonic() > end:
                 raise TrainingError(f"another process has held {file} for {limit_s:g} s; end it, then start again")
             if not said:
-                say("waiting for another process that compiles DeepSpeed's operators")
+                log.info("waiting for another process that compiles DeepSpeed's operators")
                 said = True
             time.sleep(_POLL_S)
         yield
@@ -123,7 +126,7 @@ def _taken(lock: Any, file: Path) -> bool:
     return True
 
 
-def _load(name: str, root: Path, say: Callable[[str], None], limit_s: float) -> None:
+def _load(name: str, root: Path, limit_s: float) -> None:
     from deepspeed.accelerator import get_accelerator
 
     builder = get_accelerator().create_op_builder(name)
@@ -132,12 +135,12 @@ def _load(name: str, root: Path, say: Callable[[str], None], limit_s: float) -> 
     folder = root / builder.NAME
     (folder / "lock").unlink(missing_ok=True)  # of a process that was killed: a living one would hold ours
     if not (folder / f"{builder.NAME}.so").exists():
-        say(f"compiling DeepSpeed's operator {builder.NAME}, once per machine: a minute, or several on a busy one")
+        log.info(f"compiling DeepSpeed's operator {builder.NAME}, once per machine: a minute, or several on a busy one")
     try:
         _loaded(builder, limit_s)
     except ImportError:  # what an interrupted compiler left cannot be loaded: once more from nothing
         shutil.rmtree(folder)
-        say(f"compiling DeepSpeed's operator {builder.NAME} again: what was there cannot be loaded")
+        log.info(f"compiling DeepSpeed's operator {builder.NAME} again: what was there cannot be loaded")
         _loaded(builder, limit_s)
 
 
@@ -155,8 +158,9 @@ def _loaded(builder: Any, limit_s: float) -> None:
 
 def main() -> None:
     """``python -m r1rl.distributed.operators``: compile what the CPU needs now, so that no later start has to."""
+    show_command_messages()
     os.environ.setdefault("DS_ACCELERATOR", "cpu")
-    build(["ShareMemCommBuilder", "CPUAdamBuilder"], tell)
+    build(["ShareMemCommBuilder", "CPUAdamBuilder"])
 
 
 if __name__ == "__main__":

@@ -29,14 +29,13 @@ _LATE_S = 15.0
 _UNBOUNDED = "_r1rl_unbounded"
 
 
-def start(device: Literal["auto", "cpu", "cuda"], deadline_s: float, say: Callable[[str], None]) -> Accelerator:
+def start(device: Literal["auto", "cpu", "cuda"], deadline_s: float) -> Accelerator:
     """The accelerator of this process, connected to the others.
 
     Args:
         device: ``RunConfig.device``.
         deadline_s: longest wait for another process in a collective, whoever makes the group it runs in; joining them
             may take :data:`JOIN_S` at least.
-        say: receives remarks.
 
     Raises:
         ConfigError: the launch file and ``device`` do not go together, it asks for what there is not, or DeepSpeed is
@@ -52,7 +51,7 @@ def start(device: Literal["auto", "cpu", "cuda"], deadline_s: float, say: Callab
     join_s = max(deadline_s, JOIN_S)
     join = InitProcessGroupKwargs(backend="gloo" if launched and on_cpu else None, timeout=timedelta(seconds=join_s))
     if sharded:
-        _prepare_deepspeed(on_cpu, say)
+        _prepare_deepspeed(on_cpu)
     rank, ranks = placed(os.environ)
     with contextlib.ExitStack() as waiting:
         if ranks > 1:
@@ -98,7 +97,7 @@ def _bound_groups(deadline_s: float, rank: int) -> None:
     torch.distributed.new_group = bounded
 
 
-def _prepare_deepspeed(on_cpu: bool, say: Callable[[str], None]) -> None:
+def _prepare_deepspeed(on_cpu: bool) -> None:
     if on_cpu:
         if torch.cuda.is_available():
             raise ConfigError("device: cpu under DeepSpeed on a machine with GPUs: set CUDA_VISIBLE_DEVICES= as well")
@@ -108,7 +107,7 @@ def _prepare_deepspeed(on_cpu: bool, say: Callable[[str], None]) -> None:
         import deepspeed  # noqa: F401
     except ImportError as error:
         raise ConfigError("the launch file asks for DeepSpeed: pip install 'r1rl[deepspeed]'") from error
-    operators.build(operators.needed(os.environ, on_cpu), say)
+    operators.build(operators.needed(os.environ, on_cpu))
 
 
 @contextlib.contextmanager

@@ -15,6 +15,7 @@ import typer
 from r1rl.config import load_config, stages_of
 from r1rl.distributed.openmp import wait_shortly
 from r1rl.errors import ConfigError, R1Error, tell
+from r1rl.tracking.messages import show_command_messages
 
 
 def main(
@@ -24,6 +25,7 @@ def main(
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Redo what changed; earlier outputs are kept.")] = False,
 ) -> None:
     wait_shortly(os.environ)
+    show_command_messages()
     from r1rl.distributed.interrupt import end_with
     from r1rl.distributed.processes import naming_lost_peers, placed
     from r1rl.recipe.run import run_recipe

@@ -5,9 +5,10 @@ from __future__ import annotations
 import contextlib
 import io
 import json
+import logging
 import os
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,8 @@ from r1rl.errors import StorageError
 from r1rl.files import MANIFEST as OWN
 from r1rl.files import discard, file_digest, is_own, mark, write_bytes, write_json
 from r1rl.fingerprint.mark import set_aside
+
+log = logging.getLogger(__name__)
 
 STATE, MANIFEST, BEST = "state.json", "manifest.json", "best.json"
 _NAME = re.compile(r"step-\d{6,}")
@@ -48,13 +51,10 @@ class Checkpoints:
     """The numbered checkpoints of one stage: the last ``keep`` and the best.
 
     Checkpoints of another fingerprint that lie in the same folder are neither counted nor removed.
-
-    Args:
-        say: receives a sentence about each checkpoint that could not be used.
     """
 
-    def __init__(self, folder: Path, keep: int, say: Callable[[str], None] = lambda _: None) -> None:
-        self.folder, self.keep, self.say = folder, keep, say
+    def __init__(self, folder: Path, keep: int) -> None:
+        self.folder, self.keep = folder, keep
 
     def save(
         self,
@@ -105,7 +105,7 @@ class Checkpoints:
         for folder in reversed(self._all()):
             fault = damage(folder)
             if fault is not None:
-                self.say(f"{folder} is damaged ({fault}) and is left alone; looking for an earlier checkpoint")
+                log.warning(f"{folder} is damaged ({fault}) and is left alone; looking for an earlier checkpoint")
                 continue
             state = _read_state(folder)
             if state.format > FORMAT:
@@ -150,7 +150,7 @@ class Checkpoints:
 
     def _publish(self, draft: Path, final: Path, fingerprint: str) -> None:
         if final.exists() and _fingerprint_of(final) != fingerprint:
-            self.say(f"{final} belongs to another configuration, or cannot be read; kept as {set_aside(final)}")
+            log.warning(f"{final} belongs to another configuration, or cannot be read; kept as {set_aside(final)}")
         if final.exists():
             aside = self._aside(final)
             os.replace(draft, final)

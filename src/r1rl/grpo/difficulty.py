@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import logging
 from collections import Counter
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -27,6 +28,8 @@ from r1rl.rollout.engine import Engine, Request
 from r1rl.scoring import Scorer
 from r1rl.tracking.console import Console
 from r1rl.types import Group, Problem, SamplingParams
+
+log = logging.getLogger(__name__)
 
 FILE = "difficulty.jsonl"
 """In the stage's folder: a line that says what was measured with, then one for each problem."""
@@ -82,7 +85,7 @@ class Difficulty:
         judged = [name for name in train.by_source if self.reward in (applies[name] or self.config.rewards)]
         for name in train.by_source:
             if name not in judged:
-                self.console.say(f"{name}: its rewards leave out {self.reward}, so its problems are not filtered")
+                log.info(f"{name}: its rewards leave out {self.reward}, so its problems are not filtered")
         rates: Rates = broadcast_object_list([self._read()])[0]
         wanted = [(i, p) for name in judged for i, p in enumerate(train.by_source[name])]
         missing = [(i, p) for i, p in wanted if _key(p) not in rates]
@@ -105,7 +108,7 @@ class Difficulty:
             train.skipped.setdefault(name, Counter())["difficulty"] += len(problems) - len(kept)
         unjudged = sum(rates[_key(p)] is None for p in problems)
         also = f", {unjudged} of them because {self.reward} gave them no value" if unjudged else ""
-        self.console.say(f"{name}: {len(kept)} of {len(problems)} problems are within the difficulty bounds{also}")
+        log.info(f"{name}: {len(kept)} of {len(problems)} problems are within the difficulty bounds{also}")
 
     def _measure(self, missing: Sequence[tuple[int, Problem]], rates: Rates, engine: Engine, scorer: Scorer) -> None:
         """Each round every process measures its share; the first one writes what all of them found."""
@@ -148,7 +151,7 @@ class Difficulty:
             raise DataError(f"{self.path} cannot be read: {error!r}; remove it to measure anew") from error
         other = [key for key, value in self.measured_with.items() if head.get(key) != value]
         if other:
-            self.console.say(f"{self.path} was measured with another {', '.join(other)}: not used")
+            log.warning(f"{self.path} was measured with another {', '.join(other)}: not used")
             return {}
         return found
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -19,6 +20,8 @@ from r1rl.rollout.engine import Engine
 from r1rl.scoring.metrics import Measured, call_metrics
 from r1rl.tracking import Tracker
 from r1rl.types import ScoredGroup
+
+log = logging.getLogger(__name__)
 
 Metrics = dict[str, float]
 T = TypeVar("T")
@@ -52,7 +55,6 @@ class Loop:
     save: Callable[[int, int, Metrics], Path]
     """Writes a checkpoint, given the number of finished steps, the policy version and the last step's metrics; returns
     where it is."""
-    warn: Callable[[str], None]
     drain: Callable[[], Measured]
     """What this process's scorer measured since the last step."""
     step: int = 0
@@ -84,10 +86,8 @@ class Loop:
         groups = self.experience.collect(self.step)
         check_gathered(groups)
         batch = make_batch(groups, self.cfg.scale_rewards, self.cfg.mask_truncated)
-        if not batch.samples:
-            self.warn(
-                f"step {self.step + 1}: no reward function applied to any completion, so there is nothing to learn from"
-            )
+        if not batch.samples and self.learner.backend.rank == 0:
+            log.warning("step %d: no reward function applied to any completion: nothing to learn from", self.step + 1)
         return Rollout(groups, batch)
 
     def _finish(self, groups: list[ScoredGroup], learned: Metrics, seconds: float) -> Metrics:
@@ -116,8 +116,8 @@ class Loop:
                     f"{' | '.join(crossed)}. The run stopped there, as grpo.guards.action says; this step is in "
                     f"metrics.jsonl and samples.jsonl, and saved in {saved}: the same command goes on from it"
                 )
-        for message in crossed:
-            self.warn(message)
+        for message in crossed if self.learner.backend.rank == 0 else ():  # the same on every rank
+            log.warning(message)
         return metrics
 
     def _due(self, every: int) -> bool:

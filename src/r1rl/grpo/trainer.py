@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 from pathlib import Path
 from typing import Any
 
@@ -42,7 +43,10 @@ from r1rl.scoring import Scorer
 from r1rl.tracking import Tracker, build_tracker
 from r1rl.tracking.console import Console, Progress
 from r1rl.tracking.jsonl import figures
+from r1rl.tracking.messages import show_messages
 from r1rl.types import SamplingParams
+
+log = logging.getLogger(__name__)
 
 HEADLINES = {
     "reward/mean": "reward",
@@ -84,8 +88,11 @@ class GRPOTrainer:
         self.config, self.folder = config, Path(folder)
         self.overwrite, self.fingerprint = overwrite, fingerprint
         self.accelerator = accelerator or Accelerator()
-        self.console = console or Console(quiet=not config.tracking.console)
-        self.checkpoints = Checkpoints(self.folder / "checkpoints", config.grpo.keep_checkpoints, self.console.say)
+        main = self.accelerator.is_main_process
+        self.console = console or Console(quiet=not (config.tracking.console and main))
+        if console is None:
+            show_messages(self.console, self.accelerator.process_index)
+        self.checkpoints = Checkpoints(self.folder / "checkpoints", config.grpo.keep_checkpoints)
         self.interrupt = interrupt or Interrupt()
         self.policy = load_policy(config.model, self.accelerator.device, adapters_seed=config.seed)
         self.policy.check_saving()
@@ -138,7 +145,6 @@ class GRPOTrainer:
                 samples_per_step=cfg.tracking.samples_per_step,
                 evaluate=lambda step: self._evaluate(engine, scorer, evaluated, step),
                 save=lambda step, version, metrics: self._save(step, version, learner, metrics),
-                warn=self.console.say,
                 drain=scorer.drain,
                 step=state.step,
                 version=state.version,
@@ -207,8 +213,8 @@ class GRPOTrainer:
 
     def _scorer(self) -> Scorer:
         rewards, applies = training_rewards(self.config), training_applies(self.config)
-        for name in idle(rewards, applies):
-            self.console.say(f"warning: the reward {name} never runs: no source lists it under its rewards")
+        for name in idle(rewards, applies) if self.accelerator.is_main_process else ():
+            log.warning(f"the reward {name} never runs: no source lists it under its rewards")
         return Scorer(rewards, self.config.scoring, applies=applies)
 
     def _tracker(self, resume_step: int | None) -> Tracker:
@@ -274,7 +280,7 @@ class GRPOTrainer:
                 if aside is not None:
                     held.close()  # it went with the folder that was renamed
                     held.enter_context(alone_in(self.folder))
-                    self.console.say(f"{self.folder} held other work, which is now in {aside}")
+                    log.info(f"{self.folder} held other work, which is now in {aside}")
             except R1Error as error:
                 failure = error
         self.fingerprint, message = broadcast_object_list([self.fingerprint, failure and str(failure)])
@@ -286,7 +292,7 @@ class GRPOTrainer:
         found = self.checkpoints.newest(self.fingerprint) if self.accelerator.is_main_process else None
         found = broadcast_object_list([found])[0]
         if found and found[0].step > self.config.grpo.steps:
-            self.console.say(f"step {found[0].step} was reached before; grpo.steps {self.config.grpo.steps} ends there")
+            log.info(f"step {found[0].step} was reached before; grpo.steps {self.config.grpo.steps} ends there")
         (self.folder / PREEMPTED).unlink(missing_ok=True)
         return found or (RunState(step=0, version=0, fingerprint=self.fingerprint), None)
 
@@ -300,7 +306,7 @@ class GRPOTrainer:
         if state.ranks == ranks:
             restore_rng(torch.load(checkpoint / RNG, weights_only=True)[rank])
         moved = "" if state.ranks == ranks else f", written by {state.ranks} processes, on {ranks}"
-        self.console.say(f"resuming after step {state.step} from {checkpoint}{moved}")
+        log.info(f"resuming after step {state.step} from {checkpoint}{moved}")
         if not (checkpoint / ROLLOUT).is_file():
             return None
         groups = read_groups(checkpoint / ROLLOUT)

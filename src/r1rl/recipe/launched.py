@@ -8,6 +8,7 @@ import sys
 
 from r1rl.distributed.interrupt import SIGNALS, end_with
 from r1rl.errors import R1Error, tell
+from r1rl.tracking.messages import show_command_messages
 
 
 def main(config: str, stage: str) -> None:
@@ -16,6 +17,7 @@ def main(config: str, stage: str) -> None:
     from r1rl.distributed.processes import naming_lost_peers, placed
     from r1rl.recipe.run import run_recipe
 
+    show_command_messages()
     signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)
     end_with(os.getppid())
     with naming_lost_peers(*placed(os.environ), lambda: f"in stage {stage}, outside its training steps"):

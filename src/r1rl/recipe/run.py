@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 import os
 import pkgutil
 import sys
@@ -21,8 +22,9 @@ from r1rl.config.kinds import kind_of
 from r1rl.config.paths import launch_file, launch_names
 from r1rl.distributed.cores import choose_threads, cores
 from r1rl.distributed.interrupt import PREEMPTED, Interrupt, Interrupted
+from r1rl.distributed.processes import placed
 from r1rl.distributed.processes import start as start_processes
-from r1rl.errors import ConfigError, ForeignError, R1Error, naming_the_disk, tell
+from r1rl.errors import ConfigError, ForeignError, R1Error, naming_the_disk
 from r1rl.files import alone_in, claim, clear, write_json
 from r1rl.fingerprint import mark
 from r1rl.recipe import attempt, record
@@ -37,6 +39,9 @@ from r1rl.recipe.verdict import StageState, StageVerdict, agree, forecast, judge
 from r1rl.report import write_report
 from r1rl.stages.base import StageContext, StageEntry, StageResult
 from r1rl.tracking.console import Console
+from r1rl.tracking.messages import show_messages
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,13 +105,15 @@ def run_recipe(
     selection.check(nodes)
     threads = choose_threads(config.threads, os.environ, torch.get_num_threads(), cores())
     torch.set_num_threads(threads.count)
-    accelerator = start_processes(config.device, config.grpo.deadline_s, tell)
+    rank, _ = placed(os.environ)
+    console = Console(quiet=not config.tracking.console or rank > 0)
+    show_messages(console, rank)
+    accelerator = start_processes(config.device, config.grpo.deadline_s)
     transformers_logging.disable_progress_bar()
-    console = Console(quiet=not (config.tracking.console and accelerator.is_main_process))
     folder = Path(config.output_dir) / config.name
     if accelerator.is_main_process:
         _claim_run(folder)
-    console.say(f"CPU threads: {threads.count} ({threads.why})")
+    log.info(f"CPU threads: {threads.count} ({threads.why})")
     accelerator.wait_for_everyone()
     owner = accelerator.is_main_process and not launched
     with naming_the_disk(folder), alone_in(folder) if owner else contextlib.nullcontext():
@@ -126,7 +133,7 @@ def run_recipe(
             summarize(folder, nodes, console)
             final = final_stage(config)
             if config.hub is not None and final in selection.wanted(nodes):
-                push_final(config.hub, final, done, folder, console)
+                push_final(config.hub, final, done, folder)
     return folder
 
 
@@ -171,7 +178,7 @@ class _Recipe:
             if self.accelerator.is_main_process and name in wanted:
                 write_json(self.folder / "results.json", {n: each.metrics for n, each in done.items()})
                 if not self.launched:
-                    _renew_report(self.folder, self.console)
+                    _renew_report(self.folder)
         return done
 
     def _stage(self, node: Node, done: dict[str, Done], selection: Selection, again: bool) -> Done:
@@ -183,7 +190,7 @@ class _Recipe:
         verdict = self._verdict(node, done)
         if verdict.done is not None and not again:
             less = f", asked for less than it has: {verdict.why()}" if verdict.changes else ", unchanged"
-            self.console.say(f"{node.name}: done already{less}")
+            log.info(f"{node.name}: done already{less}")
             return verdict.done
         self._end_if_asked(node)
         if self.accelerator.is_main_process and not self.launched:
@@ -191,7 +198,7 @@ class _Recipe:
             if again and selection.start:
                 attempt.note(self.folder, selection.start, node.name)
         self.accelerator.wait_for_everyone()
-        self.console.say(f"{node.name}: {node.kind}")
+        log.info(f"{node.name}: {node.kind}")
         if node.launch is not None and not self.launched:
             return self._launch(node, done)
         began = time.monotonic()
@@ -212,7 +219,7 @@ class _Recipe:
             finished = Done.of(self.folder, verdict.identity, result.outputs, metrics, seconds)
             record.write(self.folder / node.name, finished)
             if result.spent is not None:
-                _clear(result.spent, self.console)
+                _clear(result.spent)
         return cast(Done, self._shared(finished))
 
     def _verdict(self, node: Node, done: dict[str, Done]) -> StageVerdict:
@@ -235,12 +242,12 @@ class _Recipe:
         if folder.exists() and (redo or (again and own and mark.has_work(folder))):
             aside, began = mark.set_aside(folder), None
             why = verdict.why() if redo else "it is run again"
-            self.console.say(f"{node.name}: {why}; the earlier outputs are kept in {aside}")
+            log.info(f"{node.name}: {why}; the earlier outputs are kept in {aside}")
         elif verdict.changes:
-            self.console.say(f"{node.name}: goes on from where it is: {verdict.why()}{_schedule(node)}")
+            log.info(f"{node.name}: goes on from where it is: {verdict.why()}{_schedule(node)}")
         for path in verdict.altered if not redo else ():
             if path.exists() and path.is_relative_to(folder.absolute()):
-                self.console.say(f"{node.name}: {path.name} is not what it left; kept as {mark.set_aside(path)}")
+                log.info(f"{node.name}: {path.name} is not what it left; kept as {mark.set_aside(path)}")
         mark.write(folder, verdict.identity, began.fingerprint if began else verdict.identity.fingerprint)
 
     def _end_if_asked(self, node: Node) -> None:
@@ -288,20 +295,20 @@ def _schedule(node: Node) -> str:
     return "; the learning rates still to come are those of the new length" if falls else ""
 
 
-def _renew_report(folder: Path, console: Console) -> None:
+def _renew_report(folder: Path) -> None:
     """Write RUN/report.html anew. It only shows what the other files hold: without it the run goes on, and says so."""
     try:
         write_report(folder)
     except (R1Error, OSError) as error:
-        console.say(f"the report could not be written: {error}; try later: r1rl report {folder}")
+        log.warning(f"the report could not be written: {error}; try later: r1rl report {folder}")
 
 
-def _clear(place: Path, console: Console) -> None:
+def _clear(place: Path) -> None:
     """Remove what a stage no longer needs. Whatever prevents it, the stage is done."""
     try:
         clear(place)
     except (R1Error, OSError) as error:
-        console.say(f"{place} is no longer needed and could not be removed: {error}")
+        log.warning(f"{place} is no longer needed and could not be removed: {error}")
 
 
 def _call(kind: str, ctx: StageContext) -> StageResult:

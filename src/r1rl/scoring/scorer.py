@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import threading
 from collections import Counter, OrderedDict
 from collections.abc import Mapping
@@ -14,13 +15,15 @@ from typing import Any, Self
 import numpy as np
 
 from r1rl.config.rewards import RewardConfig, ScoringConfig
-from r1rl.errors import RewardError, tell
+from r1rl.errors import RewardError
 from r1rl.scoring.background import Background
 from r1rl.scoring.function import CallResult, Lost, RewardFunction, Signature
 from r1rl.scoring.metrics import Measured, ScoringMetrics, call_metrics
 from r1rl.scoring.processes import Processes, in_trainer, limits_of
 from r1rl.types import Group, ScoredGroup
 from r1rl.verify import Checker
+
+log = logging.getLogger(__name__)
 
 _POLL_S = 0.2
 _MAX_WAITING = 10_000
@@ -190,7 +193,7 @@ class Scorer(AbstractContextManager["Scorer"]):
                 f"{what} on one group, the last of {lost} calls in a row that came to nothing (scoring.max_lost); "
                 "make it faster or mend it, or raise scoring.function_timeout_s or scoring.function_memory_mb"
             )
-        tell(f"{what}; this group goes without its values ({lost} of at most {most} calls in a row)")
+        log.warning("%s; this group has none of its values (%d of at most %d calls in a row)", what, lost, most)
         return np.full(count, np.nan)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 from pathlib import Path
 
 import torch
@@ -16,6 +17,8 @@ from r1rl.model.generation import tidy_generation
 from r1rl.model.load import end_ids, load_tokenizer
 from r1rl.stages.base import StageContext, StageResult
 
+log = logging.getLogger(__name__)
+
 _DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
 
@@ -24,7 +27,7 @@ def run(ctx: StageContext) -> StageResult:
     cfg = ctx.config
     folder = Path(cfg.export.folder).expanduser() if cfg.export.folder else ctx.folder / "model"
     export_model(cfg.model, cfg.export, cfg.data.prompt, folder, ctx.folder)
-    ctx.console.say(f"{ctx.name}: {folder} opens in transformers and by: vllm serve {folder}")
+    log.info(f"{ctx.name}: {folder} opens in transformers and by: vllm serve {folder}")
     return StageResult(reports={"folder": folder})
 
 

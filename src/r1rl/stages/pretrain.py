@@ -6,6 +6,7 @@ import inspect
 import io
 import itertools
 import json
+import logging
 import math
 import random
 from collections.abc import Iterator, Mapping
@@ -26,6 +27,8 @@ from r1rl.model.forward import PackedTokens, PolicyForward
 from r1rl.model.load import Policy
 from r1rl.stages.base import StageContext, StageResult
 from r1rl.tracking import build_tracker
+
+log = logging.getLogger(__name__)
 
 TOKENIZER_DOCUMENTS = 2000
 UNFINISHED = "unfinished.pt"
@@ -187,7 +190,7 @@ def _resume(
         return []
     model.load_state_dict(saved["model"])
     optimizer.load_state_dict(saved["optimizer"])
-    ctx.console.say(f"{ctx.name}: resuming after step {len(saved['losses'])}")
+    log.info(f"{ctx.name}: resuming after step {len(saved['losses'])}")
     return list(saved["losses"])
 
 

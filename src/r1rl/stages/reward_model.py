@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import logging
 from collections import Counter
 from collections.abc import Sequence
 from itertools import compress
@@ -25,6 +26,8 @@ from r1rl.stages.trl_bridge import CHECKPOINTS, WarmFirstUpdate, adapters, commo
 from r1rl.types import Problem
 from r1rl_rewards.reward_model import scored_ids
 from r1rl_rewards.texts import summary_of, texts_of
+
+log = logging.getLogger(__name__)
 
 try:
     import datasets
@@ -150,7 +153,7 @@ def read_pairs(ctx: StageContext, tokenizer: PreTrainedTokenizerBase) -> tuple[l
     if not pairs:
         raise DataError(f"stage {ctx.name} has no pair to learn from; left out: {dict(skipped)}")
     if skipped:
-        ctx.console.say(f"{ctx.name}: {len(pairs)} pairs; left out: {dict(skipped)}")
+        log.info(f"{ctx.name}: {len(pairs)} pairs; left out: {dict(skipped)}")
     return pairs, asked, skipped
 
 

@@ -8,6 +8,7 @@ STAGE/filters.json what each filter removed.
 from __future__ import annotations
 
 import contextlib
+import logging
 from collections import Counter, deque
 from pathlib import Path
 from typing import Any
@@ -37,6 +38,8 @@ from r1rl.types import Group, Problem, SamplingParams
 from r1rl_rewards.language import share
 from r1rl_rewards.texts import thought_of
 
+log = logging.getLogger(__name__)
+
 _SEED_STEP = 2**31 - 3
 """Place of rejection sampling in the random streams, which no training step reaches."""
 _WAITING = 16
@@ -53,12 +56,12 @@ def run(ctx: StageContext) -> StageResult:
     own = cfg.sample.max_new_tokens
     key = "sample.max_new_tokens" if own else "rollout.max_new_tokens"
     check_prompts(problems, own or cfg.rollout.max_new_tokens, policy.model, key)
-    log = SampleLog(ctx.folder, ctx.accelerator.process_index)
-    draw(ctx, policy, problems, log)
+    samples = SampleLog(ctx.folder, ctx.accelerator.process_index)
+    draw(ctx, policy, problems, samples)
     ctx.accelerator.wait_for_everyone()
     metrics: dict[str, Any] = {}
     if ctx.accelerator.is_main_process:
-        drawn = log.read()
+        drawn = samples.read()
         rows = [row for problem in problems for row in drawn[problem.id]]
         evaluated = [normalized_question(problem) for problem in held_out.problems]
         metrics = sift(ctx, rows, evaluated, policy.tokenizer)
@@ -68,15 +71,15 @@ def run(ctx: StageContext) -> StageResult:
     return StageResult(data=ctx.folder / "data.jsonl", metrics=metrics, reports=reports)
 
 
-def draw(ctx: StageContext, policy: Policy, problems: list[Problem], log: SampleLog) -> None:
-    """Sample and score what the log does not have yet; a problem's samples are on disk as soon as they are scored.
+def draw(ctx: StageContext, policy: Policy, problems: list[Problem], samples: SampleLog) -> None:
+    """Sample and score what is not on disk yet; a problem's samples are on disk as soon as they are scored.
 
     Raises: Interrupted where any process was asked to end.
     """
     cfg, settings = ctx.config, ctx.config.sample
     limit = settings.max_new_tokens or cfg.rollout.max_new_tokens
     params = SamplingParams(limit, settings.temperature, settings.top_p, stop=tuple(cfg.rollout.stop))
-    done = log.read()
+    done = samples.read()
     ctx.accelerator.wait_for_everyone()  # every process has read what there was before any goes on writing
     rank, ranks = ctx.accelerator.process_index, ctx.accelerator.num_processes
     requests = [
@@ -85,7 +88,7 @@ def draw(ctx: StageContext, policy: Policy, problems: list[Problem], log: Sample
         if problem.id not in done
     ][rank::ranks]
     if done:
-        ctx.console.say(f"{ctx.name}: {len(done)} of {len(problems)} problems were sampled before")
+        log.info(f"{ctx.name}: {len(done)} of {len(problems)} problems were sampled before")
     applies = applying(cfg.rewards, cfg.data.train)
     engine = build_engine(cfg, policy)
     try:
@@ -93,7 +96,7 @@ def draw(ctx: StageContext, policy: Policy, problems: list[Problem], log: Sample
             Scorer(cfg.rewards, cfg.scoring, applies=applies) as scorer,
             ctx.console.progress(f"{ctx.name}: sampling", total=len(requests), unit="problem") as progress,
         ):
-            scored = _Scored(log, scorer, progress)
+            scored = _Scored(samples, scorer, progress)
             with contextlib.suppress(Interrupted):  # the other processes are told below
                 for index, completions in engine.stream(requests, params):
                     scored.submit(Group(requests[index].problem, completions))
@@ -102,16 +105,16 @@ def draw(ctx: StageContext, policy: Policy, problems: list[Problem], log: Sample
             scored.write(waiting=0)
     finally:
         engine.close()
-        log.close()
+        samples.close()
     if asked_to_end(ctx):
-        raise Interrupted(f"the samples of {len(log.read())} of {len(problems)} problems are saved in {ctx.folder}")
+        raise Interrupted(f"the samples of {len(samples.read())} of {len(problems)} problems are saved in {ctx.folder}")
 
 
 class _Scored:
     """Groups on their way through the scorer to the log, in the order in which they finished."""
 
-    def __init__(self, log: SampleLog, scorer: Scorer, progress: Progress) -> None:
-        self.log, self.scorer, self.progress = log, scorer, progress
+    def __init__(self, samples: SampleLog, scorer: Scorer, progress: Progress) -> None:
+        self.samples, self.scorer, self.progress = samples, scorer, progress
         self._waiting: deque[Group] = deque()
 
     def submit(self, group: Group) -> None:
@@ -122,7 +125,7 @@ class _Scored:
         """Wait for the scores of all but the last ``waiting`` groups, and log these groups."""
         while len(self._waiting) > waiting:
             group = self._waiting.popleft()
-            self.log.append(group.problem.id, sampled_rows(self.scorer.score([group])[0]))
+            self.samples.append(group.problem.id, sampled_rows(self.scorer.score([group])[0]))
             self.progress.update(done=self.progress.done + 1)
 
 

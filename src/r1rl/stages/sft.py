@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections import Counter
 from typing import Any
 
@@ -16,6 +17,8 @@ from r1rl.model.load import load_policy
 from r1rl.stages.base import StageContext, StageResult
 from r1rl.stages.trl_bridge import CHECKPOINTS, WarmFirstUpdate, adapters, common_arguments, fit
 from r1rl.types import Problem
+
+log = logging.getLogger(__name__)
 
 try:
     import datasets
@@ -102,9 +105,9 @@ def read_examples(ctx: StageContext, tokenizer: PreTrainedTokenizerBase) -> tupl
     if not examples:
         raise DataError(f"stage {ctx.name} has no example to learn from; left out: {dict(skipped)}")
     if empty_thoughts:
-        ctx.console.say(f"{ctx.name}: {empty_thoughts} responses have no thought; they close an empty one")
+        log.info(f"{ctx.name}: {empty_thoughts} responses have no thought; they close an empty one")
     if skipped:
-        ctx.console.say(f"{ctx.name}: {len(examples)} examples; left out: {dict(skipped)}")
+        log.info(f"{ctx.name}: {len(examples)} examples; left out: {dict(skipped)}")
     return examples, skipped
 
 

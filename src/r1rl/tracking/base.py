@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import json
-import warnings
+import logging
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
 from r1rl.tracking.jsonl import JsonLines, plain
+
+log = logging.getLogger(__name__)
 
 Rows = Sequence[Mapping[str, Any]]
 FAILURES = "system/tracker_failures"
@@ -136,4 +138,4 @@ class CompositeTracker:
             name = type(other).__name__
             if name not in self._warned:
                 self._warned.add(name)
-                warnings.warn(f"{name} could not {method}: {error!r}; the run goes on", RuntimeWarning, stacklevel=3)
+                log.warning("%s could not %s: %r; the run continues", name, method, error)

@@ -45,9 +45,9 @@ class Console:
         clock: Callable[[], float] = time.monotonic,
         interval: float = 5.0,
     ) -> None:
-        stream = sys.stdout if stream is None else stream
+        target = sys.stdout if stream is None else stream
         self.quiet = quiet
-        self.live = not quiet and stream.isatty() and os.environ.get("TERM") != "dumb"
+        self.live = not quiet and target.isatty() and os.environ.get("TERM") != "dumb"
         self.clock = clock
         self.interval = interval
         width = None if self.live else int(os.environ.get("COLUMNS") or 120)
