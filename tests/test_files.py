@@ -310,6 +310,7 @@ ALLOWED = {
     # a checkpoint that was recognised, to a hidden name beside it; a draft to a name that is free
     "grpo/trainer.py": r"PREEMPTED\)\.unlink",  # its own marker in a claimed folder
     "distributed/operators.py": r"file\.open|unlink\(missing|rmtree\(folder",  # a half-built cache, under our lock
+    "config/renamed.py": r"origins\.rename",  # keys of a mapping
     "fingerprint/mark.py": r"os\.replace\(folder, aside\)",  # to a name that is free
     "stages/pretrain.py": r"UNFINISHED",  # its own, in a claimed folder
     "recipe/run.py": r"write_text\(mark|PREEMPTED\)\.unlink",  # in a claimed run folder
