@@ -1,4 +1,4 @@
-"""What several rooms' tests share: a tiny policy on disk, made by the project's own pre-training code."""
+"""What tests of several packages share: a tiny policy on disk, made by the project's own pre-training code."""
 
 from __future__ import annotations
 
@@ -10,6 +10,8 @@ import pytest
 
 hypothesis.settings.register_profile("r1rl", deadline=None)  # an example on a busy machine takes what it takes
 hypothesis.settings.load_profile("r1rl")
+
+pytest.register_assert_rewrite("tests.support")  # so that their assertions show values too
 
 TINY = {"hidden_size": 32, "layers": 2, "heads": 4, "kv_heads": 2, "intermediate_size": 64}
 

@@ -14,7 +14,7 @@ import pytest
 
 from r1rl import openai_client
 from r1rl.openai_client import ChatClient, ChatError, ChatRefusedError, ChatTimeoutError, Endpoint, gathered
-from waits import HANG_S
+from tests.support.waits import HANG_S
 
 MESSAGES = [{"role": "user", "content": "2 + 2? \ud800"}]
 

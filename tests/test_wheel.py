@@ -12,8 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from small_demo import SMALL
-from waits import HANG_S
+from tests.support.small_demo import SMALL
+from tests.support.waits import HANG_S
 
 pytestmark = pytest.mark.integration
 

@@ -19,7 +19,7 @@ from r1rl.grpo.snapshot import rollout_state
 from r1rl.model.load import Policy
 from r1rl.stages.pretrain import build_model, build_tokenizer, documents
 from r1rl.types import Completion, Group, Problem, ScoredGroup
-from waits import HANG_S
+from tests.support.waits import HANG_S
 
 ROOT = Path(__file__).parents[2]
 UPDATES = 10

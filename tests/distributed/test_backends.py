@@ -2,37 +2,22 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
 from dataclasses import asdict
 from pathlib import Path
 
-import numpy as np
 import pytest
 import torch
 from accelerate import Accelerator
-from replay import Job, replay
 
-from waits import HANG_S
+from tests.support.parity import CASES, needs_deepspeed, same, same_weights
+from tests.support.replay import Job, replay
+from tests.support.waits import HANG_S
 
 pytestmark = pytest.mark.integration
-SCRIPT = str(Path(__file__).with_name("replay.py"))
+SCRIPT = str(Path(__file__).parents[1] / "support" / "replay.py")
 HALF = 5
 
-CASES = {
-    "masked": {
-        "algorithm": "dapo", "mask_truncated": True, "learning_rate": 3e-3, "tokens_per_microbatch": 96,
-        "weight_decay": 0.1,
-    },
-    "kl": {
-        "beta": 0.05, "ref_update_every": 6, "minibatches": 2, "epochs": 2, "learning_rate": 1e-3,
-        "tokens_per_microbatch": 80, "logprob_chunk": 16, "lr_scheduler_type": "cosine",
-    },
-}  # fmt: skip
-
-needs_deepspeed = pytest.mark.skipif(
-    importlib.util.find_spec("deepspeed") is None, reason="deepspeed is not installed: pip install 'r1rl[deepspeed]'"
-)
 BACKENDS = [
     "ddp",
     pytest.param("zero1", marks=[needs_deepspeed, pytest.mark.slow]),
@@ -51,22 +36,6 @@ def single(model, rollouts, tmp_path_factory):
         job = Job(str(model), rollouts, str(folder / name), grpo, save_after=HALF)
         results[name] = (job, replay(job, accelerator))
     return results
-
-
-def same(found: dict, expected: dict, first: int = 0) -> None:
-    for metric, tolerance in (("policy/loss", 1e-4), ("policy/grad_norm", 1e-3), ("policy/kl", 1e-4)):
-        curve = [h.get(metric, 0.0) for h in found["history"]]
-        wanted = [h.get(metric, 0.0) for h in expected["history"][first:]]
-        np.testing.assert_allclose(curve, wanted, rtol=tolerance, atol=1e-5, err_msg=metric)
-    assert found["sampled"] == expected["sampled"]
-    assert found["progress"] == expected["progress"]
-
-
-def same_weights(found: str, expected: str, tolerance: float) -> None:
-    a, b = (torch.load(f"{out}.weights.pt", weights_only=True) for out in (found, expected))
-    assert a.keys() == b.keys()
-    worst = max(float((a[name] - b[name]).abs().max()) for name in a)
-    assert worst < tolerance, f"weights differ by {worst:.2e}"
 
 
 @pytest.mark.timeout(3 * HANG_S)

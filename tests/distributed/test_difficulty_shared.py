@@ -11,7 +11,7 @@ from accelerate import Accelerator
 
 from r1rl import GRPOTrainer, load_config, stage_config
 from r1rl.tracking.console import Console
-from waits import HANG_S
+from tests.support.waits import HANG_S
 
 pytestmark = pytest.mark.integration
 

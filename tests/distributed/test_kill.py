@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib.util
-import json
 import os
 import random
 import signal
@@ -15,17 +14,8 @@ from pathlib import Path
 import pytest
 from safetensors.torch import load_file
 
-from waits import HANG_S
-
-ROOT = Path(__file__).parents[2]
-SETTINGS = [
-    "pretrain.tokens=3000", "pretrain.model.hidden_size=32", "pretrain.model.layers=1", "pretrain.batch_tokens=512",
-    "grpo.steps=6", "grpo.checkpoint_every=1", "grpo.eval_every=0", "rollout.prompts_per_step=4",
-    "rollout.group_size=4", "rollout.max_new_tokens=24", "data.eval.held_out.args.size=4",
-    "data.train.sums.args.size=200", "threads=1",
-    "evaluate.samples=1", "scoring.workers=1", "rewards.repetition={weight: 1, args: {n: 1}}",
-]  # fmt: skip
-"""The last gives every step something to learn: a model that has seen 3000 tokens answers nothing right."""
+from tests.support.small_grpo import ROOT, SETTINGS, learned, steps
+from tests.support.waits import HANG_S
 
 
 def command(folder: Path, launch: str = "") -> list[str]:
@@ -51,16 +41,6 @@ def finish(folder: Path, launch: str = "") -> None:
     assert process.returncode == 0, output.decode()[-3000:]
 
 
-def rows(folder: Path) -> list[dict[str, float]]:
-    """The metrics of every step that is logged."""
-    file = folder / "tiny-zero" / "zero" / "metrics.jsonl"
-    return [json.loads(line) for line in file.read_text().splitlines()] if file.exists() else []
-
-
-def steps(folder: Path) -> list[int]:
-    return [int(row["step"]) for row in rows(folder)]
-
-
 def kill_at(folder: Path, step: int, after: float, number: int = signal.SIGKILL, launch: str = "") -> int:
     """Start the run, wait until ``step`` steps are logged and ``after`` seconds more, then signal it."""
     step = max(step, len(steps(folder)) + 1)  # of this start: a signal before it trains has its usual effect
@@ -74,11 +54,6 @@ def kill_at(folder: Path, step: int, after: float, number: int = signal.SIGKILL,
     output, _ = process.communicate(timeout=HANG_S)
     print(f"step {step}: status {process.returncode}\n{output.decode()[-3000:]}")  # seen where the test fails
     return process.returncode
-
-
-def learned(folder: Path) -> bool:
-    """Whether every step changed the weights."""
-    return all(row["policy/grad_norm"] > 0 for row in rows(folder))
 
 
 def same_end(folder: Path, whole: Path, within: float = 0.0) -> None:

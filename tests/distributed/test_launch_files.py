@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from waits import HANG_S
+from tests.support.waits import HANG_S
 
 LAUNCH = Path(__file__).parents[2] / "launch"
 SBATCH = LAUNCH / "slurm" / "train.sbatch"

@@ -9,7 +9,7 @@ from statistics import fmean
 
 import pytest
 
-from waits import HANG_S
+from tests.support.waits import HANG_S
 
 pytestmark = pytest.mark.integration
 

@@ -7,10 +7,10 @@ import time
 from collections.abc import Iterator
 
 import pytest
-from namespaces import begin, cannot, end, ip, network, wait
-from test_kill import steps
 
-from waits import HANG_S
+from tests.support.namespaces import begin, cannot, end, ip, network, wait
+from tests.support.small_grpo import steps
+from tests.support.waits import HANG_S
 
 pytestmark = [
     pytest.mark.slow,

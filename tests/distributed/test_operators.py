@@ -14,7 +14,7 @@ import pytest
 
 from r1rl.distributed import operators
 from r1rl.errors import ConfigError, TrainingError
-from waits import HANG_S
+from tests.support.waits import HANG_S
 
 OWNER = """
 import sys

@@ -9,7 +9,7 @@ import torch
 
 from r1rl.distributed.processes import naming_lost_peers
 from r1rl.errors import TrainingError
-from waits import HANG_S
+from tests.support.waits import HANG_S
 
 SCRIPT = """
 import os

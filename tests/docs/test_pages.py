@@ -11,13 +11,13 @@ from typing import Any
 
 import pytest
 import yaml
-from documents import PAGES, ROOT, Block, anchors, blocks, links
 from pydantic import BaseModel
 
 from r1rl.config import RunConfig, load_config
 from r1rl.config.schema import sections
 from r1rl.recipe.graph import graph
 from r1rl.recipe.plan import Machine, estimate
+from tests.support.documents import PAGES, ROOT, Block, anchors, blocks, links
 
 DOCS = ROOT / "docs"
 KEYS = {

@@ -6,9 +6,9 @@ import importlib.util
 from pathlib import Path
 
 import pytest
-from benchmarks.memory import CASES, estimated, measure
 
-from waits import HANG_S
+from benchmarks.memory import CASES, estimated, measure
+from tests.support.waits import HANG_S
 
 pytestmark = [
     pytest.mark.slow,

@@ -16,7 +16,7 @@ from r1rl.errors import ConfigError, TrainingError
 from r1rl.grpo.memory import naming_memory
 from r1rl.model.lengths import check_length
 from r1rl.tracking.console import Console
-from waits import HANG_S
+from tests.support.waits import HANG_S
 
 
 def test_a_launch_file_that_splits_samples(tmp_path):

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import pytest
 import torch
-from architectures import tiny
 from transformers import AttentionInterface
 
 from r1rl.errors import ModelError
 from r1rl.model import attention, check
 from r1rl.model.attention import NAME, Packed, positions
 from r1rl.model.check import check_architecture
+from tests.support.architectures import tiny
 
 GOOD = ("deepseek_v3", "gpt_neox", "llama", "mistral", "mixtral", "olmo2", "phi3", "qwen2", "qwen3", "qwen3_moe")
 

@@ -8,7 +8,6 @@ from pathlib import Path
 import pytest
 import torch
 from accelerate import Accelerator
-from architectures import tiny
 from safetensors import safe_open
 from torch import nn
 from transformers import AutoModelForCausalLM
@@ -22,6 +21,7 @@ from r1rl.grpo.reference import FrozenCopy, frozen
 from r1rl.model.load import Policy, load_policy
 from r1rl.model.state import persistent_buffers
 from r1rl.rollout.vllm.weights import PolicyWeights, SharedFolder, SharedWeights
+from tests.support.architectures import tiny
 
 BIAS = "model.layers.1.mlp.gate.e_score_correction_bias"
 

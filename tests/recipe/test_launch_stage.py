@@ -16,7 +16,7 @@ from safetensors.torch import load_file
 
 from r1rl.config import load_config
 from r1rl.recipe.run import run_recipe
-from waits import HANG_S
+from tests.support.waits import HANG_S
 
 pytestmark = pytest.mark.integration
 LAUNCH = """

@@ -5,13 +5,13 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from fakes import Fakes
 
 from r1rl.config import HubConfig, load_config
 from r1rl.errors import ConfigError
 from r1rl.recipe import run as recipe_run
 from r1rl.recipe.push import push
 from r1rl.stages.base import StageContext, StageResult
+from tests.support.fakes import Fakes
 
 PLAN = """
 name: plan

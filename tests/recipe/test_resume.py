@@ -10,7 +10,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
-from fakes import Fakes
 
 from r1rl.config import load_config
 from r1rl.errors import R1Error
@@ -21,6 +20,7 @@ from r1rl.recipe.graph import graph
 from r1rl.recipe.run import run_recipe
 from r1rl.recipe.status import status
 from r1rl.recipe.verdict import StageState, forecast
+from tests.support.fakes import Fakes
 
 PAGE = Path(__file__).parents[2] / "docs" / "resume.md"
 PLAN = """

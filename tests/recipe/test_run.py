@@ -25,7 +25,7 @@ from r1rl.recipe import run as recipe_run
 from r1rl.recipe.run import run_recipe
 from r1rl.recipe.status import status
 from r1rl.tracking.base import FileTracker
-from waits import HANG_S
+from tests.support.waits import HANG_S
 
 STAGES = ["base", "prefer", "drawn", "tuned", "rl", "out", "score"]
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from report_runs import write_run
+
+from tests.support.report_runs import write_run
 
 
 @pytest.fixture

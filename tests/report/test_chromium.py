@@ -9,10 +9,10 @@ from typing import Any
 
 import pytest
 from playwright.sync_api import Browser, BrowserContext, Locator, Page, sync_playwright
-from report_runs import write_run
 
 from r1rl.report import write_page, write_report
-from waits import HANG_S
+from tests.support.report_runs import write_run
+from tests.support.waits import HANG_S
 
 NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable", "chrome")
 PROGRAM = next(filter(None, map(shutil.which, NAMES)), None)

@@ -11,7 +11,6 @@ from pathlib import Path
 from xml.etree import ElementTree
 
 import pytest
-from report_runs import write_run
 
 from r1rl.cli import main
 from r1rl.errors import DataError, ForeignError
@@ -19,6 +18,7 @@ from r1rl.report import write_page, write_report
 from r1rl.report.command import report
 from r1rl.report.read import read_run
 from r1rl.report.svg import DEFAULT_METRICS, learning_curve
+from tests.support.report_runs import write_run
 
 
 class Elements(HTMLParser):

@@ -9,7 +9,6 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from report_runs import HOSTILE, write_run
 
 from r1rl.report.compare import differences, series_of, unique
 from r1rl.report.curves import MOST_STEPS, STRETCHES, curves
@@ -18,6 +17,7 @@ from r1rl.report.html import embedded_json, tag
 from r1rl.report.panels import PANELS, panels_of
 from r1rl.report.read import Run, Stage, read_run
 from r1rl.report.samples import MOST, TEXT, clipped, samples_of
+from tests.support.report_runs import HOSTILE, write_run
 
 
 @given(st.text())

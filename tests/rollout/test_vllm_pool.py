@@ -10,7 +10,6 @@ from pathlib import Path
 
 import pytest
 import torch
-from stand_in import StandIn
 
 from r1rl.config import ModelConfig, RunConfig
 from r1rl.errors import EngineError
@@ -23,7 +22,8 @@ from r1rl.rollout.vllm.client import Client, ServerError
 from r1rl.rollout.vllm.member import State
 from r1rl.rollout.vllm.pool import Pool
 from r1rl.types import Completion, Problem, SamplingParams
-from waits import HANG_S
+from tests.support.stand_in import StandIn
+from tests.support.waits import HANG_S
 
 PARAMS = SamplingParams(max_new_tokens=12)
 REQUESTS = [Request(Problem(str(i), (5, 6, 7 + i), ""), completion_seeds(0, 0, 0, i, 2)) for i in range(6)]

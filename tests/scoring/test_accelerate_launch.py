@@ -12,7 +12,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from waits import HANG_S
+from tests.support.waits import HANG_S
 
 SCRIPT = """
 import json, os, sys, time

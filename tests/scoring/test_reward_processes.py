@@ -19,7 +19,7 @@ from r1rl.config.rewards import RewardConfig
 from r1rl.errors import RewardError
 from r1rl.scoring.processes import look_for
 from r1rl.types import Group
-from waits import HANG_S, until
+from tests.support.waits import HANG_S, until
 
 MakeGroup = Callable[..., Group]
 

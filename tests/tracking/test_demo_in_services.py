@@ -12,12 +12,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from test_services import log_records
 
 from r1rl.tracking import read_jsonl
 from r1rl.tracking.names import undocumented
-from small_demo import SMALL
-from waits import HANG_S
+from tests.support.small_demo import SMALL
+from tests.support.waits import HANG_S
+from tests.support.wandb_file import log_records
 
 ROOT = Path(__file__).parents[2]
 WATCHED = (

@@ -5,11 +5,10 @@ from __future__ import annotations
 import json
 import math
 import re
-import struct
 import sys
 import time
 import types
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +19,8 @@ from r1rl.errors import ConfigError
 from r1rl.tracking import NullTracker, Tracker, build_tracker, read_jsonl
 from r1rl.tracking import build as build_module
 from r1rl.tracking.base import CompositeTracker, FileTracker, cells
-from waits import until
+from tests.support.waits import until
+from tests.support.wandb_file import log_records
 
 CONFIG = {"grpo": {"learning_rate": 1e-5}, "rewards": {"accuracy": {"weight": 1.0}}}
 ROWS = [
@@ -128,22 +128,6 @@ def test_tensorboard(tmp_path: Path) -> None:
     assert [(e.step, round(e.value, 4)) for e in events.Scalars("reward/mean")] == [(s, s / 10) for s in range(1, 7)]
     assert "samples/text_summary" in events.Tags()["tensors"]
     assert "config/text_summary" in events.Tags()["tensors"]
-
-
-def log_records(file: Path) -> Iterator[bytes]:
-    """Records of a wandb file (LevelDB log format): blocks of 32 KiB, each part after checksum, length and type."""
-    data, position, parts = file.read_bytes(), 7, b""
-    while position + 7 <= len(data):
-        left = 32768 - position % 32768
-        if left < 7:
-            position += left
-            continue
-        length, kind = struct.unpack("<HB", data[position + 4 : position + 7])
-        parts += data[position + 7 : position + 7 + length]
-        position += 7 + length
-        if kind in (1, 4):  # whole, or the last part
-            yield parts
-            parts = b""
 
 
 def test_wandb_offline(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -3,39 +3,13 @@
 from __future__ import annotations
 
 import logging
-from dataclasses import dataclass
 from functools import cache
-from pathlib import Path
 
 import pytest
 from math_verify import parse, verify
 
 from r1rl.verify import Checker
-
-
-@dataclass(frozen=True)
-class Pair:
-    """``reason`` says why math-verify's verdict is another one; "" where it is the same."""
-
-    same: bool
-    gold: str
-    answer: str
-    reason: str
-    undelimited: bool
-
-
-def read_pairs() -> list[Pair]:
-    pairs, undelimited = [], False
-    for line in Path(__file__).with_name("agreement.tsv").read_text(encoding="utf-8").splitlines():
-        if line.startswith("#"):
-            undelimited = line.startswith("# undelimited")
-            continue
-        sign, gold, answer, *reason = line.split("\t")
-        pairs.append(Pair(sign == "=", gold, answer, reason[0] if reason else "", undelimited))
-    return pairs
-
-
-PAIRS = read_pairs()
+from tests.support.agreement import PAIRS
 
 
 def test_there_are_enough_pairs_of_both_kinds() -> None:

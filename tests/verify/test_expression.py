@@ -14,6 +14,7 @@ from r1rl.verify.bounded import Undecided, Unparsable
 from r1rl.verify.expression import read
 from r1rl.verify.notation import normalise
 from r1rl.verify.symbolic import compare
+from tests.support.agreement import PAIRS
 
 x, y = sympy.Symbol("x", real=True), sympy.Symbol("y", real=True)
 
@@ -64,8 +65,6 @@ def test_factorials_within_bounds_are_exact(size: int) -> None:
 
 
 def test_no_text_reaches_an_evaluator(monkeypatch: pytest.MonkeyPatch) -> None:
-    from test_agreement import PAIRS
-
     def refuse(*arguments: Any, **_: Any) -> None:
         raise AssertionError(f"evaluated {arguments!r}")
 

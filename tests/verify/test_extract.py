@@ -5,9 +5,9 @@ from __future__ import annotations
 import time
 
 import pytest
-from hostile import HOSTILE
 
 from r1rl.verify import extract_answer
+from tests.support.hostile import HOSTILE
 
 CASES = {
     # 1. boxes

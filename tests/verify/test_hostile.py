@@ -10,9 +10,9 @@ from pathlib import Path
 
 import psutil
 import pytest
-from hostile import HOSTILE
 
 from r1rl.verify import Checker, Limits, Outcome
+from tests.support.hostile import HOSTILE
 
 LIMITS = Limits(cpu_s=1.0, wall_s=60.0, memory_mb=1024)
 MARKER = Path("/tmp/r1rl-hostile")

@@ -21,7 +21,7 @@ import pytest
 from r1rl.errors import R1Error
 from r1rl.verify import Checker, Limits, Outcome
 from r1rl.verify.sandbox import CallFailed, CallLost, Sandbox
-from waits import HANG_S
+from tests.support.waits import HANG_S
 
 FUNCTIONS = """
 import os, time

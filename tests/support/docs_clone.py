@@ -10,13 +10,13 @@ import sys
 from pathlib import Path
 
 import yaml
-from documents import ROOT, blocks
 
 from r1rl.config.merge import deep_merge
 from r1rl.config.overrides import read_overrides
 from r1rl.config.source import read_yaml
-from small_demo import SMALL
-from waits import HANG_S
+from tests.support.documents import ROOT, blocks
+from tests.support.small_demo import SMALL
+from tests.support.waits import HANG_S
 
 LINKED = ("Makefile", "README.md", "benchmarks", "docs", "launch", "pyproject.toml", "rewards", "src", "tests")
 ROWS = [

@@ -13,9 +13,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import IO
 
-from test_kill import ROOT, SETTINGS, steps
-
-from waits import HANG_S
+from tests.support.small_grpo import ROOT, SETTINGS, steps
+from tests.support.waits import HANG_S
 
 
 @functools.cache

@@ -1,0 +1,1 @@
+"""What tests of several packages share: deadlines, small runs, stand-ins, and scripts that they start."""
