@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from r1rl.config import load_config
+from r1rl.config.renamed import RENAMED
 from r1rl.errors import R1Error
 from r1rl.fingerprint import identity
 from r1rl.fingerprint.docs import key_table
@@ -163,6 +164,22 @@ def gains_keys(house: House) -> tuple[str, ...]:
     return ()
 
 
+def uses_former_names(house: House) -> tuple[str, ...]:
+    """As if the run had been made by a version that called some keys otherwise, and its file were still that one."""
+    plan = house.folder / "plan.yaml"
+    plan.write_text(plan.read_text().replace("function:", "use:").replace("prompts_per_step:", "prompts:"))
+    former = {".".join((*path[:-1], name)): ".".join(path) for path, name in RENAMED.items()}
+    assert former["rewards.NAME.function"] == "rewards.NAME.use"
+    for name in ("fingerprint", "stage.json"):
+        for file in house.run_folder.glob(f"*/{name}"):
+            text = re.sub(r'"rewards\.(\w+)\.function"', r'"rewards.\1.use"', file.read_text())
+            for key, old in former.items():
+                text = text.replace(f'"{key}"', f'"{old}"')
+            file.write_text(text)
+    assert '"grpo.lr"' in (house.run_folder / "rl" / "fingerprint").read_text()
+    return ("stages.rl.grpo.lr=3e-6",)
+
+
 ROWS: dict[str, Change] = {
     "a key that is free": keys("grpo.tokens_per_microbatch=64", "grpo.deadline_s=7", "grpo.guards.action=stop"),
     "a key of a section that the stage does not read": keys("reward_model.learning_rate=1e-3", "export.dtype=float32"),
@@ -187,6 +204,7 @@ ROWS: dict[str, Change] = {
     "a generator's code": edits("makers.py"),
     "r1rl's version": upgrades,
     "keys that this version of r1rl does not know, or added": gains_keys,
+    "a renamed key, under its former name": uses_former_names,
 }
 AT = {"more `sft.epochs`, `reward_model.epochs`": "tuned"}
 """The stage that a row is about: the GRPO stage, except where a row says otherwise."""
