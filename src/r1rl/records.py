@@ -15,6 +15,8 @@ from r1rl.types import Completion, Group, Problem, ScoredGroup
 
 Row = dict[str, Any]
 """One JSON object."""
+Rows = Sequence[Mapping[str, Any]]
+"""Rows that are only read."""
 
 _REWARD, _EXTRA = "reward_", "extra_"
 _LOGGED = {

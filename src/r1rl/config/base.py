@@ -8,6 +8,9 @@ from typing import Any, ClassVar, get_args
 
 from pydantic import BaseModel, ConfigDict, ValidationInfo, field_validator, model_validator
 
+KeyPath = tuple[str, ...]
+"""The names that lead to a key, from the outermost section in."""
+
 
 class Section(BaseModel):
     """A part of the configuration: unknown keys are errors, values are checked on assignment too."""

@@ -10,10 +10,9 @@ from typing import Any
 
 from pydantic import BaseModel, ValidationError
 
-from r1rl.config.base import Section
+from r1rl.config.base import KeyPath, Section
 from r1rl.config.run import RunConfig
 
-KeyPath = tuple[str, ...]
 Locate = Callable[[KeyPath], tuple[str, str]]
 """The name of a key as its author wrote it, and where it stands (may be empty)."""
 

@@ -13,13 +13,11 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from r1rl.config.base import Origins
+from r1rl.config.base import KeyPath, Origins
 from r1rl.config.references import references_in
 
 SHIPPED = Path(__file__).parents[1] / "launch"
 """The launch configurations that come with r1rl; in the repository, a link to launch/accelerate."""
-
-Key = tuple[str, ...]
 
 
 def absolute(raw: Mapping[str, Any], origins: Origins) -> dict[str, Any]:
@@ -53,7 +51,7 @@ def launch_names() -> list[str]:
     return sorted(path.stem for path in SHIPPED.glob("*.yaml"))
 
 
-def _walk(value: Any, key: Key, origins: Origins, stages: frozenset[str]) -> Any:
+def _walk(value: Any, key: KeyPath, origins: Origins, stages: frozenset[str]) -> Any:
     if isinstance(value, Mapping):
         return {name: _walk(inner, (*key, str(name)), origins, stages) for name, inner in value.items()}
     if isinstance(value, list):
@@ -72,12 +70,12 @@ def _folders(written: str) -> Iterator[Path]:
     yield Path()
 
 
-def _inside(key: Key) -> Key:
+def _inside(key: KeyPath) -> KeyPath:
     """The key without the stage that sets it."""
     return key[2:] if key[0] == "stages" and len(key) > 2 else key
 
 
-def _kind(key: Key) -> Callable[[str, list[Path]], str] | None:
+def _kind(key: KeyPath) -> Callable[[str, list[Path]], str] | None:
     """How to look for what a key names; None where it names no place."""
     match _inside(key):
         case ("model", "path"):

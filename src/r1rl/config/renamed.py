@@ -5,14 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from r1rl.config.base import Origins
+from r1rl.config.base import KeyPath, Origins
 from r1rl.config.run import RunConfig
 from r1rl.config.schema import sections
 from r1rl.errors import ConfigError
 
-Key = tuple[str, ...]
-
-RENAMED: dict[Key, str] = {
+RENAMED: dict[KeyPath, str] = {
     (*path.split("."), former): name
     for path, section, _ in sections(RunConfig)
     for former, name in section.former_names.items()
@@ -20,7 +18,7 @@ RENAMED: dict[Key, str] = {
 """The path of each former name, in which NAME stands for any one part, and what its last part is called now."""
 
 
-def current(key: Key) -> Key:
+def current(key: KeyPath) -> KeyPath:
     """A path of keys with its last part as it is called now; a stage's section has the keys of the run's."""
     inside = key[2:] if key[0] == "stages" and len(key) > 2 else key
     name = RENAMED.get(inside) or RENAMED.get((inside[0], "NAME", *inside[2:]))
@@ -41,7 +39,7 @@ def with_current_names(layer: Mapping[str, Any], origins: Origins) -> dict[str, 
     return {name: _renamed(value, (name,), origins) for name, value in layer.items()}
 
 
-def _renamed(value: Any, key: Key, origins: Origins) -> Any:
+def _renamed(value: Any, key: KeyPath, origins: Origins) -> Any:
     if not isinstance(value, Mapping):
         return value
     out: dict[str, Any] = {}
@@ -56,7 +54,7 @@ def _renamed(value: Any, key: Key, origins: Origins) -> Any:
     return out
 
 
-def _both(old: Key, new: Key, origins: Origins) -> str:
+def _both(old: KeyPath, new: KeyPath, origins: Origins) -> str:
     first, second = origins.get(old, ""), origins.get(new, "")
     place = f" ({second})" if second else ""
     return (

@@ -14,12 +14,14 @@ from r1rl.report.read import read_run
 from r1rl.report.svg import DEFAULT_METRICS, STYLE, learning_curve
 
 Runs = Annotated[list[Path], typer.Argument(metavar="RUN...", help="Run folders; several are compared.")]
-Out = Annotated[Path | None, typer.Option(help="Where to write it; RUN/report.html if left out.", show_default=False)]
+PageFile = Annotated[
+    Path | None, typer.Option(help="Where to write it; RUN/report.html if left out.", show_default=False)
+]
 Svg = Annotated[Path | None, typer.Option(help="Also draw the learning curve to this file.", show_default=False)]
-Metrics = Annotated[list[str] | None, typer.Option("--metric", help="A metric to draw in it.", show_default=False)]
+MetricNames = Annotated[list[str] | None, typer.Option("--metric", help="A metric to draw in it.", show_default=False)]
 
 
-def report(runs: Runs, out: Out = None, svg: Svg = None, metric: Metrics = None) -> None:
+def report(runs: Runs, out: PageFile = None, svg: Svg = None, metric: MetricNames = None) -> None:
     """Write one self-contained HTML page about one or several runs."""
     target = out or (runs[0] / "report.html" if len(runs) == 1 else Path("report.html"))
     print(f"wrote {write_page(runs, target)}")

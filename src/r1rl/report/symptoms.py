@@ -8,13 +8,12 @@ from dataclasses import dataclass
 from statistics import fmean
 from typing import Any
 
+from r1rl.records import Rows
 from r1rl.tracking.jsonl import NON_FINITE
 
 GOOD, UNKNOWN, WARN, BAD = "good", "unknown", "warn", "bad"
 LEVELS = (GOOD, UNKNOWN, WARN, BAD)
 
-Rows = Sequence[Mapping[str, Any]]
-"""Lines of metrics.jsonl: numbers by name; None where one was not finite."""
 RECENT = 20
 """Steps looked at, from the end, where the state of now counts."""
 FEWEST = 3

@@ -14,7 +14,7 @@ from r1rl.files import finite
 File = Annotated[Path, typer.Argument(metavar="FILE.jsonl", help="One JSON object per line.", show_default=False)]
 Gold = Annotated[str, typer.Option(help="Field with the gold answer, or a list of accepted forms.")]
 CompletionField = Annotated[str, typer.Option("--completion", help="Field with the completion.")]
-Out = Annotated[Path | None, typer.Option(help="Write the graded rows here.", show_default=False)]
+GradedFile = Annotated[Path | None, typer.Option(help="Write the graded rows here.", show_default=False)]
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace the file that --out names.")]
 Workers = Annotated[int | None, typer.Option(min=1, help="Worker processes; one per core by default.")]
 Uses = Annotated[
@@ -31,7 +31,7 @@ Prompt = Annotated[
     str, typer.Option(help="Field with the prompt; neighbours with the same one, and the same columns, form a group.")
 ]
 Limit = Annotated[int | None, typer.Option(min=1, help="Only the first N rows.", show_default=False)]
-Rows = Annotated[int, typer.Option(min=0, help="Rows to show.")]
+ShowRows = Annotated[int, typer.Option(min=0, help="Rows to show.")]
 ShowNames = Annotated[bool, typer.Option("--list", help="List the registered rewards and end.")]
 
 
@@ -39,7 +39,7 @@ def grade(
     file: File,
     gold: Gold = "answer",
     completion: CompletionField = "completion",
-    out: Out = None,
+    out: GradedFile = None,
     workers: Workers = None,
     overwrite: Overwrite = False,
 ) -> None:
@@ -68,7 +68,7 @@ def reward(
     completion: CompletionField = "completion",
     prompt: Prompt = "prompt",
     limit: Limit = None,
-    show: Rows = 10,
+    show: ShowRows = 10,
     names: ShowNames = False,
 ) -> None:
     """Try reward functions on samples before any training."""

@@ -9,11 +9,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
+from r1rl.records import Rows
 from r1rl.tracking.jsonl import JsonLines, plain
 
 log = logging.getLogger(__name__)
 
-Rows = Sequence[Mapping[str, Any]]
 FAILURES = "system/tracker_failures"
 
 

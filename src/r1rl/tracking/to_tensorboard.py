@@ -8,7 +8,8 @@ from typing import Any
 
 from torch.utils.tensorboard import SummaryWriter
 
-from r1rl.tracking.base import Rows, Start
+from r1rl.records import Rows
+from r1rl.tracking.base import Start
 from r1rl.tracking.jsonl import plain
 
 

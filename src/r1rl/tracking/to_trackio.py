@@ -8,7 +8,8 @@ from collections.abc import Mapping
 
 import trackio
 
-from r1rl.tracking.base import Rows, Start, cells
+from r1rl.records import Rows
+from r1rl.tracking.base import Start, cells
 
 
 class TrackioTracker:

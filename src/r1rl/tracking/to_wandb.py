@@ -11,7 +11,8 @@ from urllib.parse import urlsplit
 import wandb
 
 from r1rl.errors import R1Error
-from r1rl.tracking.base import Rows, Start, cells
+from r1rl.records import Rows
+from r1rl.tracking.base import Start, cells
 
 
 class WandbTracker:
