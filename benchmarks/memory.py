@@ -132,7 +132,7 @@ def learn(case: Case, folder: Path) -> None:
     from r1rl.model.load import load_policy
 
     torch.set_num_threads(1)
-    accelerator = start("cpu", 300.0, print)
+    accelerator = start("cpu", 300.0)
     _warm_up()
     before = _resident("VmRSS")
     config = case.config(str(folder))

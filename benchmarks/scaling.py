@@ -70,7 +70,7 @@ def learn(model: Path, out: Path) -> None:
     from r1rl.model.load import load_policy
 
     torch.set_num_threads(1)
-    accelerator = start("cpu", 100.0, print)
+    accelerator = start("cpu", 100.0)
     ranks = accelerator.num_processes
     learner = Learner(
         load_policy(ModelConfig(path=str(model)), accelerator.device),

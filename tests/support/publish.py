@@ -24,7 +24,7 @@ from r1rl.rollout.vllm.weights import PolicyWeights
 
 def main() -> None:
     torch.set_num_threads(1)
-    accelerator = start("cpu", 40.0, print)
+    accelerator = start("cpu", 40.0)
     model, dtype = sys.argv[1:]
     policy = load_policy(ModelConfig(path=model, dtype=dtype), accelerator.device)
     learner = Learner(

@@ -84,7 +84,7 @@ def policy_dtype(job: Job) -> str:
 
 def main() -> None:
     torch.set_num_threads(1)
-    accelerator = start("cpu", 40.0, print)
+    accelerator = start("cpu", 40.0)
     for row in json.loads(Path(sys.argv[1]).read_text()):
         result = replay(Job(**row), accelerator)
         if accelerator.is_main_process:

@@ -59,7 +59,7 @@ def both(policy: Policy, team: Team, tokens: PackedTokens, autocast: torch.dtype
 
 def main(folder: str, size: int, out: str) -> None:
     torch.set_num_threads(1)
-    accelerator = start("cpu", 60.0, print)
+    accelerator = start("cpu", 60.0)
     rank, ranks = accelerator.process_index, accelerator.num_processes
     found = {}
     for recompute in (False, True):
