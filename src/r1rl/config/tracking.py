@@ -23,4 +23,4 @@ class TrackingConfig(Section):
     samples_per_step: int = Field(4, ge=0)
     """Completions kept in samples.jsonl each step."""
     console: bool = True
-    """The live view, or plain lines where the output is not a terminal; false leaves only warnings, on standard error."""
+    """The live view, or plain lines where output is not a terminal; false leaves only warnings, on standard error."""
