@@ -78,8 +78,8 @@ class Interrupt:
         if self.requested:
             raise Interrupted
 
-    def anywhere(self, gather: Callable[[list[Any]], list[Any]]) -> bool:
-        """Whether any rank was asked to end; collective, the same answer on all."""
+    def requested_anywhere(self, gather: Callable[[list[Any]], list[Any]]) -> bool:
+        """Whether any process was asked to end: one ``gather``, the same answer on all of them."""
         return any(gather([self.requested]))
 
     def ended(self, what: str) -> Preempted:

@@ -6,7 +6,7 @@ import atexit
 import contextlib
 import functools
 import os
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from datetime import timedelta
 from typing import Any, Literal
 
@@ -56,7 +56,7 @@ def start(device: Literal["auto", "cpu", "cuda"], deadline_s: float) -> Accelera
     with contextlib.ExitStack() as waiting:
         if ranks > 1:
             _bound_groups(deadline_s, rank)
-            waiting.enter_context(naming_lost_peers(rank, ranks, lambda: "while joining them"))
+            waiting.enter_context(naming_lost_peers(rank, ranks, "while joining them"))
             waiting.enter_context(deadline(join_s + _LATE_S, "joining the other processes", rank))
         accelerator = Accelerator(cpu=on_cpu and not sharded, kwargs_handlers=[join])
         if ranks > 1:
@@ -111,8 +111,8 @@ def _prepare_deepspeed(on_cpu: bool) -> None:
 
 
 @contextlib.contextmanager
-def naming_lost_peers(rank: int, ranks: int, doing: Callable[[], str]) -> Iterator[None]:
-    """Say in one line that another process is gone, instead of what gloo or NCCL say.
+def naming_lost_peers(rank: int, ranks: int, doing: str) -> Iterator[None]:
+    """Converts what gloo or NCCL report of a lost process to one sentence, see :func:`lost_peers`.
 
     Raises:
         TrainingError: a collective failed or was not joined in time.
@@ -120,14 +120,23 @@ def naming_lost_peers(rank: int, ranks: int, doing: Callable[[], str]) -> Iterat
     try:
         yield
     except RuntimeError as error:
-        known = isinstance(error, torch.distributed.DistError) or any(m in str(error).lower() for m in _PEER_LOST)
-        if ranks == 1 or not known:
+        lost = lost_peers(error, rank, ranks, doing)
+        if lost is None:
             raise
-        said = (str(error).strip() or repr(error)).splitlines()[0][:200]
-        raise TrainingError(
-            f"rank {rank} of {ranks} lost the others {doing()}: a process died, or the network was cut for longer than "
-            f"grpo.deadline_s ({said}). Start the same command again on every host: it resumes from the last checkpoint"
-        ) from error
+        raise lost from error
+
+
+def lost_peers(error: RuntimeError, rank: int, ranks: int, doing: str) -> TrainingError | None:
+    """The error to end with where ``error`` is a collective that failed or was not joined in time; None where it is
+    not. ``doing`` says when: "in step 3"."""
+    known = isinstance(error, torch.distributed.DistError) or any(m in str(error).lower() for m in _PEER_LOST)
+    if ranks == 1 or not known:
+        return None
+    said = (str(error).strip() or repr(error)).splitlines()[0][:200]
+    return TrainingError(
+        f"rank {rank} of {ranks} lost the others {doing}: a process died, or the network was cut for longer than "
+        f"grpo.deadline_s ({said}). Start the same command again on every host: it resumes from the last checkpoint"
+    )
 
 
 _PEER_LOST = ("gloo", "nccl", "timed out waiting", "connection closed", "connection reset", "broken pipe")

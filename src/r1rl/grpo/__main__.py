@@ -36,7 +36,7 @@ def main(
     trained = [name for name, each in stages_of(loaded).items() if each.kind == "grpo"]
     if not trained or (stage is not None and stage not in trained):
         raise ConfigError(f"{config} has no grpo stage{f' called {stage}' if stage else ''}; it has {trained}")
-    with naming_lost_peers(*placed(os.environ), lambda: "outside the training steps"):
+    with naming_lost_peers(*placed(os.environ), "outside the training steps"):
         run_recipe(loaded, until=stage or trained[0], yes=yes)
 
 

@@ -65,9 +65,7 @@ class Backend(Protocol):
     def adam_steps(self) -> int:
         """Updates that AdamW has counted."""
 
-    def load(
-        self, weights: Callable[[], Iterable[NamedTensor]], adam: Callable[[], Iterable[NamedTensor]], steps: int
-    ) -> None:
+    def load(self, weights: Iterable[NamedTensor], adam: Iterable[NamedTensor], steps: int) -> None:
         """Take optimizer state that :meth:`adam` gave, at any number of ranks and by any backend.
 
         ``weights`` are the float32 weights for backends whose copy of the model is of lower precision.
@@ -129,11 +127,9 @@ class AccelerateBackend:
     def adam_steps(self) -> int:
         return max((int(s["step"]) for s in self._inner.state.values()), default=0)
 
-    def load(
-        self, weights: Callable[[], Iterable[NamedTensor]], adam: Callable[[], Iterable[NamedTensor]], steps: int
-    ) -> None:
+    def load(self, weights: Iterable[NamedTensor], adam: Iterable[NamedTensor], steps: int) -> None:
         del weights  # the model holds them already, in float32
-        for key, value in adam():
+        for key, value in adam:
             slot, _, name = key.partition("/")
             state = self._inner.state[self.names[name]]
             state[slot] = value.to(self.device)

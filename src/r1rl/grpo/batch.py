@@ -44,6 +44,14 @@ class Batch:
         return [[self.samples[int(i)] for i in part] for part in np.array_split(np.asarray(order), count)]
 
 
+@dataclass(frozen=True, slots=True)
+class Rollout:
+    """What one step learns from: scored groups, and the batch made of them."""
+
+    groups: list[ScoredGroup]
+    batch: Batch
+
+
 def make_batch(groups: Sequence[ScoredGroup], scale: str, mask_truncated: bool) -> Batch:
     """Attach advantages to the completions of scored groups.
 

@@ -6,20 +6,20 @@ import hashlib
 import json
 import logging
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from accelerate import Accelerator
-from accelerate.utils import broadcast_object_list, gather_object
 
 from r1rl.config import RewardConfig, RunConfig
 from r1rl.config.applied import training_applies
 from r1rl.config.data import DifficultyConfig
 from r1rl.data.problems import ProblemSets, filter_by_pass_rate
-from r1rl.distributed.interrupt import Interrupted
+from r1rl.distributed.collectives import from_main, gather
+from r1rl.distributed.interrupt import Interrupt, Interrupted
 from r1rl.errors import DataError, writing
 from r1rl.files import json_line, replacing
 from r1rl.model.load import Policy
@@ -50,7 +50,7 @@ class Difficulty:
 
     Args:
         policy: the starting policy, before any checkpoint is loaded into it.
-        interrupted: asked between rounds, on every process at once; True ends the measurement there.
+        interrupt: asked between rounds, on every process at once; a request to stop ends the measurement there.
     """
 
     def __init__(
@@ -60,12 +60,12 @@ class Difficulty:
         policy: Policy,
         accelerator: Accelerator,
         console: Console,
-        interrupted: Callable[[], bool],
+        interrupt: Interrupt,
     ) -> None:
         assert config.data.difficulty is not None
         self.bounds: DifficultyConfig = config.data.difficulty
         self.config, self.path = config, folder / FILE
-        self.accelerator, self.console, self.interrupted = accelerator, console, interrupted
+        self.accelerator, self.console, self.interrupt = accelerator, console, interrupt
         self.reward = config.evaluate.reward
         self.measured_with = _measured_with(config, policy, self.bounds.samples)
 
@@ -86,7 +86,7 @@ class Difficulty:
         for name in train.by_source:
             if name not in judged:
                 log.info(f"{name}: its rewards leave out {self.reward}, so its problems are not filtered")
-        rates: Rates = broadcast_object_list([self._read()])[0]
+        rates: Rates = from_main(self._read())
         wanted = [(i, p) for name in judged for i, p in enumerate(train.by_source[name])]
         missing = [(i, p) for i, p in wanted if _key(p) not in rates]
         if missing and begun:
@@ -116,10 +116,10 @@ class Difficulty:
         size = _ROUND * ranks
         with self.console.progress("measuring difficulty", total=len(missing), unit="problem") as bar:
             for start in range(0, len(missing), size):
-                if self.interrupted():
+                if self.interrupt.requested_anywhere(gather):
                     raise Interrupted
                 found = self._share(missing[start : start + size][rank::ranks], engine, scorer)
-                for each in gather_object([found]) if ranks > 1 else [found]:
+                for each in gather([found]):
                     rates |= each
                 if self.accelerator.is_main_process:
                     self._write(rates)

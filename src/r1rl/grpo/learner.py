@@ -15,7 +15,7 @@ from accelerate import Accelerator
 from torch import Tensor
 
 from r1rl.config.grpo import GRPOConfig
-from r1rl.distributed.interrupt import Interrupted
+from r1rl.distributed.interrupt import Interrupt, Interrupted
 from r1rl.distributed.shards import read_tensors
 from r1rl.errors import ConfigError, TrainingError
 from r1rl.grpo.backend import Step, assign, build_backend
@@ -59,7 +59,7 @@ class Learner:
         resume: weights of a checkpoint, put into the policy after the reference was copied from it and before a
             backend shards it; :meth:`load` then brings the rest.
         fp32_head: compute logits in float32 whatever ``dtype`` is.
-        interrupted: asked before every micro-batch, on every rank at once; True ends the update there.
+        interrupt: asked before every update, on every rank at once.
     """
 
     def __init__(
@@ -75,12 +75,11 @@ class Learner:
         seed: int,
         resume: Path | None = None,
         fp32_head: bool = True,
-        interrupted: Callable[[], bool] = lambda: False,
+        interrupt: Interrupt | None = None,
     ) -> None:
-        self.policy, self.cfg, self.seed, self.interrupted = policy, cfg, seed, interrupted
-        self.total_updates = total_updates
+        self.policy, self.cfg, self.seed, self.total_updates = policy, cfg, seed, total_updates
+        self.interrupt = interrupt or Interrupt()
         self.progress = UpdateCounts()
-        self.worst_gap = 0.0
         self.settings = LossSettings(cfg.loss, cfg.clip_low, cfg.clip_high, cfg.beta, max_length)
         autocast = None if dtype == "float32" else DTYPES[dtype]
         ranks, rank = accelerator.num_processes, accelerator.process_index
@@ -117,25 +116,30 @@ class Learner:
     def update(self, batch: Batch) -> Metrics:
         """Learn from one rollout: minibatches × epochs updates.
 
-        With one update a rollout, the old log-probabilities are the new ones, detached, and no pass is spent on
-        them; with several, one pass over the rollout records them before the first update. So it does where adapters
-        have dropout, and without it: π_old is the policy that sampled, and a pass with dropout is another one.
+        With one update per rollout, the old log-probabilities are the new ones, detached, and no pass is spent on
+        them; with several, one pass over the rollout records them before the first update. With dropout in adapters
+        that pass is always made, without dropout: π_old is the policy that sampled.
 
         Raises:
             TrainingError: a loss or gradient was not finite and ``guards.non_finite`` is stop.
-            Interrupted: somebody asked; the same batch again goes on behind the last update made.
+            Interrupted: a stop was requested before one of the updates; called again with the same batch, it resumes
+                after the last update made.
         """
-        if (self.updates_per_rollout > 1 or self.dropouts) and self.progress.done == 0:
-            self._record(batch.samples, lambda tokens: self.backend.forward(tokens)[0], "old_logps")
-            if self.reference is not None:
-                self._record(batch.samples, self.reference, "ref_logps")
-        history: dict[str, list[float]] = defaultdict(list)
         whole = self.progress.done == 0
+        if (self.updates_per_rollout > 1 or self.dropouts) and whole:
+            self._record(batch.samples)
+        history: dict[str, list[float]] = defaultdict(list)
         for samples in self._minibatches(batch)[self.progress.done :]:
+            if self.interrupt.requested_anywhere(self.backend.gather):
+                raise Interrupted
             for name, value in self._step(samples).items():
                 history[name].append(value)
             self.progress.done += 1
         self.progress.done = 0
+        return self._summary(batch, history, whole)
+
+    def _summary(self, batch: Batch, history: dict[str, list[float]], whole: bool) -> Metrics:
+        """Means over the updates of a rollout; of the ones made since where it was resumed in between."""
         tokens = {"policy/tokens": float(sum(history.pop("policy/tokens", [])))}
         means = {name: float(np.mean(values)) for name, values in history.items()}
         if whole and "policy/ratio_deviation" in history:
@@ -161,12 +165,15 @@ class Learner:
         packed = self._pack(forwarded, teams)
         lr = learning_rate(self.cfg, self.progress.updates, self.total_updates)
         entropy = self.cfg.entropy_every > 0 and self.progress.updates % self.cfg.entropy_every == 0
-        sums: dict[str, Tensor] = defaultdict(lambda: torch.zeros((), device=self.backend.device))
-        self.worst_gap = 0.0
-        for i, chunk in enumerate(packed):
-            if self.interrupted():
-                raise Interrupted
-            self._forward_backward(chunk, size, entropy, sums, last=i == len(packed) - 1)
+        sums: dict[str, Tensor] = {}
+        worst_gap = 0.0
+        for left, chunk in zip(reversed(range(len(packed))), packed, strict=True):
+            loss, counted, gap = self._forward(chunk, size, entropy)
+            sums = {name: sums.get(name, 0.0) + value for name, value in counted.items()}
+            worst_gap = max(worst_gap, gap)
+            if not left and not self.backend.sum(sums["loss"]).isfinite():
+                loss = loss * torch.nan  # one rank's bad loss keeps every rank from stepping
+            self.backend.backward(loss, last=not left)
         step = self.backend.step(lr) if packed else Step(0.0, True)
         self._check(step)
         self.progress.updates += 1
@@ -181,14 +188,16 @@ class Learner:
             "policy/lr": lr,
             "policy/tokens": sum(len(s) for s in forwarded),
             "policy/micro_batches": len(packed),
-            "policy/engine_mismatch_max": max(self.backend.gather([self.worst_gap])),
+            "policy/engine_mismatch_max": max(self.backend.gather([worst_gap])),
             "policy/imbalance": imbalance([len(s) for s in forwarded], teams),
             "policy/updates_skipped": float(self.progress.skipped),
         }
 
-    def _forward_backward(
-        self, samples: Sequence[Sample], size: UpdateSize, entropy: bool, sums: dict[str, Tensor], last: bool
-    ) -> None:
+    def _forward(
+        self, samples: Sequence[Sample], size: UpdateSize, entropy: bool
+    ) -> tuple[Tensor, dict[str, Tensor], float]:
+        """A micro-batch's share of the loss, what it adds to the update's sums, and the largest difference between
+        the engine's log-probabilities and the learner's."""
         chunk = micro_batch(samples, self.backend.device)
         logps_C, entropy_C = self.backend.forward(chunk.tokens, entropy=entropy)
         ref_logps_C = chunk.ref_logps_C
@@ -196,22 +205,15 @@ class Learner:
             ref_logps_C = self.reference(chunk.tokens)
         inputs = self._loss_inputs(chunk, logps_C, ref_logps_C)
         outputs = policy_loss(inputs, self.settings, size)
-        loss = outputs.loss
-        sums["loss"] += loss.detach() / self.cfg.sequence_parallel
-        if last and not self.backend.sum(sums["loss"]).isfinite():
-            loss = loss * torch.nan  # one rank's bad loss keeps every rank from stepping
-        self.backend.backward(loss, last)
         with torch.no_grad():
             kept = float(samples[0].keep)  # a micro-batch that only fills up leaves no trace in the metrics
             counts = kept / self.cfg.sequence_parallel
-            for name, value in outputs.sums.items():
-                sums[name] += counts * value
+            counted = {name: counts * value for name, value in (outputs.sums | engine_gap(inputs, chunk)).items()}
             if entropy_C is not None:
-                sums["entropy"] += counts * entropy_C.sum()
-            for name, value in engine_gap(inputs, chunk).items():
-                sums[name] += counts * value
-            gap = float((inputs.old_logps_C - chunk.engine_logps_C).abs().max())
-            self.worst_gap = max(self.worst_gap, kept * gap)
+                counted["entropy"] = counts * entropy_C.sum()
+            counted["loss"] = outputs.loss.detach() / self.cfg.sequence_parallel
+            gap = kept * float((inputs.old_logps_C - chunk.engine_logps_C).abs().max())
+        return outputs.loss, counted, gap
 
     def _loss_inputs(self, chunk: MicroBatch, logps_C: Tensor, ref_logps_C: Tensor | None) -> LossInputs:
         old_logps_C = chunk.old_logps_C if chunk.old_logps_C is not None else logps_C.detach()
@@ -260,9 +262,23 @@ class Learner:
             )
         self.progress.skipped += 1
 
+    def _record(self, samples: Sequence[Sample]) -> None:
+        """Store the old log-probabilities of every sample, and the reference's if there is one."""
+        for sample, logps in self._logps(samples, self._policy):
+            sample.old_logps = logps
+        if self.reference is not None:
+            for sample, logps in self._logps(samples, self.reference):
+                sample.ref_logps = logps
+
     @torch.no_grad()
-    def _record(self, samples: Sequence[Sample], logps_of: Callable[[PackedTokens], Tensor], field: str) -> None:
-        """Store log-probabilities of every sample in its ``field``; each team computes its share of them."""
+    def _policy(self, tokens: PackedTokens) -> Tensor:
+        """[C] float32, no gradient: log-probabilities under the policy as it is."""
+        return self.backend.forward(tokens)[0]
+
+    def _logps(
+        self, samples: Sequence[Sample], logps_of: Callable[[PackedTokens], Tensor]
+    ) -> Iterator[tuple[Sample, np.ndarray]]:
+        """Every sample with its log-probabilities, [C] float32; each team computes its share of them. Collective."""
         teams = partition([len(s) for s in samples], self.teams)
         found: list[tuple[int, np.ndarray]] = []
         place = {id(sample): i for i, sample in enumerate(samples)}
@@ -271,8 +287,7 @@ class Learner:
                 logps_C = logps_of(micro_batch(chunk, self.backend.device).tokens)
             split = logps_C.float().cpu().split([len(s.completion_ids) for s in chunk])
             found += [(place[id(s)], logps.numpy()) for s, logps in zip(chunk, split, strict=True) if id(s) in place]
-        for i, logps in self.backend.gather(found):
-            setattr(samples[i], field, logps)
+        yield from ((samples[i], logps) for i, logps in self.backend.gather(found))
 
     def _refresh_reference(self) -> None:
         every = self.cfg.ref_update_every
@@ -299,7 +314,7 @@ class Learner:
         numbers = dict(state)
         steps = numbers.pop("adam_steps")
         self.progress = UpdateCounts(**numbers)
-        self.backend.load(lambda: read_tensors(folder / WEIGHTS), lambda: read_tensors(folder / ADAM), steps)
+        self.backend.load(read_tensors(folder / WEIGHTS), read_tensors(folder / ADAM), steps)
         if self.reference is not None and (folder / REFERENCE).is_dir():
             self.reference.replace(read_tensors(folder / REFERENCE))
 

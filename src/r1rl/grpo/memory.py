@@ -2,40 +2,30 @@
 
 from __future__ import annotations
 
-import contextlib
-from collections.abc import Callable, Iterator
-
 import torch
 
 from r1rl.errors import TrainingError
 
 
-@contextlib.contextmanager
-def naming_memory(longest: Callable[[], int], budget: int, recomputes: bool) -> Iterator[None]:
-    """Say which key to change when memory does not suffice, instead of the allocator's words.
+def out_of_memory(error: RuntimeError, longest: int, budget: int, recomputes: bool) -> TrainingError | None:
+    """The error to end with where ``error`` says that memory did not suffice; None where it says something else.
 
     Args:
-        longest: tokens of the longest sample at hand, 0 if there is none.
+        longest: tokens of the longest sample being learned from, 0 if there is none.
         budget: ``grpo.tokens_per_microbatch``.
         recomputes: whether activations are recomputed already.
-
-    Raises:
-        TrainingError: memory did not suffice.
     """
-    try:
-        yield
-    except RuntimeError as error:  # torch.OutOfMemoryError is one; on the CPU it is told by its words alone
-        if not isinstance(error, torch.OutOfMemoryError) and "DefaultCPUAllocator" not in str(error):
-            raise
-        tokens = longest()
-        first = (
-            f"lower grpo.tokens_per_microbatch (now {budget}; the longest sample has {tokens} tokens)"
-            if budget > tokens
-            else f"the longest sample has {tokens} tokens: raise grpo.sequence_parallel or lower rollout.max_new_tokens"
-        )
-        second = "" if recomputes else "set model.gradient_checkpointing: true, "
-        raise TrainingError(
-            f"out of memory: {first}; or {second}lower grpo.logprob_chunk and rollout.max_concurrent, or shard more "
-            f"(ZeRO-3). `r1rl doctor` estimates each part. The same command resumes from the last checkpoint "
-            f"({str(error).splitlines()[0][:160]})"
-        ) from error
+    # On the CPU it is identifiable only by its message.
+    if not isinstance(error, torch.OutOfMemoryError) and "DefaultCPUAllocator" not in str(error):
+        return None
+    first = (
+        f"lower grpo.tokens_per_microbatch (now {budget}; the longest sample has {longest} tokens)"
+        if budget > longest
+        else f"the longest sample has {longest} tokens: raise grpo.sequence_parallel or lower rollout.max_new_tokens"
+    )
+    second = "" if recomputes else "set model.gradient_checkpointing: true, "
+    return TrainingError(
+        f"out of memory: {first}; or {second}lower grpo.logprob_chunk and rollout.max_concurrent, or shard more "
+        f"(ZeRO-3). `r1rl doctor` estimates each part. The same command resumes from the last checkpoint "
+        f"({str(error).splitlines()[0][:160]})"
+    )

@@ -1,50 +1,51 @@
-"""Puts the parts of a GRPO run together: what the stage, the command line and the Python API all use."""
+"""GRPO, from the first step to the last: what the stage, the command line and the Python API all use."""
 
 from __future__ import annotations
 
 import contextlib
 import logging
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import NoReturn
 
-import torch
 from accelerate import Accelerator
-from accelerate.utils import broadcast_object_list, gather_object
 
 from r1rl.config import RunConfig
 from r1rl.config.applied import held_out, idle, training_applies, training_rewards
 from r1rl.config.derived import derive
 from r1rl.data.problems import ProblemSets, ensure_disjoint, load_problems, read_questions
 from r1rl.data.stream import PromptStream
+from r1rl.distributed.collectives import failing_together, from_main
 from r1rl.distributed.cores import cores, learner_threads
 from r1rl.distributed.interrupt import PREEMPTED, Interrupt, Interrupted
-from r1rl.distributed.processes import naming_lost_peers
-from r1rl.errors import R1Error, StorageError
-from r1rl.evaluation.measure import check_lengths, evaluate
+from r1rl.distributed.processes import lost_peers
+from r1rl.errors import R1Error, TrainingError
+from r1rl.evaluation.measure import Evaluation, check_lengths, evaluate
 from r1rl.files import alone_in, claim
 from r1rl.fingerprint.identity import Identity
 from r1rl.fingerprint.mark import take
+from r1rl.grpo import guards
 from r1rl.grpo.ahead import AheadExperience
-from r1rl.grpo.batch import make_batch
-from r1rl.grpo.checkpoint import Checkpoints, RunState
+from r1rl.grpo.batch import Rollout, make_batch
 from r1rl.grpo.difficulty import Difficulty
-from r1rl.grpo.experience import DynamicExperience, Experience, PlainExperience, StepPrompts
+from r1rl.grpo.experience import DynamicExperience, Experience, PlainExperience, StepPrompts, check_gathered
 from r1rl.grpo.learner import Learner
-from r1rl.grpo.loop import Loop, Metrics, Rollout
-from r1rl.grpo.memory import naming_memory
-from r1rl.grpo.metrics import sample_rows
-from r1rl.grpo.snapshot import RNG, ROLLOUT, read_groups, restore_logps, restore_rng, rng_state, rollout_state
+from r1rl.grpo.memory import out_of_memory
+from r1rl.grpo.metrics import over_ranks, rollout_metrics, sample_rows
+from r1rl.grpo.resume import SavedRun
+from r1rl.grpo.run import Metrics, Run, Stopwatch
 from r1rl.model.lengths import check_prompts
 from r1rl.model.load import load_policy
 from r1rl.rollout.build import build_engine
 from r1rl.rollout.collect import Rollouts
 from r1rl.rollout.engine import Engine
 from r1rl.scoring import Scorer
+from r1rl.scoring.metrics import call_metrics
 from r1rl.tracking import Tracker, build_tracker
-from r1rl.tracking.console import Console, Progress
+from r1rl.tracking.console import Console
 from r1rl.tracking.jsonl import figures
 from r1rl.tracking.messages import show_messages
-from r1rl.types import SamplingParams
+from r1rl.types import SamplingParams, ScoredGroup
 
 log = logging.getLogger(__name__)
 
@@ -92,7 +93,6 @@ class GRPOTrainer:
         self.console = console or Console(quiet=not (config.tracking.console and main))
         if console is None:
             show_messages(self.console, self.accelerator.process_index)
-        self.checkpoints = Checkpoints(self.folder / "checkpoints", config.grpo.keep_checkpoints)
         self.interrupt = interrupt or Interrupt()
         self.policy = load_policy(config.model, self.accelerator.device, adapters_seed=config.seed)
         self.policy.check_saving()
@@ -112,67 +112,136 @@ class GRPOTrainer:
             StorageError: another process trains in ``folder``.
             Preempted: a scheduler, or Ctrl-C, asked the run to end; it left a checkpoint.
         """
-        with contextlib.ExitStack() as held:
-            self._claim(held)
-            return self._train()
+        with self._claimed():
+            with self._open() as run, self._explaining(run):
+                try:
+                    while run.step < self.config.grpo.steps:
+                        self.train_step(run)
+                except Interrupted:
+                    self._leave(run)
+            self.policy.save(self.folder / "model", write=self.accelerator.is_main_process)
+            self.accelerator.wait_for_everyone()
+        return run.metrics
 
-    def _train(self) -> Metrics:
-        cfg = self.config
-        train, evaluated = self._problems()
-        state, checkpoint = self._find_checkpoint()
-        difficulty = self._difficulty()  # looks at the policy before a checkpoint is loaded into it
-        learner = self._learner(checkpoint)
-        rollout = self._resume(state, checkpoint, learner)
-        last: Metrics = dict(*figures(self.folder / "metrics.jsonl", state.step)[-1:])
-        with contextlib.ExitStack() as owned:
-            owned.enter_context(self.interrupt)
-            owned.enter_context(learner_threads(cfg, self.accelerator.device, cores()))
-            engine = build_engine(cfg, learner.backend.sampler() if cfg.rollout.engine == "torch" else self.policy)
-            owned.callback(engine.close)
-            engine.sync(state.version)
-            scorer = owned.enter_context(self._scorer())
-            if difficulty is not None:
-                self._filter(difficulty, train, engine, scorer, checkpoint)
-            progress = owned.enter_context(self.console.progress("training", total=cfg.grpo.steps, done=state.step))
-            tracker = self._tracker(state.step if checkpoint else None)
-            owned.callback(tracker.close)
-            loop = Loop(
-                cfg=cfg.grpo,
-                experience=self._experience(train, engine, scorer),
-                learner=learner,
-                engine=engine,
-                tracker=tracker,
-                samples_per_step=cfg.tracking.samples_per_step,
-                evaluate=lambda step: self._evaluate(engine, scorer, evaluated, step),
-                save=lambda step, version, metrics: self._save(step, version, learner, metrics),
-                drain=scorer.drain,
-                step=state.step,
-                version=state.version,
-                rollout=rollout,
-                opening={} if checkpoint is not None else {name: float(n) for name, n in train.metrics().items()},
-            )
-            rank, ranks = learner.backend.rank, learner.backend.ranks
-            owned.enter_context(naming_lost_peers(rank, ranks, lambda: f"in step {loop.step + 1}"))
-            owned.enter_context(
-                naming_memory(
-                    lambda: max((len(s) for s in loop.rollout.batch.samples), default=0) if loop.rollout else 0,
-                    cfg.grpo.tokens_per_microbatch,
-                    cfg.model.gradient_checkpointing,
+    def train_step(self, run: Run) -> None:
+        """One step of the algorithm: problems → groups → scores → advantages → update → new weights to the engine.
+
+        Raises:
+            Interrupted: a stop was requested; ``run`` is as the last whole update left it, its rollout included.
+            TrainingError: the step crossed a bound of ``guards`` and ``guards.action`` is stop; raised on every rank,
+                once the step is logged and saved.
+        """
+        watch = Stopwatch()
+        rollout = run.rollout = run.rollout or self._collect(run)
+        watch.lap("rollout")
+        learned = run.learner.update(rollout.batch)
+        watch.lap("update")
+        run.rollout, run.version = None, run.version + 1
+        run.engine.sync(run.version)
+        watch.lap("sync")
+        run.step += 1
+        self._finish(run, rollout.groups, learned, watch.metrics())
+
+    def _collect(self, run: Run) -> Rollout:
+        cfg = self.config.grpo
+        groups = run.experience.collect(run.step)
+        check_gathered(groups)
+        batch = make_batch(groups, cfg.scale_rewards, cfg.mask_truncated)
+        if not batch.samples and self.accelerator.is_main_process:
+            log.warning("step %d: no reward function applied to any completion: nothing to learn from", run.step + 1)
+        return Rollout(groups, batch)
+
+    def _finish(self, run: Run, groups: list[ScoredGroup], learned: Metrics, seconds: Metrics) -> None:
+        """Log the step; evaluate and save where they are due."""
+        cfg = self.config.grpo
+        metrics = run.metrics = self._measure(run, groups, learned, seconds)
+        crossed = guards.crossings(cfg.guards, run.step, metrics)
+        metrics["policy/guards_crossed"] = float(len(crossed))
+        rows = sample_rows(groups, self.config.tracking.samples_per_step)
+        if due(run.step, cfg.eval_every):
+            for name, evaluation in self._evaluate(run):
+                metrics |= {f"eval/{name}/{key}": value for key, value in evaluation.metrics.items()}
+                rows += sample_rows(evaluation.groups, self.config.evaluate.show)
+        # Logged before the checkpoint: a run killed between the two repeats the step and its line, and loses neither.
+        run.tracker.log(run.step, metrics)
+        run.tracker.samples(run.step, rows)
+        stop = bool(crossed) and cfg.guards.action == "stop"
+        if stop or due(run.step, cfg.checkpoint_every) or run.step == cfg.steps:
+            saved = run.save(score(metrics))
+            if stop:
+                raise TrainingError(
+                    f"{' | '.join(crossed)}. The run stopped there, as grpo.guards.action says; this step is in "
+                    f"metrics.jsonl and samples.jsonl, and saved in {saved}: the same command resumes from it"
                 )
-            )
-            try:
-                while loop.step < cfg.grpo.steps:
-                    last = loop.train_step()
-                    self._show(progress, loop.step, last)
-            except Interrupted:
-                self._leave(loop, learner)
-        self.policy.save(self.folder / "model", write=self.accelerator.is_main_process)
-        self.accelerator.wait_for_everyone()
-        return last
+        for message in crossed if self.accelerator.is_main_process else ():  # the same on every rank
+            log.warning(message)
+        shown = {label: metrics[name] for name, label in HEADLINES.items() if name in metrics}
+        run.progress.update(done=run.step, **shown)
+
+    def _measure(self, run: Run, groups: list[ScoredGroup], learned: Metrics, seconds: Metrics) -> Metrics:
+        """The step's metrics, over all ranks; collective."""
+        own = run.engine.metrics() | seconds
+        everywhere = run.learner.backend.gather([(run.scorer.drain(), own)])
+        metrics = call_metrics([measured for measured, _ in everywhere]) | over_ranks([own for _, own in everywhere])
+        metrics |= rollout_metrics(groups) | learned | run.experience.metrics() | run.opening
+        run.opening = {}
+        metrics["rollout/completions_per_s"] = metrics["rollout/completions"] / metrics["time/step"]
+        metrics["policy/version"] = float(run.version)
+        return metrics
+
+    def _evaluate(self, run: Run) -> Iterator[tuple[str, Evaluation]]:
+        """The policy as it is on each held-out source, by its name."""
+        for name, problems in run.held_out.by_source.items():
+            title, parts = f"evaluating {name}", (run.engine, run.scorer)
+            yield name, evaluate(*parts, problems, self.config, self.accelerator, self.console, title, step=run.step)
+
+    @contextlib.contextmanager
+    def _open(self) -> Iterator[Run]:
+        """The run where an earlier start left it, with all its parts, each closed by its owner in reverse order."""
+        cfg = self.config
+        train, held_out = self._problems()
+        saved = SavedRun(self.folder, cfg, self.accelerator, self.fingerprint)
+        state, checkpoint = saved.newest()
+        (self.folder / PREEMPTED).unlink(missing_ok=True)
+        difficulty = self._difficulty()  # reads the policy before a checkpoint is loaded into it
+        learner = self._learner(checkpoint)
+        rollout = saved.restore(learner, state, checkpoint)
+        with (
+            self.interrupt,
+            learner_threads(cfg, self.accelerator.device, cores()),
+            contextlib.closing(self._engine(learner)) as engine,
+            self._scorer() as scorer,
+        ):
+            engine.sync(state.version)
+            if difficulty is not None:
+                self._filter(difficulty, train, engine, scorer, begun=checkpoint is not None)
+            with (
+                self.console.progress("training", total=cfg.grpo.steps, done=state.step) as progress,
+                contextlib.closing(self._tracker(state.step if checkpoint else None)) as tracker,
+            ):
+                yield Run(
+                    experience=self._experience(train, engine, scorer),
+                    learner=learner,
+                    engine=engine,
+                    scorer=scorer,
+                    tracker=tracker,
+                    progress=progress,
+                    saved=saved,
+                    held_out=held_out,
+                    step=state.step,
+                    version=state.version,
+                    rollout=rollout,
+                    metrics=dict(*figures(self.folder / "metrics.jsonl", state.step)[-1:]),
+                    opening={name: float(n) for name, n in train.metrics().items()} if checkpoint is None else {},
+                )
+
+    def _engine(self, learner: Learner) -> Engine:
+        embedded = self.config.rollout.engine == "torch"
+        return build_engine(self.config, learner.backend.sampler() if embedded else self.policy)
 
     def _learner(self, checkpoint: Path | None) -> Learner:
         cfg = self.config
-        learner = Learner(
+        return Learner(
             self.policy,
             cfg.grpo,
             self.accelerator,
@@ -183,28 +252,17 @@ class GRPOTrainer:
             total_updates=derive(cfg).total_updates,
             seed=cfg.seed,
             resume=checkpoint,
-            interrupted=lambda: self.interrupt.anywhere(learner.backend.gather),
+            interrupt=self.interrupt,
         )
-        return learner
 
     def _difficulty(self) -> Difficulty | None:
         if self.config.data.difficulty is None:
             return None
-        ranks = self.accelerator.num_processes
-        return Difficulty(
-            self.config,
-            self.folder,
-            self.policy,
-            self.accelerator,
-            self.console,
-            lambda: self.interrupt.anywhere(gather_object if ranks > 1 else list),
-        )
+        return Difficulty(self.config, self.folder, self.policy, self.accelerator, self.console, self.interrupt)
 
-    def _filter(
-        self, difficulty: Difficulty, train: ProblemSets, engine: Engine, scorer: Scorer, checkpoint: Path | None
-    ) -> None:
+    def _filter(self, difficulty: Difficulty, train: ProblemSets, engine: Engine, scorer: Scorer, begun: bool) -> None:
         try:
-            difficulty.filter(train, engine, scorer, begun=checkpoint is not None)
+            difficulty.filter(train, engine, scorer, begun)
         except Interrupted:
             self._mark_preempted()
             raise self.interrupt.ended(
@@ -256,102 +314,60 @@ class GRPOTrainer:
             return plain
         return DynamicExperience(plain, dynamic, dynamic.reward or cfg.evaluate.reward)
 
-    def _evaluate(
-        self, engine: Engine, scorer: Scorer, evaluated: ProblemSets, step: int
-    ) -> tuple[Metrics, list[dict[str, Any]]]:
-        metrics: Metrics = {}
-        shown: list[dict[str, Any]] = []
-        for name, problems in evaluated.by_source.items():
-            title = f"evaluating {name}"
-            result = evaluate(engine, scorer, problems, self.config, self.accelerator, self.console, title, step=step)
-            metrics |= {f"eval/{name}/{key}": value for key, value in result.metrics.items()}
-            shown += sample_rows(result.groups, self.config.evaluate.show)
-        return metrics, shown
+    @contextlib.contextmanager
+    def _claimed(self) -> Iterator[None]:
+        """Hold the folder, or refuse it on every process."""
+        with contextlib.ExitStack() as held:
+            with failing_together(R1Error):
+                if self.accelerator.is_main_process:
+                    self._claim(held)
+            self.fingerprint = from_main(self.fingerprint)
+            yield
 
     def _claim(self, held: contextlib.ExitStack) -> None:
-        """Take the folder, as long as ``held`` lasts, or refuse it on every process."""
-        failure: R1Error | None = None
-        if self.accelerator.is_main_process:
-            try:
-                identity = Identity.of("grpo", self.config)
-                claim(self.folder)
-                held.enter_context(alone_in(self.folder))
-                self.fingerprint, aside = take(self.folder, identity, self.overwrite, self.fingerprint)
-                if aside is not None:
-                    held.close()  # it went with the folder that was renamed
-                    held.enter_context(alone_in(self.folder))
-                    log.info(f"{self.folder} held other work, which is now in {aside}")
-            except R1Error as error:
-                failure = error
-        self.fingerprint, message = broadcast_object_list([self.fingerprint, failure and str(failure)])
-        if message:
-            raise failure or R1Error(message)
+        """Take the folder for as long as ``held`` lasts."""
+        identity = Identity.of("grpo", self.config)
+        claim(self.folder)
+        held.enter_context(alone_in(self.folder))
+        self.fingerprint, aside = take(self.folder, identity, self.overwrite, self.fingerprint)
+        if aside is not None:
+            held.close()  # it went with the folder that was renamed
+            held.enter_context(alone_in(self.folder))
+            log.info(f"{self.folder} held other work, which is now in {aside}")
 
-    def _find_checkpoint(self) -> tuple[RunState, Path | None]:
-        """The newest good checkpoint; the main process looks, so that all go on from the same one."""
-        found = self.checkpoints.newest(self.fingerprint) if self.accelerator.is_main_process else None
-        found = broadcast_object_list([found])[0]
-        if found and found[0].step > self.config.grpo.steps:
-            log.info(f"step {found[0].step} was reached before; grpo.steps {self.config.grpo.steps} ends there")
-        (self.folder / PREEMPTED).unlink(missing_ok=True)
-        return found or (RunState(step=0, version=0, fingerprint=self.fingerprint), None)
-
-    def _resume(self, state: RunState, checkpoint: Path | None, learner: Learner) -> Rollout | None:
-        """Load everything but the weights; returns the rollout that the run was learning from, if any."""
-        torch.manual_seed(self.config.seed * 1_000_003 + self.accelerator.process_index)  # for dropout
-        if checkpoint is None:
-            return None
-        learner.load(checkpoint, state.learner)
-        ranks, rank = learner.backend.ranks, learner.backend.rank
-        if state.ranks == ranks:
-            restore_rng(torch.load(checkpoint / RNG, weights_only=True)[rank])
-        moved = "" if state.ranks == ranks else f", written by {state.ranks} processes, on {ranks}"
-        log.info(f"resuming after step {state.step} from {checkpoint}{moved}")
-        if not (checkpoint / ROLLOUT).is_file():
-            return None
-        groups = read_groups(checkpoint / ROLLOUT)
-        batch = make_batch(groups, self.config.grpo.scale_rewards, self.config.grpo.mask_truncated)
-        restore_logps(checkpoint / ROLLOUT, batch.samples)
-        return Rollout(groups, batch)
-
-    def _save(
-        self, step: int, version: int, learner: Learner, metrics: Metrics, rollout: Rollout | None = None
-    ) -> Path:
-        """Write a checkpoint and return where it is; collective, and fails on every process where one fails."""
-        streams = learner.backend.gather([rng_state()])
-        others: dict[str, Any] = {RNG: streams}
-        if rollout is not None:
-            others[ROLLOUT] = rollout_state(rollout.groups, rollout.batch.samples)
-        state = RunState(step, version, self.fingerprint, learner.state_dict(), learner.backend.ranks)
-        failure: StorageError | None = None
-        saved = self.checkpoints.folder
+    @contextlib.contextmanager
+    def _explaining(self, run: Run) -> Iterator[None]:
+        """Converts what torch reports of lost processes and of memory to TrainingError, which says what to change."""
+        cfg, backend = self.config, run.learner.backend
         try:
-            write = self.accelerator.is_main_process
-            saved = self.checkpoints.save(state, learner.tensors(), others, write, _score(metrics))
-        except StorageError as error:
-            failure = error
-        failures = [message for message in learner.backend.gather([failure and str(failure)]) if message]
-        if failures:
-            raise StorageError(failures[0]) from failure
-        return saved
+            yield
+        except RuntimeError as error:
+            explained = lost_peers(error, backend.rank, backend.ranks, f"in step {run.step + 1}") or out_of_memory(
+                error, run.longest, cfg.grpo.tokens_per_microbatch, cfg.model.gradient_checkpointing
+            )
+            if explained is None:
+                raise
+            raise explained from error
 
-    def _leave(self, loop: Loop, learner: Learner) -> None:
+    def _leave(self, run: Run) -> NoReturn:
         """Checkpoint where the run stands and end it."""
-        self._save(loop.step, loop.version, learner, {}, loop.rollout)
-        what = "with its rollout, " if loop.rollout is not None else ""
+        saved = run.save()
+        what = "with its rollout, " if run.rollout is not None else ""
         self._mark_preempted()
-        raise self.interrupt.ended(f"asked to end: step {loop.step} is saved {what}in {self.checkpoints.folder}")
+        raise self.interrupt.ended(f"asked to end: step {run.step} is saved {what}in {saved.parent}")
 
     def _mark_preempted(self) -> None:
         if self.accelerator.is_main_process:
             self.interrupt.leave_mark(self.folder)
         self.accelerator.wait_for_everyone()  # a launcher ends the others as soon as one has left
 
-    def _show(self, progress: Progress, step: int, metrics: Metrics) -> None:
-        progress.update(done=step, **{label: metrics[name] for name, label in HEADLINES.items() if name in metrics})
+
+def due(step: int, every: int) -> bool:
+    """Whether something happens after ``step``; 0 is never."""
+    return every > 0 and step % every == 0
 
 
-def _score(metrics: Metrics) -> float | None:
+def score(metrics: Metrics) -> float | None:
     """Mean held-out pass@1 of a step that evaluated."""
     values = [value for name, value in metrics.items() if name.startswith("eval/") and name.endswith("/pass@1")]
     return sum(values) / len(values) if values else None

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 import deepspeed
@@ -92,16 +92,14 @@ class ZeroBackend:
     def adam_steps(self) -> int:
         return max((int(s["step"]) for s in self._zero.optimizer.state.values() if "step" in s), default=0)
 
-    def load(
-        self, weights: Callable[[], Iterable[NamedTensor]], adam: Callable[[], Iterable[NamedTensor]], steps: int
-    ) -> None:
-        for name, value in weights():
+    def load(self, weights: Iterable[NamedTensor], adam: Iterable[NamedTensor], steps: int) -> None:
+        for name, value in weights:
             if name in self.names:  # buffers are whole on every rank, and were loaded with the model
                 self._set(self.names[name], value, None)
         if not steps:
             return
         self._create_states(steps)
-        for key, value in adam():
+        for key, value in adam:
             slot, _, name = key.partition("/")
             self._set(self.names[name], value, slot)
 

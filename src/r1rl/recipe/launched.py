@@ -20,7 +20,7 @@ def main(config: str, stage: str) -> None:
     show_command_messages()
     signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)
     end_with(os.getppid())
-    with naming_lost_peers(*placed(os.environ), lambda: f"in stage {stage}, outside its training steps"):
+    with naming_lost_peers(*placed(os.environ), f"in stage {stage}, outside its training steps"):
         run_recipe(load_config(config), only=stage, launched=True)
 
 

@@ -14,12 +14,12 @@ from typing import TypeVar, cast
 
 import torch
 from accelerate import Accelerator
-from accelerate.utils import broadcast_object_list, gather_object
 from transformers.utils import logging as transformers_logging
 
 from r1rl.config import RunConfig, dump_config, final_stage
 from r1rl.config.kinds import kind_of
 from r1rl.config.paths import launch_file, launch_names
+from r1rl.distributed.collectives import from_main, gather
 from r1rl.distributed.cores import choose_threads, cores
 from r1rl.distributed.interrupt import PREEMPTED, Interrupt, Interrupted
 from r1rl.distributed.processes import placed
@@ -230,7 +230,7 @@ class _Recipe:
     def _shared(self, value: T) -> T:
         """The main process's value, on every process."""
         self.accelerator.wait_for_everyone()
-        return cast(T, broadcast_object_list([value])[0]) if self.accelerator.num_processes > 1 else value
+        return from_main(value)
 
     def _prepare(self, node: Node, verdict: StageVerdict, again: bool) -> None:
         """Keep what something else left in the stage's folder; unfinished work of this one stays in place."""
@@ -251,7 +251,7 @@ class _Recipe:
         mark.write(folder, verdict.identity, began.fingerprint if began else verdict.identity.fingerprint)
 
     def _end_if_asked(self, node: Node) -> None:
-        if self.interrupt.anywhere(gather_object if self.accelerator.num_processes > 1 else list):
+        if self.interrupt.requested_anywhere(gather):
             if self.accelerator.is_main_process:
                 self.interrupt.leave_mark(self.folder / node.name)
             raise self.interrupt.ended(f"asked to end before stage {node.name}; what is done is kept")
@@ -324,7 +324,7 @@ def _call(kind: str, ctx: StageContext) -> StageResult:
             result = stage(ctx)
         except Interrupted as stopped:
             result = stopped
-    result = broadcast_object_list([result])[0] if alone else result
+    result = from_main(result) if alone else result
     if isinstance(result, Interrupted):
         if ctx.accelerator.is_main_process:
             ctx.interrupt.leave_mark(ctx.folder)

@@ -8,10 +8,10 @@ from pathlib import Path
 from typing import Any
 
 from accelerate import Accelerator
-from accelerate.utils import gather_object
 
 from r1rl.config import RunConfig
 from r1rl.config.kinds import kind_of
+from r1rl.distributed.collectives import gather
 from r1rl.distributed.interrupt import Interrupt
 from r1rl.tracking.console import Console
 
@@ -60,7 +60,7 @@ class StageResult:
 
 def asked_to_end(ctx: StageContext) -> bool:
     """Whether any process of the stage was asked to end; collective."""
-    return ctx.interrupt.anywhere(gather_object if ctx.accelerator.num_processes > 1 else list)
+    return ctx.interrupt.requested_anywhere(gather)
 
 
 StageEntry = Callable[[StageContext], StageResult]
