@@ -292,13 +292,23 @@ def test_every_algorithm_runs_with_several_updates_a_rollout(tiny_folder, reward
 def test_a_non_finite_update_stops_the_run_or_is_skipped_and_counted(tiny_folder, rewards_file, tmp_path) -> None:
     huge = {"huge": {"function": f"{rewards_file}:huge"}}
     grpo = {"algorithm": "dr_grpo", "steps": 1, "learning_rate": 1e-3}
-    with pytest.raises(TrainingError, match="not finite"):
+    saved = tmp_path / "stop" / "checkpoints" / "step-000000"
+    with pytest.raises(TrainingError, match=f"not finite.*before that update is saved, with its rollout, in {saved}"):
         train(config(tiny_folder, rewards_file, rewards=huge, grpo=grpo), tmp_path / "stop")
+    assert (saved / "rollout.pt").is_file()
     metrics = train(
         config(tiny_folder, rewards_file, rewards=huge, grpo=grpo | {"guards": {"non_finite": "skip"}}),
         tmp_path / "skip",
     )
     assert metrics["policy/updates_skipped"] == 1
+    train(
+        config(tiny_folder, rewards_file, rewards=huge, grpo=grpo | {"guards": {"non_finite": "skip"}}),
+        tmp_path / "stop",
+    )
+    (resumed,), (skipped,) = lines(tmp_path / "stop"), lines(tmp_path / "skip")
+    assert {name: resumed[name] for name in ("step", "reward/mean", "policy/updates_skipped")} == {
+        name: skipped[name] for name in ("step", "reward/mean", "policy/updates_skipped")
+    }
     before, after = AutoModelForCausalLM.from_pretrained(tiny_folder).state_dict(), weights(tmp_path / "skip")
     assert all(torch.equal(before[name], after[name]) for name in before)
 

@@ -34,7 +34,7 @@ class GuardConfig(Section):
     """What to do when a quantity leaves its bounds; each bound None is off."""
 
     non_finite: Literal["stop", "skip"] = "stop"
-    """A loss or gradient that is not finite: stop the run, or skip the update and count it."""
+    """A loss or gradient that is not finite: stop, with the state before that update saved; or skip it and count it."""
     action: Literal["stop", "warn"] = "warn"
     """What the other guards do: stop once the step is logged and saved, where the same command goes on; or say so."""
     max_kl: float | None = None

@@ -35,6 +35,10 @@ ADAM, REFERENCE, WEIGHTS = "adam", "reference", "weights"
 Metrics = dict[str, float]
 
 
+class NonFiniteUpdate(TrainingError):
+    """An update was left out because its loss or gradient is not finite: the weights are those before it."""
+
+
 @dataclass(slots=True)
 class UpdateCounts:
     """What changes from update to update and goes into a checkpoint."""
@@ -121,7 +125,7 @@ class Learner:
         that pass is always made, without dropout: π_old is the policy that sampled.
 
         Raises:
-            TrainingError: a loss or gradient was not finite and ``guards.non_finite`` is stop.
+            NonFiniteUpdate: ``guards.non_finite`` is stop; called again with the same batch, it resumes with that one.
             Interrupted: a stop was requested before one of the updates; called again with the same batch, it resumes
                 after the last update made.
         """
@@ -255,7 +259,7 @@ class Learner:
         if step.applied:
             return
         if self.cfg.guards.non_finite == "stop":
-            raise TrainingError(
+            raise NonFiniteUpdate(
                 f"update {self.progress.updates + 1}: the loss or its gradient is not finite (gradient norm "
                 f"{step.norm}); lower grpo.learning_rate, check the rewards, or set grpo.guards.non_finite: skip to "
                 "leave such updates out"

@@ -29,7 +29,7 @@ from r1rl.grpo.ahead import AheadExperience
 from r1rl.grpo.batch import Rollout, make_batch
 from r1rl.grpo.difficulty import Difficulty
 from r1rl.grpo.experience import DynamicExperience, Experience, PlainExperience, StepPrompts, check_gathered
-from r1rl.grpo.learner import Learner
+from r1rl.grpo.learner import Learner, NonFiniteUpdate
 from r1rl.grpo.memory import out_of_memory
 from r1rl.grpo.metrics import over_ranks, rollout_metrics, sample_rows
 from r1rl.grpo.resume import SavedRun
@@ -110,6 +110,7 @@ class GRPOTrainer:
             R1Error: ``folder`` holds work that was made with other settings, files or code (see ``overwrite``), or
                 something else than this stage's files.
             StorageError: another process trains in ``folder``.
+            TrainingError: a guard stopped the run, memory did not suffice, or another process was lost.
             Preempted: a scheduler, or Ctrl-C, asked the run to end; it left a checkpoint.
         """
         with self._claimed():
@@ -119,6 +120,12 @@ class GRPOTrainer:
                         self.train_step(run)
                 except Interrupted:
                     self._leave(run)
+                except NonFiniteUpdate as error:
+                    saved = run.save()
+                    raise TrainingError(
+                        f"{error}. The state before that update is saved, with its rollout, in {saved}: the same "
+                        "command resumes there"
+                    ) from error
             self.policy.save(self.folder / "model", write=self.accelerator.is_main_process)
             self.accelerator.wait_for_everyone()
         return run.metrics
