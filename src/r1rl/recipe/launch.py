@@ -29,7 +29,7 @@ def launch_stage(launch: str, config: Path, stage: str) -> None:
 
     Raises:
         Preempted: a stop was requested; the same command goes on.
-        R1Error: the processes failed; their own messages stand above.
+        R1Error: the processes failed; see their output above.
     """
     command = [sys.executable, "-m", "accelerate.commands.launch", "--config_file", launch]
     command += ["-m", "r1rl.recipe.launched", str(config), stage]
@@ -41,10 +41,10 @@ def launch_stage(launch: str, config: Path, stage: str) -> None:
             child.kill()  # its processes see that it is gone
             child.wait()
             raise
-    if code and (received or (config.parent / stage / PREEMPTED).exists()):
+    if (config.parent / stage / PREEMPTED).exists() or (code and received):
         raise stopped(received[0] if received else None, f"stage {stage} was asked to end: its work is saved")
     if code:
-        raise R1Error(f"stage {stage} failed under {launch} with exit code {code}; its messages stand above")
+        raise R1Error(f"stage {stage} failed under {launch} with exit code {code}; see its output above")
 
 
 def _wait(child: subprocess.Popen[bytes], received: list[int]) -> int:

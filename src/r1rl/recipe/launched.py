@@ -6,7 +6,7 @@ import os
 import signal
 import sys
 
-from r1rl.distributed.interrupt import SIGNALS, end_with
+from r1rl.distributed.interrupt import SIGNALS, Preempted, end_with
 from r1rl.errors import R1Error, tell
 from r1rl.tracking.messages import show_command_messages
 
@@ -27,6 +27,9 @@ def main(config: str, stage: str) -> None:
 if __name__ == "__main__":
     try:
         main(*sys.argv[1:])
+    except Preempted as ended:  # the run reads the stage's mark; any other exit code prints the launcher's traceback
+        if os.environ.get("RANK", "0") == "0":
+            tell(str(ended))
     except R1Error as failure:
         tell(f"error: {failure}")
         sys.exit(failure.exit_code)
