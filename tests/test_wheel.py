@@ -18,6 +18,7 @@ from tests.support.waits import HANG_S
 pytestmark = pytest.mark.integration
 
 ROOT = Path(__file__).parents[1]
+SHIPPED = {".js", ".css", ".html", ".svg", ".md", ".txt"}
 REWARD = '''
 def short(completions, **kwargs):
     """1 for less than 40 characters."""
@@ -45,7 +46,9 @@ def built(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
 
 def test_the_wheel_holds_what_is_no_python(built: dict[str, Path]) -> None:
     names = set(zipfile.ZipFile(built["wheel"]).namelist())
-    assets = {f"r1rl/report/assets/{path.name}" for path in (ROOT / "src/r1rl/report/assets").iterdir()}
+    report = ROOT / "src/r1rl/report"
+    assets = {f"r1rl/report/{path.relative_to(report)}" for path in report.rglob("*") if path.suffix in SHIPPED}
+    assert {"r1rl/report/assets/main.js", "r1rl/report/templates/page.html"} <= assets
     rewards = {f"r1rl_rewards/{path.name}" for path in (ROOT / "rewards").glob("*.py")}
     launch = {f"r1rl/launch/{path.name}" for path in (ROOT / "launch/accelerate").glob("*.yaml")}
     assert assets | rewards | launch <= names

@@ -11,14 +11,18 @@ from pathlib import Path
 from xml.etree import ElementTree
 
 import pytest
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
 
 from r1rl.cli import main
 from r1rl.errors import DataError, ForeignError
 from r1rl.report import write_page, write_report
 from r1rl.report.command import report
-from r1rl.report.read import read_run
+from r1rl.report.page import page
+from r1rl.report.read import Run, Stage, read_run
 from r1rl.report.svg import DEFAULT_METRICS, learning_curve
-from tests.support.report_runs import write_run
+from r1rl.tracking.console import visible
+from tests.support.report_runs import HOSTILE, write_run
 
 
 class Elements(HTMLParser):
@@ -52,6 +56,30 @@ def test_one_file_that_needs_nothing_else(run_dir: Path) -> None:
     policy = [a["content"] for name, a in elements.found if a.get("http-equiv") == "Content-Security-Policy"]
     assert "default-src 'none'" in str(policy[0])
     assert not list(run_dir.glob(".*.partial"))
+
+
+@settings(deadline=None, max_examples=20)
+@given(st.text())
+@example(HOSTILE)
+@example("\u2028</script><!--<script>&amp;'\"")
+def test_no_text_becomes_markup(text: str) -> None:
+    """Whatever names, settings and completions say, the page has the same elements, and the scripts get the text."""
+
+    def parsed(text: str) -> Elements:
+        settings = {"kind": text, "model": text}
+        metrics = [{"step": 1, "reward/mean": 1.0, f"reward/{text}": 1.0}]
+        samples = [{"step": 1, "problem": text, "prompt": text, "completion": text, "reward": 1.0}]
+        stage = Stage("zero", "grpo", settings, metrics=metrics, samples=samples)
+        evaluated = Stage(text, "evaluate", settings, results={"held_out/pass@1": 0.5})
+        runs = [Run(Path("x"), text, {"seed": i, "note": [text, i]}, [stage, evaluated]) for i in range(2)]
+        return Elements(page(runs, now=0.0))
+
+    plain, hostile = parsed("text"), parsed(text)
+    assert [(name, [*attributes]) for name, attributes in hostile.found] == [
+        (name, [*attributes]) for name, attributes in plain.found
+    ]
+    assert not set("<>&") & set(hostile.data)
+    assert json.loads(hostile.data)["samples"][0]["completion"] == visible(text)
 
 
 def test_texts_of_a_model_reach_the_page_as_data_alone(run_dir: Path) -> None:

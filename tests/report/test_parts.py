@@ -1,36 +1,19 @@
-"""Escaping, thinning, choosing, comparing, judging."""
+"""Thinning, choosing, comparing, judging."""
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from r1rl.report.compare import differences, series_of, unique
 from r1rl.report.curves import MOST_STEPS, STRETCHES, curves
 from r1rl.report.diagnose import BAD, GOOD, UNKNOWN, WARN, broken, cheating, held_out, learning, questions, remaining
-from r1rl.report.html import embedded_json, tag
 from r1rl.report.panels import PANELS, panels_of
 from r1rl.report.read import Run, Stage, read_run
 from r1rl.report.samples import MOST, TEXT, clipped, samples_of
 from tests.support.report_runs import HOSTILE, write_run
-
-
-@given(st.text())
-def test_no_text_becomes_markup(text: str) -> None:
-    assert "<" not in tag("p", text)[3:-4]
-    assert '"' not in tag("p", title=text)[len('<p title="') : -len('"></p>')]
-
-
-@given(st.recursive(st.text() | st.floats(allow_nan=False, allow_infinity=False), st.lists, max_leaves=5))
-def test_embedded_json_cannot_end_its_script(value: Any) -> None:
-    text = embedded_json({"x": value})
-    assert not set("<>&\u2028\u2029") & set(text)
-    assert json.loads(text) == {"x": value}
 
 
 def stage(rows: list[dict[str, Any]], **settings: Any) -> Stage:

@@ -11,7 +11,7 @@ from r1rl.errors import writing
 from r1rl.files import check_generated, write_text
 from r1rl.report.page import write_page
 from r1rl.report.read import read_run
-from r1rl.report.svg import DEFAULT_METRICS, STYLE, learning_curve
+from r1rl.report.svg import DEFAULT_METRICS, MARK, learning_curve
 
 Runs = Annotated[list[Path], typer.Argument(metavar="RUN...", help="Run folders; several are compared.")]
 PageFile = Annotated[
@@ -28,7 +28,7 @@ def report(runs: Runs, out: PageFile = None, svg: Svg = None, metric: MetricName
     if svg is not None:
         drawn = learning_curve([read_run(path) for path in runs], metric or DEFAULT_METRICS)
         with writing(svg):
-            check_generated(svg, STYLE.splitlines()[1])
+            check_generated(svg, MARK)
             svg.parent.mkdir(parents=True, exist_ok=True)
             write_text(svg, drawn)
         print(f"wrote {svg}")

@@ -10,21 +10,24 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
+from markupsafe import Markup
+
 from r1rl.errors import writing
 from r1rl.files import check_generated, write_text
 from r1rl.report import tables
 from r1rl.report.compare import series_of, unique
 from r1rl.report.curves import curves
 from r1rl.report.diagnose import questions, stage_of_interest
-from r1rl.report.html import Markup, embedded_json, join, tag
 from r1rl.report.panels import panels_of
 from r1rl.report.read import Run, dig, read_run
+from r1rl.report.render import render
 from r1rl.report.samples import samples_of
 from r1rl.tracking.console import visible
 
 SCRIPTS = ("dom.js", "charts.js", "completions.js", "main.js")
-KICKER = tag("p", "r1rl report", class_="kicker")
-"""On every page: what tells it from one that somebody else wrote."""
+STYLES = ("report.css",)
+KICKER = '<p class="kicker">r1rl report</p>'
+"""Stands in every page (templates/page.html): only a file that contains it is overwritten."""
 SECTIONS = {
     "summary": "Summary",
     "results": "Results",
@@ -53,7 +56,7 @@ def write_page(run_dirs: Sequence[Path], out: Path, now: float | None = None) ->
     """
     html = page([read_run(path) for path in run_dirs], time.time() if now is None else now)
     with writing(out):
-        check_generated(out, str(KICKER))
+        check_generated(out, KICKER)
         out.parent.mkdir(parents=True, exist_ok=True)
         write_text(out, html)
     return out
@@ -61,58 +64,27 @@ def write_page(run_dirs: Sequence[Path], out: Path, now: float | None = None) ->
 
 def page(runs: Sequence[Run], now: float) -> str:
     """The whole document."""
-    style = _asset("report.css")
-    script = "'use strict';\n(() => {\n" + "\n".join(_asset(name) for name in SCRIPTS) + "\n})();\n"
+    style = "\n".join(map(_asset, STYLES))
+    script = "'use strict';\n(() => {\n" + "\n".join(map(_asset, SCRIPTS)) + "\n})();\n"
     names = unique([visible(run.name) for run in runs])
-    title = names[0] if len(names) == 1 else f"{len(names)} runs: {', '.join(names)}"
-    head = join(
-        tag("meta", charset="utf-8"),
-        tag("meta", name="viewport", content="width=device-width, initial-scale=1"),
-        tag("meta", http_equiv="Content-Security-Policy", content=_policy(style, script)),
-        tag("meta", name="color-scheme", content="light dark"),
-        tag("link", rel="icon", href="data:,"),
-        tag("title", f"{title} · r1rl"),
-        tag("style", Markup(style)),
+    return render(
+        "page.html",
+        title=names[0] if len(names) == 1 else f"{len(names)} runs: {', '.join(names)}",
+        policy=_policy(style, script),
+        style=Markup(style),
+        script=Markup(script),
+        sections=SECTIONS,
+        headline=tables.headline(runs),
+        written=time.strftime("%Y-%m-%d %H:%M", time.localtime(now)),
+        names=names,
+        answers=[questions(run, now) for run in runs],
+        results=tables.results(runs, series_of(runs)),
+        stages=tables.stages(runs, names),
+        metrics=tables.metrics(runs, names),
+        differing=tables.differing(runs),
+        configs=tables.configurations(runs, names),
+        data=_data(runs, names),
     )
-    body = join(
-        tag("a", "Skip to the summary", href="#summary", class_="skip"),
-        _header(title, runs, now),
-        tag("main", *_sections(runs, names, now)),
-        tag("div", id="live", role="status", aria_live="polite", class_="unseen"),
-        tag("script", embedded_json(_data(runs, names)), type="application/json", id="data"),
-        tag("script", Markup(script)),
-    )
-    return "<!doctype html>\n" + tag("html", tag("head", head), tag("body", body), lang="en") + "\n"
-
-
-def _header(title: str, runs: Sequence[Run], now: float) -> Markup:
-    written = time.strftime("%Y-%m-%d %H:%M", time.localtime(now))
-    links = [tag("a", text, href=f"#{name}") for name, text in SECTIONS.items()]
-    return tag(
-        "header",
-        KICKER,
-        tag("h1", title),
-        tag("p", tables.headline(runs), " · written ", tag("time", written), class_="byline"),
-        tag("nav", *links, tag("button", "Theme", id="theme", type="button"), aria_label="Sections"),
-    )
-
-
-def _sections(runs: Sequence[Run], names: Sequence[str], now: float) -> list[Markup]:
-    answers = [questions(run, now) for run in runs]
-    summary = tables.cards(answers[0]) if len(runs) == 1 else tables.answers(names, answers)
-    noscript = tag("noscript", tag("p", "Curves and completions need JavaScript; it fetches nothing."))
-    bodies = {
-        "summary": summary,
-        "results": join(tables.results(runs, series_of(runs)), tables.stages(runs)),
-        "curves": join(noscript, tag("div", id="controls", class_="controls"), tag("div", id="charts")),
-        "completions": tag("div", id="samples"),
-        "metrics": tables.metrics(runs, names),
-        "configuration": tables.configuration(runs, names),
-    }
-    return [
-        tag("section", tag("h2", SECTIONS[name], id=f"{name}-title"), body, id=name, aria_labelledby=f"{name}-title")
-        for name, body in bodies.items()
-    ]
 
 
 def _data(runs: Sequence[Run], names: Sequence[str]) -> dict[str, Any]:

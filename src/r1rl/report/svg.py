@@ -4,32 +4,23 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import dataclass
+from operator import itemgetter
 from statistics import fmean
 
 from r1rl.errors import DataError
 from r1rl.report.compare import series_of
 from r1rl.report.diagnose import stage_of_interest
-from r1rl.report.html import Markup, join, tag
 from r1rl.report.read import Run
+from r1rl.report.render import render
 from r1rl.tracking.console import visible
 from r1rl.tracking.names import describe
 
 DEFAULT_METRICS = ("reward/accuracy/mean", "reward/format/mean")
 WIDTH, HEIGHT = 800, 360
 LEFT, RIGHT, TOP, BOTTOM = 56, 168, 48, 44
-STYLE = """
-text { font: 13px system-ui, -apple-system, "Segoe UI", sans-serif; fill: #57585f; }
-.title { font-size: 16px; font-weight: 600; fill: #1c1d21; }
-.grid { stroke: #e3e0d8; }
-.c0 { color: #2c57c9; } .c1 { color: #cf5a1b; } .c2 { color: #1b8a5a; } .c3 { color: #9447c2; }
-.line { fill: none; stroke: currentColor; stroke-width: 2.5; stroke-linejoin: round; }
-.seed { fill: none; stroke: currentColor; stroke-width: 1; opacity: .35; }
-.name { fill: currentColor; font-weight: 600; }
-@media (prefers-color-scheme: dark) {
-  text { fill: #a0a1ab; } .title { fill: #ececf0; } .grid { stroke: #33363e; }
-  .c0 { color: #86a9ff; } .c1 { color: #ff9a5c; } .c2 { color: #55cf95; } .c3 { color: #cf95f5; }
-}
-"""
+MARK = 'text { font: 13px system-ui, -apple-system, "Segoe UI", sans-serif; fill: #57585f; }'
+"""Stands in every picture (templates/curve.svg): only a file that contains it is overwritten."""
 
 Points = list[tuple[float, float]]
 
@@ -52,35 +43,53 @@ def learning_curve(runs: Sequence[Run], metrics: Sequence[str], title: str = "")
     return _picture(title or visible(", ".join(series.label for series in series_of(runs))), drawn, points)
 
 
+@dataclass(frozen=True, slots=True)
+class Plane:
+    """From steps and values to places in the picture, in its units, one decimal."""
+
+    last: float
+    low: float
+    high: float
+
+    def x(self, step: float) -> float:
+        return round(LEFT + step / max(1.0, self.last) * (WIDTH - LEFT - RIGHT), 1)
+
+    def y(self, value: float) -> float:
+        return round(HEIGHT - BOTTOM - (value - self.low) / (self.high - self.low) * (HEIGHT - TOP - BOTTOM), 1)
+
+    def path(self, points: Points) -> str:
+        """An SVG path through the points."""
+        return "M" + "L".join(f"{self.x(step)} {self.y(value)}" for step, value in points)
+
+
 def _picture(title: str, drawn: dict[str, list[Points]], points: Points) -> str:
     last = max(step for step, _ in points)
     low, high = min(0.0, *(v for _, v in points)), max(v for _, v in points)
     shares = low >= 0 and high <= 1
-    high = 1.0 if shares else (high if high > low else low + 1)
-
-    def x(step: float) -> float:
-        return LEFT + step / max(1.0, last) * (WIDTH - LEFT - RIGHT)
-
-    def y(value: float) -> float:
-        return HEIGHT - BOTTOM - (value - low) / (high - low) * (HEIGHT - TOP - BOTTOM)
-
-    parts = [tag("style", Markup(STYLE)), tag("text", title, x=LEFT, y=26, class_="title")]
-    for tick in _ticks(low, high):
-        label = f"{100 * tick:.0f} %" if shares else f"{tick:g}"
-        parts.append(tag("line", x1=LEFT, x2=WIDTH - RIGHT, y1=f"{y(tick):.1f}", y2=f"{y(tick):.1f}", class_="grid"))
-        parts.append(tag("text", label, x=LEFT - 8, y=f"{y(tick) + 4:.1f}", text_anchor="end"))
-    parts += [tag("text", f"{t:g}", x=f"{x(t):.1f}", y=HEIGHT - 22, text_anchor="middle") for t in _ticks(0, last)]
-    parts.append(tag("text", "step", x=f"{x(last / 2):.1f}", y=HEIGHT - 5, text_anchor="middle"))
-    names = _apart({name: y(mean_curve(curves)[-1][1]) for name, curves in drawn.items()})
-    for index, (name, curves) in enumerate(drawn.items()):
-        seeds = [tag("path", d=_path(c, x, y), class_="seed") for c in curves] if len(curves) > 1 else []
-        line = tag("path", d=_path(mean_curve(curves), x, y), class_="line")
-        label = tag("text", _short(name), x=WIDTH - RIGHT + 10, y=f"{names[name] + 4:.1f}", class_="name")
-        parts.append(tag("g", *seeds, line, label, class_=f"c{index}"))
-    meaning = "; ".join(f"{_short(n)}: {metric.meaning}" for n in drawn if (metric := describe(n)))
-    head = join(tag("title", title), tag("desc", meaning))
-    view = f"0 0 {WIDTH} {HEIGHT}"
-    return tag("svg", head, *parts, xmlns="http://www.w3.org/2000/svg", viewBox=view, role="img") + "\n"
+    plane = Plane(last, low, 1.0 if shares else (high if high > low else low + 1))
+    places = _apart({name: plane.y(mean_curve(curves)[-1][1]) for name, curves in drawn.items()})
+    lines = [
+        {
+            "label": _short(name),
+            "y": places[name],
+            "mean": plane.path(mean_curve(curves)),
+            "seeds": [plane.path(curve) for curve in curves] if len(curves) > 1 else [],
+        }
+        for name, curves in drawn.items()
+    ]
+    return render(
+        "curve.svg",
+        width=WIDTH,
+        height=HEIGHT,
+        left=LEFT,
+        right=WIDTH - RIGHT,
+        middle=plane.x(last / 2),
+        title=title,
+        meaning="; ".join(f"{_short(n)}: {metric.meaning}" for n in drawn if (metric := describe(n))),
+        rows=[(plane.y(t), f"{100 * t:.0f} %" if shares else f"{t:g}") for t in _ticks(low, plane.high)],
+        columns=[(plane.x(t), f"{t:g}") for t in _ticks(0, last)],
+        lines=lines,
+    )
 
 
 def mean_curve(curves: Sequence[Points]) -> Points:
@@ -109,13 +118,7 @@ def _apart(places: dict[str, float], least: float = 18.0) -> dict[str, float]:
     """The places pushed down until no two labels overlap, then up where they left the picture."""
     moved: dict[str, float] = {}
     previous = -math.inf
-    for name, place in sorted(places.items(), key=lambda item: item[1]):
+    for name, place in sorted(places.items(), key=itemgetter(1)):
         previous = moved[name] = max(place, previous + least)
     over = max(0.0, previous - (HEIGHT - BOTTOM))
     return {name: place - over for name, place in moved.items()}
-
-
-def _path(points: Points, x: object, y: object) -> str:
-    assert callable(x)
-    assert callable(y)
-    return "M" + "L".join(f"{x(step):.1f} {y(value):.1f}" for step, value in points)

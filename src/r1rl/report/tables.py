@@ -1,72 +1,86 @@
-"""The parts of the page that are text: answers, results, stages, metrics, configuration."""
+"""What the page's tables hold: results, stages, metrics, configuration. Their markup is templates/tables.html."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from statistics import fmean, stdev
-from typing import Any
 
 import yaml
 
 from r1rl.report.compare import Series, differences
-from r1rl.report.diagnose import Finding, percent, stage_of_interest
-from r1rl.report.html import Markup, join, tag
+from r1rl.report.diagnose import percent, stage_of_interest
 from r1rl.report.read import Run, Stage
-from r1rl.tracking.console import duration, shown, visible
+from r1rl.tracking.console import duration, shown
 from r1rl.tracking.names import describe
 
 COLUMNS = (r"pass@1", r"pass@\d+", r"maj@\d+", r"format", r"length", r"truncated")
 """Figures of an evaluation in the order of a reader's interest; others follow."""
 SHARES = re.compile(r"pass@\d+|maj@\d+|format|truncated|accuracy|language")
-WORDS = {"good": "✓", "unknown": "…", "warn": "!", "bad": "✗"}
 
 
-def cards(questions: Mapping[str, Finding]) -> Markup:
-    """One card a question."""
-    return tag("div", *(_card(question, finding) for question, finding in questions.items()), class_="cards")
+@dataclass(frozen=True, slots=True)
+class Figure:
+    """One figure of an evaluation: the mean over seeds, their spread, and the value of its bar if it is a share."""
+
+    text: str
+    spread: str
+    share: float | None
 
 
-def _card(question: str, finding: Finding) -> Markup:
-    return tag(
-        "article",
-        tag("h3", question),
-        tag("p", _mark(finding.level), " ", visible(finding.words), class_="answer"),
-        tag("ul", *(tag("li", visible(reason)) for reason in finding.why)) if finding.why else None,
-        class_=f"card {finding.level}",
-    )
+@dataclass(frozen=True, slots=True)
+class Results:
+    """The table of one evaluation source: for each row its labels and its figures, None where it has none."""
+
+    caption: str
+    head: list[str]
+    rows: list[tuple[list[str], list[Figure | None]]]
 
 
-def answers(names: Sequence[str], by_run: Sequence[Mapping[str, Finding]]) -> Markup:
-    """One row a run, for a page of several."""
-    rows = [
-        [name, *(join(_mark(f.level), " ", visible(f.words), _why(f)) for f in findings.values())]
-        for name, findings in zip(names, by_run, strict=True)
-    ]
-    return table(["Run", *by_run[0]], rows)
+@dataclass(frozen=True, slots=True)
+class StageRow:
+    """One stage of a run, as text."""
+
+    run: str
+    stage: str
+    kind: str
+    start: str
+    steps: str
+    time: str
+    state: str
 
 
-def _why(finding: Finding) -> Markup | None:
-    return tag("small", " ".join(visible(reason) for reason in finding.why)) if finding.why else None
+@dataclass(frozen=True, slots=True)
+class MetricRow:
+    """One metric with its figures, one per column of the table's head."""
+
+    name: str
+    unit: str
+    meaning: str
+    figures: list[str]
 
 
-def _mark(level: str) -> Markup:
-    return tag("span", WORDS[level], class_=f"mark {level}", aria_hidden="true")
+@dataclass(frozen=True, slots=True)
+class Metrics:
+    """The table of all metrics; ``head`` names the columns of figures."""
+
+    head: list[str]
+    rows: list[MetricRow]
 
 
-def results(runs: Sequence[Run], series: Sequence[Series]) -> Markup | None:
-    """What evaluations found, a table a source: one row a model, seeds as mean ± standard deviation."""
+def results(runs: Sequence[Run], series: Sequence[Series]) -> list[Results]:
+    """What evaluations found, a table per source: one row per model, seeds as mean ± standard deviation."""
     evaluated = {stage.name: stage for run in runs for stage in run.stages if stage.kind == "evaluate"}
     sources = dict.fromkeys(k.rpartition("/")[0] for r in runs for s in r.stages for k in _figures(s))
-    tables = [_source(source, runs, series, evaluated) for source in sources]
-    return join(*tables) if tables else None
+    return [_source(source, runs, series, evaluated) for source in sources]
 
 
 def _figures(stage: Stage) -> dict[str, float]:
     return stage.results if stage.kind == "evaluate" else {}
 
 
-def _source(source: str, runs: Sequence[Run], series: Sequence[Series], evaluated: Mapping[str, Stage]) -> Markup:
+def _source(source: str, runs: Sequence[Run], series: Sequence[Series], evaluated: Mapping[str, Stage]) -> Results:
     gathered: list[tuple[str, str, dict[str, list[float]]]] = []
     for one in series:
         for name, stage in evaluated.items():
@@ -78,13 +92,12 @@ def _source(source: str, runs: Sequence[Run], series: Sequence[Series], evaluate
     names = sorted(dict.fromkeys(k for *_, figures in gathered for k in figures), key=_place)
     several = len(series) > 1
     rows = [
-        [*([label] if several else []), model, *(_figure(name, figures.get(name, [])) for name in names)]
+        ([*([label] if several else []), model], [_figure(name, figures.get(name, [])) for name in names])
         for label, model, figures in gathered
     ]
-    head = [*(["Run"] if several else []), "Model", *names]
     many = f", {' or '.join(f'{n:,}' for n in sorted(problems))} problems" if problems else ""
     seeds = "; mean ± standard deviation over seeds" if any(len(one.runs) > 1 for one in series) else ""
-    return table(head, rows, caption=f"{visible(source)}{many}{seeds}")
+    return Results(f"{source}{many}{seeds}", [*(["Run"] if several else []), "Model", *names], rows)
 
 
 def _of_source(run: Run, stage: str, source: str) -> dict[str, float]:
@@ -97,98 +110,66 @@ def _place(name: str) -> tuple[int, str]:
     return next((i for i, pattern in enumerate(COLUMNS) if re.fullmatch(pattern, name)), len(COLUMNS)), name
 
 
-def _figure(name: str, values: Sequence[float]) -> Markup | str:
+def _figure(name: str, values: Sequence[float]) -> Figure | None:
     if not values:
-        return ""
-    mean, share = fmean(values), SHARES.fullmatch(name)
-    spread = ""
-    if len(values) > 1:
-        spread = f" ± {100 * stdev(values):.1f}" if share else f" ± {stdev(values):.2g}"
-    text = _number(mean, bool(share)) + (" %" if share else "")
-    meter = tag("meter", value=f"{mean:.4f}", min="0", max="1", aria_hidden="true") if share else None
-    return tag("span", tag("b", text), spread, meter, class_="figure")
+        return None
+    mean = fmean(values)
+    if SHARES.fullmatch(name):
+        spread = f" ± {100 * stdev(values):.1f}" if len(values) > 1 else ""
+        return Figure(f"{100 * mean:.1f} %", spread, mean)
+    return Figure(f"{mean:.4g}", f" ± {stdev(values):.2g}" if len(values) > 1 else "", None)
 
 
-def _number(value: float, share: bool) -> str:
-    return f"{100 * value:.1f}" if share else f"{value:.4g}"
+def stages(runs: Sequence[Run], names: Sequence[str]) -> list[StageRow]:
+    """Every stage of every run: what it does, from what, how far, how long."""
+    return [_stage(name, stage) for run, name in zip(runs, names, strict=True) for stage in run.stages]
 
 
-def stages(runs: Sequence[Run]) -> Markup:
-    """Every stage: what it does, from what, how far, how long."""
-    several = len(runs) > 1
-    rows = [[*([run.name] if several else []), *_stage(stage)] for run in runs for stage in run.stages]
-    whole = table([*(["Run"] if several else []), "Stage", "Kind", "Starts from", "Steps", "Time", "State"], rows)
-    return tag("details", tag("summary", f"Every stage of {len(runs)} runs"), whole) if several else whole
-
-
-def _stage(stage: Stage) -> list[Any]:
+def _stage(run: str, stage: Stage) -> StageRow:
     _, steps_s = stage.curve("time/step")
     seconds = max(stage.seconds or 0.0, sum(steps_s))
     steps = f"{stage.step:,}" + (f" of {stage.total:,}" if stage.total and stage.total != stage.step else "")
-    state = "done" if stage.finished else ("under way" if stage.metrics else "to come")
-    return [
-        tag("b", visible(stage.name)),
-        visible(stage.kind),
-        visible(stage.start),
-        steps if stage.metrics else "",
-        duration(seconds) if seconds else "",
-        tag("span", state, class_=f"state {state.replace(' ', '-')}"),
-    ]
+    return StageRow(
+        run=run,
+        stage=stage.name,
+        kind=stage.kind,
+        start=stage.start,
+        steps=steps if stage.metrics else "",
+        time=duration(seconds) if seconds else "",
+        state="done" if stage.finished else ("under way" if stage.metrics else "to come"),
+    )
 
 
-def metrics(runs: Sequence[Run], names: Sequence[str]) -> Markup:
-    """Every metric of each run's stage of interest, with unit, meaning and figures."""
-    interest = [stage_of_interest(run) for run in runs]
-    curves = [stage for stage in interest if stage is not None]
-    every = dict.fromkeys(name for stage in curves for name in stage.names())
-    head = ["first", "last", "lowest", "highest"] if len(curves) == 1 else [f"{name}, last" for name in names]
+def metrics(runs: Sequence[Run], names: Sequence[str]) -> Metrics:
+    """Every metric of each run's stage of interest: four figures of one run, the last value of each of several."""
+    found = [stage for run in runs if (stage := stage_of_interest(run)) is not None]
+    every = dict.fromkeys(name for stage in found for name in stage.names())
+    head = ["first", "last", "lowest", "highest"] if len(found) == 1 else [f"{name}, last" for name in names]
     rows = []
     for name in sorted(every):
         metric = describe(name)
-        values = [stage.curve(name)[1] for stage in curves]
-        if len(curves) == 1:
+        values = [stage.curve(name)[1] for stage in found]
+        if len(found) == 1:
             v = values[0]
             figures = [shown(x) for x in (v[0], v[-1], min(v), max(v))] if v else ["", "", "", ""]
         else:
             figures = [shown(v[-1]) if v else "" for v in values]
-        meaning = (metric.unit, metric.meaning) if metric else ("", "")
-        rows.append([tag("code", visible(name)), *meaning, *figures])
-    return table(["Metric", "Unit", "Meaning", *head], rows, numbers=3)
+        rows.append(MetricRow(name, metric.unit if metric else "", metric.meaning if metric else "", figures))
+    return Metrics(head, rows)
 
 
-def configuration(runs: Sequence[Run], names: Sequence[str]) -> Markup:
-    """Where several runs differ, then each whole configuration, folded."""
-    differing = differences(runs) if len(runs) > 1 else {}
-    rows = [[tag("code", path), *(tag("code", visible(v)) for v in values)] for path, values in differing.items()]
-    folded = [
-        tag(
-            "details",
-            tag("summary", f"config.yaml of {visible(name)}"),
-            tag("pre", visible(yaml.safe_dump(dict(run.config), sort_keys=False, allow_unicode=True)), tabindex="0"),
-        )
+def configurations(runs: Sequence[Run], names: Sequence[str]) -> list[tuple[str, str]]:
+    """Each run's name and config.yaml as text; runs without one are left out."""
+    return [
+        (name, yaml.safe_dump(dict(run.config), sort_keys=False, allow_unicode=True))
         for run, name in zip(runs, names, strict=True)
         if run.config
     ]
-    return join(table(["Key", *names], rows, caption="What differs") if rows else None, *folded)
 
 
-def table(head: Sequence[str], rows: Sequence[Sequence[Any]], caption: str = "", numbers: int | None = None) -> Markup:
-    """A table that scrolls by itself on a narrow screen; columns from ``numbers`` on are right-aligned."""
-    cells = [
-        tag("tr", *(tag("td", cell, class_="number" if numbers and i >= numbers else None) for i, cell in enumerate(r)))
-        for r in rows
-    ]
-    heads = (
-        tag("th", visible(h), scope="col", class_="number" if numbers and i >= numbers else None)
-        for i, h in enumerate(head)
-    )
-    whole = tag(
-        "table",
-        tag("caption", caption) if caption else None,
-        tag("thead", tag("tr", *heads)),
-        tag("tbody", *cells),
-    )
-    return tag("div", whole, class_="scroll", tabindex="0", role="region", aria_label=caption or ", ".join(head))
+def differing(runs: Sequence[Run]) -> dict[str, list[str]]:
+    """Keys in which several runs differ, with one value per run; none of a single run."""
+    return differences(runs) if len(runs) > 1 else {}
 
 
 def headline(runs: Sequence[Run]) -> str:
@@ -200,7 +181,7 @@ def headline(runs: Sequence[Run]) -> str:
         f"seed{'s' if len(seeds) > 1 else ''} {', '.join(map(str, seeds))}",
         f"{len(runs)} runs" if len(runs) > 1 else f"{percent(_progress(runs[0]))} of its stages done",
     ]
-    return " · ".join(visible(part) for part in parts if part)
+    return " · ".join(filter(None, parts))
 
 
 def _has_algorithm(run: Run) -> bool:
