@@ -6,8 +6,7 @@ import json
 import pytest
 
 from r1rl.config.data import DatasetConfig
-from r1rl.data import sources
-from r1rl.data.sources import count_rows, load_rows, read_rows, register_generated
+from r1rl.data.sources import count_rows, load_rows, read_rows
 from r1rl.errors import DataError
 
 ROWS = [{"question": f"{i} + {i}", "answer": 2 * i} for i in range(5)]
@@ -191,20 +190,16 @@ def test_what_is_on_the_disk_is_not_asked_of_the_hub(tmp_path, monkeypatch, path
         load_rows(DatasetConfig(path=path))
 
 
-def test_generated_rows(monkeypatch):
-    monkeypatch.setitem(sources.GENERATED, "doubles", None)  # and out again when the test ends
-
-    @register_generated("doubles")
-    def doubles(size: int = 3):
-        return ROWS[:size]
-
-    assert load_rows(DatasetConfig(path="generated:doubles")) == ROWS[:3]
-    assert load_rows(DatasetConfig(path="generated:doubles", args={"size": 4}, skip=1)) == ROWS[1:4]
+def test_generated_rows(tmp_path):
+    (tmp_path / "mine.py").write_text(f"def doubles(size: int = 3):\n    return {ROWS!r}[:size]\n")
+    path = f"generated:{tmp_path}/mine.py:doubles"
+    assert load_rows(DatasetConfig(path=path)) == ROWS[:3]
+    assert load_rows(DatasetConfig(path=path, args={"size": 4}, skip=1)) == ROWS[1:4]
     with pytest.raises(DataError, match=r"cannot take these args: .*'much'; it takes size"):
-        load_rows(DatasetConfig(path="generated:doubles", args={"much": 1}))
-    with pytest.raises(DataError, match=r"generated:triples is unknown; there are .*doubles"):
+        load_rows(DatasetConfig(path=path, args={"much": 1}))
+    with pytest.raises(DataError, match=r"no generated source is called 'triples'; registered: .*countdown"):
         load_rows(DatasetConfig(path="generated:triples"))
-    with pytest.raises(DataError, match="cannot be imported"):
+    with pytest.raises(DataError, match="module 'no_such_module' does not import"):
         load_rows(DatasetConfig(path="generated:no_such_module:rows"))
     made = load_rows(DatasetConfig(path="generated:r1rl.data.countdown:countdown", args={"size": 2}))
     assert len(made) == 2

@@ -1,9 +1,10 @@
 from __future__ import annotations
 
 import pytest
+from pydantic import ValidationError
 
 from r1rl.config.data import PromptConfig
-from r1rl.data.templates import R1_ZERO_OPENING, register_template, render, render_all, template_prefill
+from r1rl.data.templates import R1_ZERO_OPENING, render, render_all, template_prefill
 from r1rl.errors import ConfigError, DataError, ModelError
 from r1rl_rewards.format import format as format_reward
 
@@ -145,8 +146,10 @@ def test_many_at_once_equal_one_by_one(tokenizer):
 def test_errors_say_what_to_change(tokenizer, make_tokenizer):
     with pytest.raises(ModelError, match=r"no chat template.*set prompt.template to r1_zero"):
         render("Q", tokenizer, PromptConfig(template="chat"))
-    with pytest.raises(ConfigError, match="'nope' is unknown; the templates are r1_zero, raw, chat"):
-        render("Q", tokenizer, PromptConfig(template="nope"))
+    with pytest.raises(ValidationError, match="names no prompt template; it is one of r1_zero, raw, chat"):
+        PromptConfig(template="nope")
+    with pytest.raises(ConfigError, match=r"prompt template file 'nope\.py' does not exist"):
+        render("Q", tokenizer, PromptConfig(template="nope.py:shout"))
     with pytest.raises(ConfigError, match="no place in the raw template"):
         render("Q", tokenizer, PromptConfig(template="raw", system="S"))
     with pytest.raises(ModelError, match=r"no system role; change prompt.system"):
@@ -155,13 +158,14 @@ def test_errors_say_what_to_change(tokenizer, make_tokenizer):
         render([{"role": "assistant", "content": "A"}], make_tokenizer(template=PLAIN), PromptConfig(template="chat"))
 
 
-def test_a_template_of_ones_own(tokenizer, monkeypatch):
-    from r1rl.data import templates
+SHOUT = """
+from r1rl.data.templates import Written
 
-    monkeypatch.setattr(templates, "TEMPLATES", dict(templates.TEMPLATES))
+def shout(tokenizer, config):
+    return lambda question: Written(question.upper(), question.upper(), "")
+"""
 
-    @register_template("shout")
-    def shout(tokenizer, config):
-        return lambda question: templates.Written(question.upper(), question.upper(), "")
 
-    assert render("why", tokenizer, PromptConfig(template="shout")).prompt == "WHY"
+def test_a_template_of_ones_own(tokenizer, tmp_path):
+    (tmp_path / "my_templates.py").write_text(SHOUT)
+    assert render("why", tokenizer, PromptConfig(template=f"{tmp_path}/my_templates.py:shout")).prompt == "WHY"

@@ -43,7 +43,7 @@ def test_the_code_that_a_page_names_exists(page: Path) -> None:
 
 
 def test_the_table_of_losses_is_the_code() -> None:
-    from r1rl.grpo.losses import LOSSES
+    from r1rl.registry import LOSSES
 
     text = (DOCS / "algorithm.md").read_text(encoding="utf-8")
     names = {"token_clip": "token clip", "sequence_clip": "sequence clip", "capped_reinforce": "capped REINFORCE"}

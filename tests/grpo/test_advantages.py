@@ -8,7 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from r1rl.grpo.advantages import SCALES, advantages
+from r1rl.grpo.advantages import advantages
+from r1rl.registry import SCALES
 from r1rl.scoring.scorer import weighted_sum
 
 groups = st.lists(

@@ -8,7 +8,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from r1rl.grpo.losses import LOSSES, LossInputs, LossSettings, UpdateSize, k3, policy_loss
+from r1rl.grpo.losses import LossInputs, LossSettings, UpdateSize, k3, policy_loss
+from r1rl.registry import LOSSES
 
 LENGTHS = (4, 11, 7, 1, 9)
 MAX_LENGTH = 16
@@ -119,7 +120,7 @@ def test_equals_trl_on_identical_tensors(trl_trainer, name: str, beta: float) ->
     )
     theirs.backward()
     inputs, leaf = inputs_of(x, list(range(len(LENGTHS))), ALL)
-    ours = policy_loss(inputs, LossSettings(name, 0.2, high, beta, MAX_LENGTH), size_of(ALL)).loss
+    ours = policy_loss(inputs, LossSettings(LOSSES[name], 0.2, high, beta, MAX_LENGTH), size_of(ALL)).loss
     ours.backward()
     expected = torch.cat([trainer.handed.grad[i, :n] for i, n in enumerate(LENGTHS)])
     assert ours.item() == pytest.approx(theirs.item(), rel=1e-6)
@@ -130,7 +131,7 @@ def test_equals_trl_on_identical_tensors(trl_trainer, name: str, beta: float) ->
 @given(cut=st.lists(st.integers(0, 3), min_size=len(LENGTHS), max_size=len(LENGTHS)), seed=st.integers(0, 99))
 @settings(max_examples=15, deadline=None)
 def test_any_split_into_micro_batches_gives_the_same_loss_and_gradient(name: str, cut: list[int], seed: int) -> None:
-    x, s = tensors(seed), LossSettings(name, 0.2, 0.3, 0.01, MAX_LENGTH)
+    x, s = tensors(seed), LossSettings(LOSSES[name], 0.2, 0.3, 0.01, MAX_LENGTH)
     whole, leaf = inputs_of(x, list(range(len(LENGTHS))), KEPT)
     expected = policy_loss(whole, s, size_of(KEPT)).loss
     expected.backward()
@@ -149,7 +150,7 @@ def test_any_split_into_micro_batches_gives_the_same_loss_and_gradient(name: str
 
 @pytest.mark.parametrize("name", list(LOSSES))
 def test_a_masked_completion_has_no_gradient_but_counts_in_the_denominator(name: str) -> None:
-    x, s = tensors(3), LossSettings(name, 0.2, 0.3, 0.01, MAX_LENGTH)
+    x, s = tensors(3), LossSettings(LOSSES[name], 0.2, 0.3, 0.01, MAX_LENGTH)
     masked, leaf = inputs_of(x, list(range(len(LENGTHS))), KEPT)
     policy_loss(masked, s, size_of(KEPT)).loss.backward()
     gradients = leaf.grad.split(list(LENGTHS))
@@ -166,7 +167,7 @@ def test_on_policy_gradient_is_that_of_reinforce() -> None:
     x["old"] = x["logps"]
     for name in LOSSES:
         inputs, leaf = inputs_of(x, list(range(len(LENGTHS))), ALL)
-        s = LossSettings(name, 0.2, 0.2, 0.0, MAX_LENGTH)
+        s = LossSettings(LOSSES[name], 0.2, 0.2, 0.0, MAX_LENGTH)
         policy_loss(inputs, s, size_of(ALL)).loss.backward()
         weight = LOSSES[name].weight(inputs) / LOSSES[name].denominator(size_of(ALL), s)
         assert torch.allclose(leaf.grad, -inputs.advantages_C * weight, atol=1e-7), name

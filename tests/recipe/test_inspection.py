@@ -101,7 +101,7 @@ def test_what_is_there_and_what_cannot_be_told(plan: Path, folder: Path) -> None
         ("rewards.brief.function={folder}/my_rewards.py:asked", ""),
         ("rewards.brief.function={folder}/my_rewards.py:Class", ""),
         ("rewards.brief.function={folder}/rewards.py:brief", "reward file '{folder}/rewards.py' does not exist"),
-        ("rewards.brief.function=no_such.module:f", "there is no module 'no_such.module'"),
+        ("rewards.brief.function=no_such.module:f", "module 'no_such.module' does not exist"),
         ("rewards.brief.function=json.decoder:JSONDecoder", ""),
         ("rewards.brief.function=json.decoder:JSONDecodr", "has no 'JSONDecodr'; did you mean 'JSONDecoder'?"),
         ("rewards.brief.function=acuracy", "no reward is called 'acuracy'; did you mean 'accuracy'?"),
@@ -114,7 +114,7 @@ def test_what_is_there_and_what_cannot_be_told(plan: Path, folder: Path) -> None
         ("stages.zero.model={folder}/modle", "did you mean {folder}/model?"),
         ("stages.zero.model={folder}", "has no config.json"),
         ("stages.zero.launch={folder}/dpp.yaml", "launch: {folder}/dpp.yaml does not exist; did you mean {folder}/ddp"),
-        ("data.train.mine.path=generated:nothing", "generated:nothing is unknown"),
+        ("data.train.mine.path=generated:nothing", "no generated source is called 'nothing'; registered: arithmetic, "),
         ("data.train.mine.path=generated:json.decoder:rows", "has no 'rows'"),
     ],
 )

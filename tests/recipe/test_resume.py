@@ -50,7 +50,7 @@ data:
   eval: {{ other: {{ path: generated:arithmetic, args: {{ size: 3, split: test }} }} }}
 rewards: {{ accuracy: 1.0 }}
 rollout: {{ prompts_per_step: 2, group_size: 2 }}
-grpo: {{ steps: 4 }}
+grpo: {{ steps: 4, loss: "losses:loss" }}
 sft: {{ epochs: 3 }}
 tracking: {{ console: false }}
 """
@@ -62,6 +62,7 @@ FILES = {
     "helper.py": "LIMIT = 1\n",
     "beside.py": "NOBODY_IMPORTS = 1\n",
     "makers.py": "def rows(): return [{'question': 'q', 'answer': '1'}]\n",
+    "losses.py": "LIMIT = 1\n",
     "pack/__init__.py": "",
     "pack/inner.py": "from pack import deep\ndef packed(completions, **kwargs): return [0.0] * len(completions)\n",
     "pack/deep.py": "DEEP = 1\n",
@@ -202,6 +203,7 @@ ROWS: dict[str, Change] = {
     "a module that `package.module:name` imports from its package": edits("pack/deep.py"),
     "a file that a reward's `args` name": edits("words.txt"),
     "a generator's code": edits("makers.py"),
+    "the code of your own loss, advantage scale or template": edits("losses.py"),
     "r1rl's version": upgrades,
     "keys that this version of r1rl does not know, or added": gains_keys,
     "a renamed key, under its former name": uses_former_names,

@@ -11,7 +11,7 @@ import pytest
 from r1rl.config.rewards import RewardConfig, ScoringConfig
 from r1rl.errors import RewardError
 from r1rl.scoring import Scorer
-from r1rl.scoring.registry import bind, load, origins
+from r1rl.scoring.registry import REWARDS, bind, origins
 
 BUILT_IN = {
     "accuracy", "cosine", "countdown", "format", "judge", "language", "length", "repetition", "reward_model",
@@ -48,7 +48,7 @@ def file(tmp_path: Path) -> str:
 
 def test_the_built_in_ones_enter_by_the_public_door() -> None:
     assert {name for name, _ in origins()} >= BUILT_IN
-    assert all(callable(load(name)) for name in BUILT_IN)
+    assert all(callable(REWARDS.load(name)) for name in BUILT_IN)
 
 
 def test_a_third_party_package_is_on_equal_footing(tmp_path: Path) -> None:
@@ -57,7 +57,7 @@ def test_a_third_party_package_is_on_equal_footing(tmp_path: Path) -> None:
     (package / "theirs.py").write_text("def brevity(completions, **kwargs):\n    return [0.5] * len(completions)\n")
     (package / "theirs-1.0.dist-info" / "METADATA").write_text("Metadata-Version: 2.1\nName: theirs\nVersion: 1.0\n")
     (package / "theirs-1.0.dist-info" / "entry_points.txt").write_text("[r1rl.rewards]\nbrevity = theirs:brevity\n")
-    code = "from r1rl.scoring.registry import load; print(load('brevity')(completions=['a', 'b']))"
+    code = "from r1rl.scoring.registry import REWARDS; print(REWARDS['brevity'](completions=['a', 'b']))"
     done = subprocess.run(
         [sys.executable, "-c", code], env={"PYTHONPATH": str(package)}, capture_output=True, text=True
     )
@@ -72,7 +72,7 @@ def test_a_third_party_package_is_on_equal_footing(tmp_path: Path) -> None:
     ],
 )  # fmt: skip
 def test_functions_factories_classes_and_instances(file: str, name: str, args: dict[str, float], value: float) -> None:
-    assert bind(name, load(f"{file}:{name}"), args)(completions=["a"]) == [value]
+    assert bind(name, REWARDS.load(f"{file}:{name}"), args)(completions=["a"]) == [value]
 
 
 @pytest.mark.parametrize(
@@ -100,7 +100,7 @@ def test_mistakes_are_named(file: str, use: str, args: dict[str, object], messag
 def test_a_file_that_does_not_import_says_why(tmp_path: Path) -> None:
     (tmp_path / "bad.py").write_text("import no_such_module\n")
     with pytest.raises(RewardError, match="does not import: ModuleNotFoundError: No module named 'no_such_module'"):
-        load(f"{tmp_path / 'bad.py'}:f")
+        REWARDS.load(f"{tmp_path / 'bad.py'}:f")
     (tmp_path / "worse.py").write_text("def f(:\n")
     with pytest.raises(RewardError, match="does not import: SyntaxError"):
-        load(f"{tmp_path / 'worse.py'}:f")
+        REWARDS.load(f"{tmp_path / 'worse.py'}:f")

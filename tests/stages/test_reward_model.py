@@ -16,7 +16,7 @@ from transformers import AutoModelForCausalLM, AutoModelForSequenceClassificatio
 
 from r1rl.errors import DataError
 from r1rl.model.load import load_tokenizer
-from r1rl.scoring.registry import bind, load
+from r1rl.scoring.registry import REWARDS, bind
 from r1rl.stages import reward_model
 from r1rl.types import Problem
 
@@ -41,7 +41,7 @@ def test_it_learns_the_preference_of_the_final_part(stages: Any, tiny: Path) -> 
     ctx = stages(PLAN.format(model=tiny), "prefer")
     metrics = reward_model.run(ctx).metrics
     assert metrics["held_out_accuracy"] > 0.8
-    score = bind("helpful", load("reward_model"), {"model": str(ctx.folder / "model"), "part": "summary"})
+    score = bind("helpful", REWARDS.load("reward_model"), {"model": str(ctx.folder / "model"), "part": "summary"})
     kind, curt, spite = score(prompts=[PROMPT] * 3, completions=[KIND.format("a"), CURT.format("a"), KIND.format("b")])
     assert kind > curt
     assert kind == pytest.approx(spite)  # the thought is no part of it

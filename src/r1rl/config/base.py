@@ -3,10 +3,47 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from typing import Any, ClassVar, get_args
 
-from pydantic import BaseModel, ConfigDict, ValidationInfo, field_validator, model_validator
+from pydantic import BaseModel, ConfigDict, GetCoreSchemaHandler, ValidationInfo, field_validator, model_validator
+from pydantic.fields import FieldInfo
+from pydantic_core import CoreSchema, core_schema
+
+from r1rl.registry import Registry
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class NameIn:
+    """Marks a key whose value is a name of ``table``, or ``module:name``; nothing is imported to check it."""
+
+    table: Registry
+
+    def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
+        return core_schema.no_info_after_validator_function(self.table.check, handler(source))
+
+
+def table_of(field: FieldInfo) -> Registry | None:
+    """The table whose names a key, or each item of it, takes."""
+    items = [rule for inner in get_args(field.annotation) for rule in getattr(inner, "__metadata__", ())]
+    return next((rule.table for rule in (*field.metadata, *items) if isinstance(rule, NameIn)), None)
+
+
+def chosen(value: Any, path: str) -> Iterator[tuple[str, Registry, str]]:
+    """Every name of a table in a section, or what is inside one: its key, the table, the name."""
+    if isinstance(value, dict):
+        for name, inner in value.items():
+            yield from chosen(inner, f"{path}.{name}")
+    elif isinstance(value, BaseModel):
+        for name, field in type(value).model_fields.items():
+            inner, key = getattr(value, name), f"{path}.{name}"
+            table = table_of(field)
+            if table is None:
+                yield from chosen(inner, key)
+            else:
+                yield from ((key, table, use) for use in (inner if isinstance(inner, list) else [inner]))
+
 
 KeyPath = tuple[str, ...]
 """The names that lead to a key, from the outermost section in."""

@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import re
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import Field, field_validator
 
-from r1rl.config.base import Section
+from r1rl.config.base import NameIn, Section
+from r1rl.registry import TEMPLATES
 
 
 class PromptConfig(Section):
     """How a question becomes the text that the policy continues."""
 
-    template: str = "r1_zero"
-    """A registered template: r1_zero (plain text), chat (the tokenizer's own), raw (the question as it is)."""
+    template: Annotated[str, NameIn(TEMPLATES)] = "r1_zero"
+    """r1_zero (plain text), chat (the tokenizer's own), or raw (the question as it is). One of your own:
+    docs/extending.md."""
     system: str | None = None
     """System message of the chat template; in r1_zero it replaces the opening paragraph."""
     prefill: str | None = None

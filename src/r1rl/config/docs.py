@@ -10,6 +10,7 @@ from typing import Any
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
+from r1rl.config.base import table_of
 from r1rl.config.grpo import PRESET_KEYS, PRESETS, GRPOConfig
 from r1rl.config.run import RunConfig
 from r1rl.config.schema import is_section, sections
@@ -82,7 +83,11 @@ def _type(field: FieldInfo) -> str:
         for attribute, sign in (("ge", "≥"), ("gt", ">"), ("le", "≤"), ("lt", "<")):
             if (value := getattr(rule, attribute, None)) is not None:
                 bounds.append(f"{sign} {value}")
-    return ", ".join([_annotation(field.annotation), *bounds])
+    table = table_of(field)
+    if table is None:
+        return ", ".join([_annotation(field.annotation), *bounds])
+    names = " | ".join([*table, "module:name"])
+    return f"list[{names}]" if typing.get_origin(field.annotation) is list else names
 
 
 def _annotation(annotation: Any) -> str:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Any, ClassVar, Literal, Self
+from typing import Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import Field, model_validator
 
-from r1rl.config.base import Section
+from r1rl.config.base import NameIn, Section
+from r1rl.registry import LOSSES, SCALES
 
 Algorithm = Literal["r1", "dr_grpo", "dapo", "gspo", "cispo"]
 
@@ -63,10 +64,11 @@ class GRPOConfig(Section):
     """Updates one pass over a rollout is cut into (paper: 16)."""
     epochs: int = Field(1, ge=1)
     """Passes over each rollout (paper: 1)."""
-    loss: Literal["grpo", "bnpo", "dr_grpo", "dapo", "gspo", "cispo"] = "grpo"
-    """The surrogate and its denominator; see the algorithms below."""
-    scale_rewards: Literal["group", "batch", "none"] = "group"
-    """What advantages are divided by: the group's standard deviation, the batch's, or nothing."""
+    loss: Annotated[str, NameIn(LOSSES)] = "grpo"
+    """The surrogate and its denominator; see the algorithms below. One of your own: docs/extending.md."""
+    scale_rewards: Annotated[str, NameIn(SCALES)] = "group"
+    """How rewards become advantages: divided by the group's standard deviation, the batch's, or nothing. One of your
+    own: docs/extending.md."""
     clip_low: float = Field(0.2, ge=0)
     """ε below: the ratio is clipped at 1 − clip_low."""
     clip_high: float = Field(0.2, ge=0)

@@ -7,16 +7,15 @@ named in a configuration as ``module:name``. Nothing here imports torch.
 from __future__ import annotations
 
 import importlib
-import pkgutil
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
+from r1rl import locate
 from r1rl.config.base import Section
 from r1rl.config.run import RunConfig, stages_of
 from r1rl.errors import ConfigError
-from r1rl.imports import import_module
 
 BUILT_IN = "r1rl.stages.kinds"
 """The module whose rows are there from the start. It uses this package, so it is imported when the first is needed."""
@@ -125,10 +124,9 @@ def kind_of(name: str) -> Kind:
     if ":" not in name:
         raise ConfigError(f"no kind of stage is called {name!r}; use {', '.join(known)}, or module:name of your own")
     try:
-        import_module(name.partition(":")[0])
-        found = pkgutil.resolve_name(name)
-    except Exception as error:  # whatever the module raises
-        raise ConfigError(f"the kind of stage {name} cannot be imported: {type(error).__name__}: {error}") from error
+        found = locate.load(name)
+    except ImportError as error:
+        raise ConfigError(f"kind of stage {name}: {error}") from error
     if not isinstance(found, Kind):
         raise ConfigError(f"{name} is not a r1rl.config.kinds.Kind but a {type(found).__name__}")
     return found

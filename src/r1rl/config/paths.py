@@ -19,6 +19,9 @@ from r1rl.config.references import references_in
 SHIPPED = Path(__file__).parents[1] / "launch"
 """The launch configurations that come with r1rl; in the repository, a link to launch/accelerate."""
 
+GENERATED = "generated:"
+"""Begins the ``path`` of a source whose rows a function makes."""
+
 
 def absolute(raw: Mapping[str, Any], origins: Origins) -> dict[str, Any]:
     """The merged keys of a run with every path to something local made absolute."""
@@ -86,7 +89,18 @@ def _kind(key: KeyPath) -> Callable[[str, list[Path]], str] | None:
             return _from_path
         case ("data",) | ("launch",) if key[0] == "stages":
             return _from_path
-        case ("rewards", _, "function"):
+        case (
+            ("rewards", _, "function")
+            | ("grpo", "loss" | "scale_rewards")
+            | ("rollout", "engine")
+            | ("tracking", "report_to", _)
+            | ("data", "prompt", "template")
+            | ("data", "train" | "eval" | "held_out", _, "prompt", "template")
+            | ("data", "train" | "eval" | "held_out", _, "prompts", _, "template")
+            | ("sample", "mix", _, "prompt", "template")
+        ):
+            return _from_code
+        case ("kind",) if key[0] == "stages":
             return _from_code
         case ("export", "folder"):
             return _output
@@ -96,8 +110,10 @@ def _kind(key: KeyPath) -> Callable[[str, list[Path]], str] | None:
 
 
 def _from_path(text: str, folders: list[Path]) -> str:
-    if not text.strip() or text.startswith("generated:"):
+    if not text.strip():
         return text
+    if text.startswith(GENERATED):
+        return GENERATED + _from_code(text.removeprefix(GENERATED), folders)
     places = (os.path.abspath(folder / text) for folder in folders)
     return next((place for place in places if os.path.exists(place)), text)
 
@@ -109,8 +125,12 @@ def _from_model(text: str, folders: list[Path]) -> str:
 
 
 def _from_code(text: str, folders: list[Path]) -> str:
-    file, colon, function = text.rpartition(":")
-    return _from_path(file, folders) + colon + function if file.endswith(".py") else text
+    """A file; or a module, which may lie beside the configuration, and else is installed or in the current folder."""
+    place, colon, name = text.rpartition(":")
+    if place.endswith(".py"):
+        return _from_path(place, folders) + colon + name
+    beside = _from_path(f"{place.replace('.', '/')}.py", folders[:-1])
+    return beside + colon + name if place and os.path.isabs(beside) else text
 
 
 def _output(text: str, folders: list[Path]) -> str:

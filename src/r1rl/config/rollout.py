@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Any, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import Field
 
-from r1rl.config.base import Section
+from r1rl.config.base import NameIn, Section
+from r1rl.registry import ENGINES
 
 
 class DynamicSamplingConfig(Section):
@@ -91,8 +92,8 @@ class RolloutConfig(Section):
 
     former_names: ClassVar = {"prompts": "prompts_per_step"}
 
-    engine: Literal["torch", "vllm"] = "torch"
-    """torch: embedded, on the policy's own weights. vllm: colocated or served."""
+    engine: Annotated[str, NameIn(ENGINES)] = "torch"
+    """torch: embedded, on the policy's own weights. vllm: colocated or served. One of your own: docs/extending.md."""
     prompts_per_step: int = Field(32, ge=1)
     """Questions a step (paper: 32, or 512 drawn at once and cut into 16 minibatches)."""
     group_size: int = Field(16, ge=1)

@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Annotated
 
 from pydantic import Field
 
-from r1rl.config.base import Section
-
-TrackerName = Literal["wandb", "trackio", "tensorboard"]
+from r1rl.config.base import NameIn, Section
+from r1rl.registry import TRACKERS
 
 
 class TrackingConfig(Section):
     """metrics.jsonl and samples.jsonl are always written; the rest by name."""
 
-    report_to: list[TrackerName] = Field(default_factory=list)
-    """Services that get the metrics as well."""
+    report_to: list[Annotated[str, NameIn(TRACKERS)]] = Field(default_factory=list)
+    """Services that get the metrics as well. One of your own: docs/extending.md."""
     project: str = "r1rl"
     """Project under which they file the run."""
     run_name: str | None = None

@@ -11,7 +11,6 @@ from collections.abc import Sequence
 from fractions import Fraction
 from typing import Any, Literal
 
-from r1rl.data.sources import register_generated
 from r1rl.errors import DataError
 
 QUESTION = "Using the numbers {nums}, each exactly once, and + - * / with brackets, make {target}."
@@ -19,7 +18,6 @@ QUESTION = "Using the numbers {nums}, each exactly once, and + - * / with bracke
 _DRAWS_PER_PROBLEM = 1000
 
 
-@register_generated("countdown")
 def countdown(
     size: int = 1000,
     seed: int = 0,

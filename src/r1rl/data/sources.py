@@ -5,38 +5,22 @@ Every failure is a DataError of one line that names the place and what to change
 
 from __future__ import annotations
 
-import importlib
 import inspect
 import itertools
 from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, TypeAlias
 
 from r1rl.config.data import DatasetConfig
 from r1rl.data.files import READERS, SourceRow, existing, header, read_file
 from r1rl.errors import DataError
-from r1rl.imports import import_module
 from r1rl.places import FILE_ENDINGS, is_local, nearest
+from r1rl.registry import SOURCES
 
 RowGenerator: TypeAlias = Callable[..., list[dict[str, Any]]]
-
-GENERATED: dict[str, RowGenerator] = {}
-"""Functions that make rows, by the name that ``path: generated:NAME`` gives; the dataset's ``args`` are theirs."""
-
-_BUILT_IN_GENERATORS = ("r1rl.data.countdown", "r1rl.data.toy")
-
-
-def register_generated(name: str) -> Callable[[RowGenerator], RowGenerator]:
-    """Enter a generator in the table: ``(**args) -> rows``, the same rows for the same arguments."""
-
-    def register(function: RowGenerator) -> RowGenerator:
-        GENERATED[name] = function
-        return function
-
-    return register
+"""Makes the rows of ``path: generated:NAME`` from the dataset's ``args``; the same rows for the same arguments."""
 
 
 @dataclass(slots=True)
@@ -172,36 +156,10 @@ def _first_line(error: Exception) -> str:
 
 def _bound(config: DatasetConfig) -> RowGenerator:
     """The generator, which takes the arguments that are given."""
-    function = _generator(config.path.removeprefix("generated:"))
+    function: RowGenerator = SOURCES.load(config.path.removeprefix("generated:"))
     try:
         inspect.signature(function).bind(**config.args)
     except TypeError as error:
         takes = ", ".join(inspect.signature(function).parameters)
         raise DataError(f"{config.path} cannot take these args: {error}; it takes {takes}") from error
     return function
-
-
-def generator_module(name: str) -> str:
-    """The module of a registered generator, by which its source is found; empty where none has this name."""
-    _register_built_in()
-    return GENERATED[name].__module__ if name in GENERATED else ""
-
-
-def _register_built_in() -> None:
-    for built_in in _BUILT_IN_GENERATORS:
-        if find_spec(built_in):
-            importlib.import_module(built_in)
-
-
-def _generator(name: str) -> RowGenerator:
-    """A registered generator, or ``package.module:function``."""
-    module, _, attribute = name.partition(":")
-    if attribute:
-        try:
-            return getattr(import_module(module), attribute)
-        except (ImportError, AttributeError) as error:
-            raise DataError(f"generated:{name} cannot be imported: {error}; correct data.*.path") from error
-    _register_built_in()
-    if name not in GENERATED:
-        raise DataError(f"generated:{name} is unknown; there are {', '.join(sorted(GENERATED))}, or module:function")
-    return GENERATED[name]

@@ -1,4 +1,4 @@
-"""How a question becomes the text that the policy continues: a table of prompt templates, one function each.
+"""How a question becomes the text that the policy continues: the prompt templates, one function each.
 
 A template is built once for a tokenizer and its settings, so that what can be wrong is found before any row is read;
 it then writes one question at a time. Tokenizing is done for many prompts at once. Nothing here depends on a tag such
@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, TypeAlias
 
 from r1rl.config.data import PromptConfig
 from r1rl.errors import ConfigError, DataError, ModelError
+from r1rl.registry import TEMPLATES
 from r1rl.types import Message
 
 if TYPE_CHECKING:
@@ -48,19 +49,7 @@ class Rendered:
 
 PromptWriter: TypeAlias = Callable[[Question], Written]
 Template: TypeAlias = "Callable[[PreTrainedTokenizerBase, PromptConfig], PromptWriter]"
-
-TEMPLATES: dict[str, Template] = {}
-"""The registered templates by the name that ``prompt.template`` gives."""
-
-
-def register_template(name: str) -> Callable[[Template], Template]:
-    """Enter a template in the table: a function ``(tokenizer, PromptConfig) -> (question -> Written)``."""
-
-    def register(template: Template) -> Template:
-        TEMPLATES[name] = template
-        return template
-
-    return register
+"""``(tokenizer, PromptConfig) -> (question -> Written)``; the table is :data:`r1rl.registry.TEMPLATES`."""
 
 
 def render(question: Question, tokenizer: PreTrainedTokenizerBase, config: PromptConfig) -> Rendered:
@@ -89,9 +78,7 @@ def render_all(
 
 def writer(tokenizer: PreTrainedTokenizerBase, config: PromptConfig) -> PromptWriter:
     """The configured template, ready to write questions. Raises ConfigError or ModelError, never on a question."""
-    template = TEMPLATES.get(config.template)
-    if template is None:
-        raise ConfigError(f"prompt.template {config.template!r} is unknown; the templates are {', '.join(TEMPLATES)}")
+    template: Template = TEMPLATES.load(config.template)
     return template(tokenizer, config)
 
 
@@ -132,7 +119,6 @@ R1_ZERO_OPENING = (
 )
 
 
-@register_template("r1_zero")
 def r1_zero(tokenizer: PreTrainedTokenizerBase, config: PromptConfig) -> PromptWriter:
     """Plain text for a base model, after DeepSeek-R1 (arXiv 2501.12948, table 1), in words of our own.
 
@@ -147,7 +133,6 @@ def r1_zero(tokenizer: PreTrainedTokenizerBase, config: PromptConfig) -> PromptW
     return write
 
 
-@register_template("raw")
 def raw(tokenizer: PreTrainedTokenizerBase, config: PromptConfig) -> PromptWriter:
     """The question as it is, with nothing around it but ``prompt.instruction`` and ``prompt.prefill``."""
     if config.system is not None:
@@ -182,7 +167,6 @@ def _instructed(text: str, instruction: str | None) -> str:
 # ----------------------------------------------------------------------------------------------------------- chat
 
 
-@register_template("chat")
 def chat(tokenizer: PreTrainedTokenizerBase, config: PromptConfig) -> PromptWriter:
     """The tokenizer's own chat template, with ``prompt.system`` where the row has no system message of its own.
 

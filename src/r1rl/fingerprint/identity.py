@@ -15,12 +15,12 @@ from r1rl.config.kinds import kind_of
 from r1rl.config.paths import is_model, like_a_path
 from r1rl.config.references import pick
 from r1rl.config.renamed import current_name
-from r1rl.data.sources import generator_module
 from r1rl.errors import StorageError
 from r1rl.fingerprint.code import code_of_file, code_of_module
 from r1rl.fingerprint.content import content, digest
 from r1rl.fingerprint.keys import Effect, default, effect
-from r1rl.scoring.registry import origins
+from r1rl.registry import SOURCES
+from r1rl.scoring.registry import REWARDS
 
 _FUNCTION = re.compile(r"(?P<file>[^:\n]+\.py):\w+|(?P<module>[A-Za-z_]\w*(?:\.\w+)*):\w+")
 """``path/to/file.py:name`` or ``package.module:name``."""
@@ -129,11 +129,10 @@ class Identity:
         if key not in self.contents:
             return [self.values[key]] if key in self.values else None
         found, value = self.contents[key], self.values[key]
-        match = _FUNCTION.fullmatch(value) if isinstance(value, str) else None
-        if match and match["file"]:
-            name: Any = value.rpartition(":")[2]
+        if isinstance(value, str) and _FUNCTION.fullmatch(value.removeprefix(_GENERATED)):
+            name: Any = value.rpartition(":")[2]  # a module may be named by its file as well
         else:
-            name = value if match or key.endswith(_NAMES) or str(value).startswith(_GENERATED) else ""
+            name = value if key.endswith(_NAMES) or str(value).startswith(_GENERATED) else ""
         return [name, found if len(found) > 1 else list(found.values())]
 
     def _change(self, earlier: Identity, key: str) -> Change:
@@ -185,7 +184,7 @@ def _named(key: str, value: Any) -> dict[str, str]:
         return {}
     if value.startswith(_GENERATED):
         name = value.removeprefix(_GENERATED)
-        return _code(name) or code_of_module(generator_module(name))
+        return _code(SOURCES.entries.get(name, name))
     return _code(value) or _local(value, parts)
 
 
@@ -196,7 +195,7 @@ def _reward(use: str) -> dict[str, str]:
 @functools.cache
 def _registered() -> dict[str, str]:
     """Registered rewards and their code; what is installed does not change while a process lives."""
-    return dict(origins())
+    return dict(REWARDS.entries)
 
 
 def _code(text: str) -> dict[str, str]:

@@ -58,7 +58,8 @@ def make_batch(groups: Sequence[ScoredGroup], scale: str, mask_truncated: bool) 
     Unscored completions are left out whole: they have no gradient, that of the KL term included, and count in no
     denominator.
     """
-    by_group = advantages([g.rewards for g in groups], scale)
+    lengths = [np.array([len(completion) for completion in g.group.completions], dtype=np.float64) for g in groups]
+    by_group = advantages([g.rewards for g in groups], scale, lengths)
     samples = [
         Sample(
             prompt_ids=np.asarray(g.group.problem.prompt_ids, dtype=np.int64),

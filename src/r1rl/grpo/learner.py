@@ -21,7 +21,7 @@ from r1rl.errors import ConfigError, TrainingError
 from r1rl.grpo.backend import Step, assign, build_backend
 from r1rl.grpo.balance import imbalance, partition
 from r1rl.grpo.batch import Batch, MicroBatch, Sample, contributes, micro_batch, pack, update_size
-from r1rl.grpo.losses import LossInputs, LossSettings, UpdateSize, policy_loss
+from r1rl.grpo.losses import LossInputs, LossSettings, UpdateSize, load_loss, policy_loss
 from r1rl.grpo.reference import AdaptersOff, FrozenCopy, ReferencePolicy, frozen
 from r1rl.grpo.schedule import learning_rate
 from r1rl.model.forward import PackedTokens, PolicyForward
@@ -84,7 +84,7 @@ class Learner:
         self.policy, self.cfg, self.seed, self.total_updates = policy, cfg, seed, total_updates
         self.interrupt = interrupt or Interrupt()
         self.progress = UpdateCounts()
-        self.settings = LossSettings(cfg.loss, cfg.clip_low, cfg.clip_high, cfg.beta, max_length)
+        self.settings = LossSettings(load_loss(cfg.loss), cfg.clip_low, cfg.clip_high, cfg.beta, max_length)
         autocast = None if dtype == "float32" else DTYPES[dtype]
         ranks, rank = accelerator.num_processes, accelerator.process_index
         team = Team.form(cfg.sequence_parallel, rank, ranks, *attention_heads(policy))

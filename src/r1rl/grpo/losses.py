@@ -1,4 +1,4 @@
-"""The policy losses, each one row of a table.
+"""The policy losses, each a row of :data:`r1rl.registry.LOSSES`.
 
 A loss is Σ over tokens of weight × (surrogate + β·KL), divided by a denominator that belongs to the whole update:
 all ranks, all micro-batches, the rows that were left out included. However an update is cut, the gradient is one.
@@ -11,6 +11,9 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor
+
+from r1rl.errors import ConfigError
+from r1rl.registry import LOSSES
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,7 +38,7 @@ class LossInputs:
 class LossSettings:
     """The dials a loss reads; see ``GRPOConfig``."""
 
-    loss: str
+    loss: Loss
     clip_low: float
     clip_high: float
     beta: float
@@ -99,22 +102,54 @@ def per_token(inputs: LossInputs) -> Tensor:
     return torch.ones_like(inputs.keep_C)
 
 
+def sequences(size: UpdateSize, s: LossSettings) -> float:
+    return size.sequences
+
+
+def tokens(size: UpdateSize, s: LossSettings) -> float:
+    return size.tokens
+
+
+def kept_tokens(size: UpdateSize, s: LossSettings) -> float:
+    return size.kept_tokens
+
+
+def longest_sequences(size: UpdateSize, s: LossSettings) -> float:
+    """The completions, each as long as may be (Dr. GRPO)."""
+    return size.sequences * s.max_length
+
+
 @dataclass(frozen=True, slots=True)
 class Loss:
+    """One policy loss; the table is :data:`r1rl.registry.LOSSES`, one of your own is ``module:name``.
+
+    ``surrogate`` gives the loss per token, [C], and which tokens were clipped, [C] bool, for a metric. ``weight`` is
+    what each token counts, [C], and ``denominator`` what the sum over the whole update is divided by.
+    """
+
     surrogate: Callable[[LossInputs, LossSettings], tuple[Tensor, Tensor]]
-    weight: Callable[[LossInputs], Tensor]
-    denominator: Callable[[UpdateSize, LossSettings], float]
+    weight: Callable[[LossInputs], Tensor] = per_token
+    denominator: Callable[[UpdateSize, LossSettings], float] = tokens
 
 
-LOSSES: dict[str, Loss] = {
-    "grpo": Loss(token_clip, per_sequence, lambda size, s: size.sequences),
-    "bnpo": Loss(token_clip, per_token, lambda size, s: size.kept_tokens),
-    "dr_grpo": Loss(token_clip, per_token, lambda size, s: size.sequences * s.max_length),
-    "dapo": Loss(token_clip, per_token, lambda size, s: size.tokens),
-    "gspo": Loss(sequence_clip, per_sequence, lambda size, s: size.sequences),
-    "cispo": Loss(capped_reinforce, per_token, lambda size, s: size.tokens),
-}
-"""bnpo counts the tokens of kept completions only, dapo and cispo those of all."""
+GRPO = Loss(token_clip, per_sequence, sequences)
+BNPO = Loss(token_clip, per_token, kept_tokens)
+"""Counts the tokens of kept completions only, dapo and cispo those of all."""
+DR_GRPO = Loss(token_clip, per_token, longest_sequences)
+DAPO = Loss(token_clip, per_token, tokens)
+GSPO = Loss(sequence_clip, per_sequence, sequences)
+CISPO = Loss(capped_reinforce, per_token, tokens)
+
+
+def load_loss(name: str) -> Loss:
+    """The loss that ``grpo.loss`` names. Raises ConfigError where there is none, or it is no :class:`Loss`."""
+    found = LOSSES.load(name)
+    if not isinstance(found, Loss):
+        raise ConfigError(
+            f"grpo.loss: {name} is {type(found).__name__}, not an r1rl.grpo.losses.Loss; wrap a function of "
+            "(LossInputs, LossSettings) as Loss(function)"
+        )
+    return found
 
 
 def k3(logps: Tensor, ref_logps: Tensor) -> Tensor:
@@ -125,7 +160,7 @@ def k3(logps: Tensor, ref_logps: Tensor) -> Tensor:
 
 def policy_loss(inputs: LossInputs, settings: LossSettings, size: UpdateSize) -> LossOutputs:
     """This micro-batch's share of the update's loss, and its metric sums."""
-    loss = LOSSES[settings.loss]
+    loss = settings.loss
     surrogate_C, clipped_C = loss.surrogate(inputs, settings)
     if inputs.correction_C is not None:
         surrogate_C = surrogate_C * inputs.correction_C

@@ -10,6 +10,7 @@ from operator import attrgetter
 from pathlib import Path
 
 from r1rl.config import DatasetConfig, RewardConfig, RunConfig, stage_config, stages_of
+from r1rl.config.base import chosen
 from r1rl.config.kinds import Kind, kind_of
 from r1rl.config.paths import launch_file
 from r1rl.config.references import references_in, strings
@@ -18,8 +19,8 @@ from r1rl.data.files import SourceRow
 from r1rl.data.sources import first_rows
 from r1rl.errors import ModelError, R1Error
 from r1rl.places import FILE_ENDINGS, is_local, nearest, require_model, require_tokenizer
-from r1rl.scoring.locate import check_args, locate
-from r1rl.scoring.registry import place_of
+from r1rl.registry import SOURCES, Registry
+from r1rl.scoring.registry import REWARDS, check_args, place_of
 
 _ROWS = 20
 """Rows of each source that are looked at."""
@@ -68,6 +69,10 @@ def _stage(kind: Kind, launch: str | None, view: RunConfig, stages: list[str]) -
     if "rewards" in uses:
         for name, reward in view.rewards.items():
             yield from _reward(name, reward)
+    for part in (*kind.parts, "tracking"):
+        for key, table, use in chosen(attrgetter(part)(view), part):
+            if ":" in use:
+                yield _own(key, table, use)
     if launch is not None:
         there = launch_file(launch) is not None
         yield Inspected(
@@ -133,9 +138,20 @@ def _ends_with_a_response(source: DatasetConfig, rows: list[SourceRow]) -> bool:
     return any(isinstance(message, dict) and message.get("role") == "assistant" for message in ends)
 
 
+def _own(what: str, table: Registry, use: str) -> Inspected:
+    """Something of the user's that a key names by ``module:name``."""
+    try:
+        found = table.find(use)
+    except R1Error as error:
+        return Inspected(what, False, str(error))
+    return Inspected(
+        what, True if found else None, f"{use} " + (f"is in {found.place}" if found else "shows when imported")
+    )
+
+
 def _generator(what: str, use: str) -> Inspected:
     try:
-        found = locate(use)
+        found = SOURCES.find(use)
     except R1Error as error:
         return Inspected(what, False, str(error))
     return Inspected(
@@ -168,7 +184,7 @@ def _reward(name: str, reward: RewardConfig) -> Iterator[Inspected]:
         yield Inspected(what, None, f"{use} is made by the run")
         return
     try:
-        found = locate(use)
+        found = REWARDS.find(use)
         if found is not None:
             check_args(name, found, reward.args, ours=place_of(use)[1])
     except R1Error as error:

@@ -1,13 +1,12 @@
-"""The engines by name; a new one is one file and one row here."""
+"""Builds the engine that a run samples with; they are named in :data:`r1rl.registry.ENGINES`."""
 
 from __future__ import annotations
 
-import importlib
 from collections.abc import Callable
-from typing import cast
 
 from r1rl.config import RunConfig
 from r1rl.model.load import DTYPES, Policy
+from r1rl.registry import ENGINES
 from r1rl.rollout.engine import Engine
 from r1rl.rollout.torch_engine import TorchEngine
 
@@ -19,14 +18,10 @@ def build_torch(cfg: RunConfig, policy: Policy) -> Engine:
     return TorchEngine(policy, cfg.rollout.max_concurrent, autocast, cfg.model.cast_lm_head_to_fp32)
 
 
-ENGINES: dict[str, EngineFactory | str] = {"torch": build_torch, "vllm": "r1rl.rollout.vllm.build:build"}
-"""A builder, or where to import one from when it is needed."""
-
-
 def build_engine(cfg: RunConfig, policy: Policy) -> Engine:
-    """The engine that ``rollout.engine`` names, sampling from ``policy``."""
-    build = ENGINES[cfg.rollout.engine]
-    if isinstance(build, str):
-        module, _, name = build.partition(":")
-        build = cast(EngineFactory, getattr(importlib.import_module(module), name))
+    """The engine that ``rollout.engine`` names, sampling from ``policy``.
+
+    Raises: ConfigError where no engine has this name.
+    """
+    build: EngineFactory = ENGINES.load(cfg.rollout.engine)
     return build(cfg, policy)

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from r1rl.errors import RewardError
-from r1rl.scoring.registry import as_function, bind, load
+from r1rl.scoring.registry import REWARDS, as_function, bind
 from r1rl.verify import Checker
 
 if TYPE_CHECKING:
@@ -161,7 +161,7 @@ class RewardFunction:
     @classmethod
     def load(cls, name: str, use: str, args: Mapping[str, Any]) -> RewardFunction:
         """Find a function and bind its arguments in this process. Raises RewardError."""
-        found = load(use)
+        found = REWARDS.load(use)
         made = bind(name, found, args)
         return cls(name, as_function(made, args if made is found else {}))
 

@@ -24,7 +24,7 @@ from typing import Any, TypeVar
 from r1rl.config.rewards import RewardConfig, ScoringConfig
 from r1rl.errors import R1Error, RewardError
 from r1rl.scoring.function import CallRequest, CallResult, Lost, Signature
-from r1rl.scoring.registry import load, place_of
+from r1rl.scoring.registry import REWARDS, place_of
 from r1rl.scoring.worker import HEADER, Cancel, Setup, ToWorker, packed
 from r1rl.types import Group
 from r1rl.verify import Limits
@@ -320,7 +320,7 @@ def look_for(rewards: Mapping[str, RewardConfig]) -> None:
     apart = {name: config for name, config in rewards.items() if not in_trainer(name, config)}
     Processes(apart, ScoringConfig(), only_look=True).close()
     for name in rewards.keys() - apart.keys():
-        load(rewards[name].function or name)
+        REWARDS.load(rewards[name].function or name)
 
 
 def limits_of(scoring: ScoringConfig) -> Limits:

@@ -2,50 +2,41 @@
 
 from __future__ import annotations
 
-import difflib
+import ast
 import functools
 import inspect
 import sys
 from collections.abc import Callable, Mapping
-from importlib.metadata import EntryPoint, entry_points
+from importlib.metadata import entry_points
 from pathlib import Path
-from types import ModuleType
 from typing import Any, cast
 
 from r1rl.errors import RewardError
-from r1rl.imports import import_file, import_module
+from r1rl.locate import Located, nearest
+from r1rl.registry import Registry
 
 GROUP = "r1rl.rewards"
 """The entry-point group; r1rl's own rewards are registered in it like anyone else's."""
 
 
+def _entry_points() -> dict[str, str]:
+    return {point.name: f"{point.module}:{point.attr}" for point in entry_points(group=GROUP)}
+
+
+REWARDS = Registry("reward", _entry_points, RewardError)
+"""``rewards.NAME.function``: what :func:`bind` takes."""
+
+
 def origins() -> list[tuple[str, str]]:
     """(name, ``module:attribute``) of every registered reward."""
-    return sorted((name, point.value) for name, point in registered().items())
-
-
-def load(use: str) -> Any:
-    """The object behind a registered name, ``path/to/file.py:function`` or ``package.module:function``.
-
-    Raises: RewardError when nothing is there, naming the nearest thing that is.
-    """
-    place, colon, attribute = use.rpartition(":")
-    if not colon:
-        return _from_entry_point(use)
-    module = _from_file(Path(place)) if place.endswith(".py") else _from_module(place, use)
-    if not hasattr(module, attribute):
-        near = nearest(attribute, [name for name, value in vars(module).items() if callable(value)])
-        raise RewardError(f"reward {use!r}: {place} has no {attribute!r}{near}")
-    return getattr(module, attribute)
+    return sorted(REWARDS.entries.items())
 
 
 def place_of(use: str) -> tuple[str, bool]:
     """The file or module that ``use`` is loaded from, and whether it is one of r1rl's own rewards."""
-    place, colon, _ = use.rpartition(":")
-    if not colon:
-        point = registered().get(use)
-        place = point.module if point is not None else use
-    ours = not colon and place.partition(".")[0] == "r1rl_rewards"
+    entry = use if ":" in use else REWARDS.entries.get(use, use)
+    place = entry.rpartition(":")[0] or entry
+    ours = ":" not in use and place.partition(".")[0] == "r1rl_rewards"
     return (str(Path(place).resolve()) if place.endswith(".py") else place), ours
 
 
@@ -69,53 +60,25 @@ def as_function(bound: Any, args: Mapping[str, Any]) -> Callable[..., Any]:
     """What was bound, to be called; a ``torch.nn.Module`` becomes a reward model made with ``args``."""
     if not is_torch_module(bound):
         return cast(Callable[..., Any], bound)
-    return cast(Callable[..., Any], load("reward_model")(model=bound, **args))
+    return cast(Callable[..., Any], REWARDS.load("reward_model")(model=bound, **args))
 
 
-def registered() -> dict[str, EntryPoint]:
-    """The registered rewards by name; nothing of theirs is imported."""
-    return {point.name: point for point in entry_points(group=GROUP)}
+def check_args(name: str, found: Located, args: Mapping[str, Any], *, ours: bool = False) -> None:
+    """Raises RewardError for an argument that a reward function does not take; classes and factories may take any.
 
-
-def _from_entry_point(name: str) -> Any:
-    points = registered()
-    if name not in points:
-        raise RewardError(unknown_name(name))
-    try:
-        return points[name].load()
-    except (ImportError, AttributeError) as error:
-        raise RewardError(f"reward {name!r} ({points[name].value}) does not load: {error}") from error
-
-
-def unknown_name(name: str) -> str:
-    """What to say of a name that is not registered."""
-    points = registered()
-    return (
-        f"no reward is called {name!r}{nearest(name, points)}; registered: {', '.join(sorted(points))}. "
-        "Your own function is named by path/to/file.py:function or package.module:function"
-    )
-
-
-def _from_file(path: Path) -> ModuleType:
-    if not path.is_file():
-        raise RewardError(f"reward file {str(path)!r} does not exist (looked in {Path.cwd()})")
-    try:
-        return import_file(path)
-    except Exception as error:
-        raise RewardError(f"reward file {str(path)!r} does not import: {type(error).__name__}: {error}") from error
-
-
-def _from_module(place: str, use: str) -> ModuleType:
-    try:
-        return import_module(place)
-    except ImportError as error:
-        raise RewardError(f"reward {use!r}: module {place!r} does not import: {error}") from error
-
-
-def nearest(name: str, candidates: Any) -> str:
-    """``; did you mean NAME?``, empty where none is near."""
-    close = difflib.get_close_matches(name, list(candidates), n=1, cutoff=0.4)
-    return f"; did you mean {close[0]!r}?" if close else ""
+    ``ours``: it is one of r1rl's own, whose keyword-only arguments without default the configuration has to give.
+    """
+    if not isinstance(found.node, ast.FunctionDef | ast.AsyncFunctionDef):
+        return
+    taken = found.node.args
+    parameters = [argument.arg for argument in (*taken.posonlyargs, *taken.args, *taken.kwonlyargs)]
+    for argument in args:
+        if argument not in parameters and ("completions" in parameters or taken.kwarg is None):
+            raise RewardError(f"reward {name!r} takes no argument {argument!r}{nearest(argument, parameters)}")
+    needed = [a.arg for a, default in zip(taken.kwonlyargs, taken.kw_defaults, strict=True) if default is None]
+    lacking = [argument for argument in needed if ours and argument not in args]
+    if lacking:
+        raise RewardError(f"reward {name!r} needs {', '.join(lacking)}; give them under its args")
 
 
 def _check_args(name: str, found: Any, args: Mapping[str, Any]) -> None:

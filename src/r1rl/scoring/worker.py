@@ -25,7 +25,7 @@ from typing import Any, NoReturn
 
 from r1rl.errors import RewardError
 from r1rl.scoring.function import CallRequest, RewardFunction
-from r1rl.scoring.registry import bind, is_torch_module, load
+from r1rl.scoring.registry import REWARDS, bind, is_torch_module
 from r1rl.verify import Checker, Limits
 from r1rl.verify.sandbox_host import die_with, exactly
 
@@ -128,7 +128,7 @@ class _Worker:
         self._checker = Checker(setup.workers, setup.limits)
         found: dict[str, Any] = {}
         for name, (use, args) in setup.functions.items():
-            imported = load(use)
+            imported = REWARDS.load(use)
             if setup.only_look:
                 continue
             made = bind(name, imported, args)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 import json
 import uuid
 from collections.abc import Mapping
@@ -10,16 +9,9 @@ from pathlib import Path
 from typing import Any
 
 from r1rl.config.tracking import TrackingConfig
-from r1rl.errors import ConfigError
 from r1rl.files import write_json
+from r1rl.registry import TRACKERS
 from r1rl.tracking.base import CompositeTracker, FileTracker, NullTracker, Start, Tracker
-
-REPORTERS = {
-    "wandb": "r1rl.tracking.to_wandb:WandbTracker",
-    "trackio": "r1rl.tracking.to_trackio:TrackioTracker",
-    "tensorboard": "r1rl.tracking.to_tensorboard:TensorBoardTracker",
-}
-"""Class that reports to each service: ``Reporter(start: Start)`` gives a ``Tracker``."""
 
 
 def build_tracker(
@@ -46,7 +38,7 @@ def build_tracker(
     """
     if not is_main:
         return NullTracker()
-    reporters = [_reporter(name) for name in tracking.report_to]
+    reporters = [TRACKERS.load(name) for name in tracking.report_to]
     stage_dir.mkdir(parents=True, exist_ok=True)
     run_id = _run_id(stage_dir / "tracking.json", resume_step is not None)
     start = Start(
@@ -58,16 +50,6 @@ def build_tracker(
         resume_step=resume_step,
     )
     return CompositeTracker(FileTracker(stage_dir, resume_step), [reporter(start) for reporter in reporters])
-
-
-def _reporter(name: str) -> Any:
-    module, _, cls = REPORTERS[name].partition(":")
-    try:
-        return getattr(importlib.import_module(module), cls)
-    except ImportError as error:
-        raise ConfigError(
-            f"tracking.report_to: {name} is not installed ({error}); run: pip install 'r1rl[tracking]'"
-        ) from error
 
 
 def _run_id(path: Path, resumed: bool) -> str:

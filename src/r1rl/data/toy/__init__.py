@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from r1rl.data.sources import register_generated
 from r1rl.data.toy import arithmetic, bilingual
 
 Document = tuple[str, str]
@@ -16,8 +15,3 @@ CORPORA: dict[str, Callable[..., Document]] = {
 }
 """Writers of one document each, by the name that ``pretrain.corpus`` gives: functions of a ``random.Random`` and of
 ``pretrain.corpus_args``."""
-
-register_generated("arithmetic")(arithmetic.problems)
-register_generated("bilingual")(bilingual.problems)
-register_generated("bilingual_requests")(bilingual.requests)
-register_generated("bilingual_preferences")(bilingual.preferences)

@@ -1,79 +1,102 @@
-"""Finds what ``use:`` names without running it: by the metadata of packages, by files, by their syntax trees."""
+"""What ``path/to/file.py:name`` or ``package.module:name`` means: found without running it, or loaded.
+
+Modules are looked for among what is installed and then in the current folder.
+"""
 
 from __future__ import annotations
 
 import ast
+import difflib
 import importlib.util
+import operator
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from importlib.machinery import ModuleSpec, PathFinder
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
-from r1rl.errors import RewardError
-from r1rl.scoring.registry import nearest, registered, unknown_name
+from r1rl.imports import import_file, import_module
 
 
 @dataclass(frozen=True, slots=True)
 class Located:
-    """Where a function was found."""
+    """Where an object was found."""
 
     place: str
     node: ast.AST | None = None
     """Its definition; None where the name is bound in another way (an import, an assignment)."""
 
 
-def locate(use: str) -> Located | None:
-    """The place of a registered name, ``path/to/file.py:function`` or ``package.module:function``.
+def find(use: str) -> Located | None:
+    """The place of an object, by the files and their syntax trees alone; nothing is imported.
 
     None where only running the module can tell, because it makes its names while it is imported.
 
-    Raises: RewardError when nothing is there, naming the nearest thing that is.
+    Raises: ImportError when nothing is there, naming the nearest thing that is.
     """
-    if ":" not in use:
-        points = registered()
-        if use not in points:
-            raise RewardError(unknown_name(use))
-        use = points[use].value
     place, _, attribute = use.rpartition(":")
     file = Path(place) if place.endswith(".py") else module_file(place)
     if file is None:
         return None
-    if not file.is_file():
-        raise RewardError(f"reward file {str(file)!r} does not exist (looked in {Path.cwd()})")
-    return _in_file(file, attribute)
+    _require(file)
+    return _in_file(file, attribute.partition(".")[0])
 
 
-def check_args(name: str, found: Located, args: Mapping[str, Any], *, ours: bool = False) -> None:
-    """Raises RewardError for an argument that a reward function does not take; classes and factories may take any.
+def load(use: str) -> Any:
+    """The object itself, as ``pkgutil.resolve_name`` gives it; imports its module or file.
 
-    ``ours``: it is one of r1rl's own, whose keyword-only arguments without default the configuration has to give.
+    Raises: ImportError when nothing is there, naming the nearest thing that is, or when it does not import.
     """
-    if not isinstance(found.node, ast.FunctionDef | ast.AsyncFunctionDef):
-        return
-    taken = found.node.args
-    parameters = [argument.arg for argument in (*taken.posonlyargs, *taken.args, *taken.kwonlyargs)]
-    for argument in args:
-        if argument not in parameters and ("completions" in parameters or taken.kwarg is None):
-            raise RewardError(f"reward {name!r} takes no argument {argument!r}{nearest(argument, parameters)}")
-    needed = [a.arg for a, default in zip(taken.kwonlyargs, taken.kw_defaults, strict=True) if default is None]
-    lacking = [argument for argument in needed if ours and argument not in args]
-    if lacking:
-        raise RewardError(f"reward {name!r} needs {', '.join(lacking)}; give them under its args")
+    place, _, attribute = use.rpartition(":")
+    module = _from_file(Path(place)) if place.endswith(".py") else _from_module(place)
+    try:
+        return operator.attrgetter(attribute)(module)
+    except AttributeError:
+        near = nearest(attribute, [name for name, value in vars(module).items() if callable(value)])
+        raise ImportError(f"{place} has no {attribute!r}{near}") from None
 
 
 def module_file(name: str) -> Path | None:
-    """The source of a module, looked for as Python does and then from the current folder, without importing it or its
-    packages; None for one without source. Raises RewardError where there is none."""
+    """The source of a module, without importing it or its packages; None for one without source.
+
+    Raises: ImportError where there is no such module.
+    """
     parts = name.split(".")
     spec = _top(parts[0])
     for end in range(2, len(parts) + 1):
         if spec is not None:
             spec = PathFinder.find_spec(".".join(parts[:end]), spec.submodule_search_locations or [])
     if spec is None:
-        raise RewardError(f"there is no module {name!r} (looked among what is installed and in {Path.cwd()})")
+        raise ImportError(f"module {name!r} does not exist (looked among what is installed and in {Path.cwd()})")
     return Path(spec.origin) if spec.origin and spec.origin.endswith(".py") else None
+
+
+def nearest(name: str, candidates: Iterable[str]) -> str:
+    """``; did you mean NAME?``, empty where none is near."""
+    close = difflib.get_close_matches(name, list(candidates), n=1, cutoff=0.4)
+    return f"; did you mean {close[0]!r}?" if close else ""
+
+
+def _require(file: Path) -> None:
+    if not file.is_file():
+        raise ImportError(f"file {str(file)!r} does not exist (looked in {Path.cwd()})")
+
+
+def _from_file(file: Path) -> ModuleType:
+    _require(file)
+    try:
+        return import_file(file)
+    except Exception as error:  # whatever the user's file raises
+        raise ImportError(f"file {str(file)!r} does not import: {type(error).__name__}: {error}") from error
+
+
+def _from_module(name: str) -> ModuleType:
+    try:
+        return import_module(name)
+    except Exception as error:  # whatever the user's module raises
+        raise ImportError(f"module {name!r} does not import: {type(error).__name__}: {error}") from error
 
 
 def _top(name: str) -> ModuleSpec | None:
@@ -90,14 +113,14 @@ def _in_file(file: Path, attribute: str) -> Located | None:
         tree = ast.parse(text, str(file))
     except (SyntaxError, ValueError) as error:
         where = f" line {error.lineno}" if isinstance(error, SyntaxError) else ""
-        raise RewardError(f"{file}{where} is not valid Python: {error}") from error
+        raise ImportError(f"{file}{where} is not valid Python: {error}") from error
     names = dict(_bound(tree.body))
     if attribute in names:
         node = names[attribute]
         return Located(f"{file}:{node.lineno}", node if hasattr(node, "name") else None)
     if {"*", "__getattr__"} & set(names) or b"globals()" in text or b"sys.modules[" in text:
         return None
-    raise RewardError(f"{file} has no {attribute!r}{nearest(attribute, names)}")
+    raise ImportError(f"{file} has no {attribute!r}{nearest(attribute, names)}")
 
 
 def _bound(body: list[ast.stmt]) -> Iterator[tuple[str, Any]]:

@@ -1,0 +1,157 @@
+"""What a configuration chooses by name: one table each, open to ``module:name`` of the user's own.
+
+An entry is ``module:name``, imported when it is used, so that names are checked without torch. A new loss is an object
+in a file and a row here; in a file of the user's it needs no row. The reward functions are such a table too, filled by
+the entry points of installed packages (:mod:`r1rl.scoring.registry`).
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
+
+from r1rl import locate
+from r1rl.errors import ConfigError, DataError, R1Error
+
+_OWN = re.compile(r"[^\n]+:[A-Za-z_]\w*(\.\w+)*")
+
+
+class Registry(Mapping[str, Any]):
+    """Names and what they stand for; as a mapping it loads what is asked for.
+
+    Args:
+        what: one of them in an error, such as ``loss``.
+        entries: ``module:name`` by name, or what lists them each time.
+        error: what is raised for a name that leads to nothing.
+        extra: of r1rl, brings the packages that the table's own entries import.
+    """
+
+    def __init__(
+        self,
+        what: str,
+        entries: Mapping[str, str] | Callable[[], Mapping[str, str]],
+        error: type[R1Error] = ConfigError,
+        extra: str = "",
+    ) -> None:
+        self.what, self.error, self.extra = what, error, extra
+        self._entries = entries
+
+    @property
+    def entries(self) -> Mapping[str, str]:
+        """``module:name`` by name."""
+        return self._entries() if callable(self._entries) else self._entries
+
+    def check(self, use: str) -> str:
+        """``use`` itself, if it is a name of the table or has the form of ``module:name``; for pydantic.
+
+        Raises: ValueError with the names there are.
+        """
+        if _OWN.fullmatch(use) or use in self.entries:
+            return use
+        near = locate.nearest(use, self.entries)
+        raise ValueError(
+            f"names no {self.what}{near}{'' if near else ';'} it is one of {', '.join(self.entries)}, or your own by "
+            "path/to/file.py:NAME or package.module:NAME"
+        )
+
+    def entry(self, use: str) -> str:
+        """The ``module:name`` or ``file.py:name`` that ``use`` stands for. Raises ``error`` for an unknown name."""
+        if _OWN.fullmatch(use):
+            return use
+        try:
+            return self.entries[use]
+        except KeyError:
+            raise self.error(self._unknown(use)) from None
+
+    def find(self, use: str) -> locate.Located | None:
+        """Where ``use`` is, without importing it; None where only importing can tell. Raises ``error``."""
+        entry = self.entry(use)
+        try:
+            return locate.find(entry)
+        except ImportError as error:
+            raise self.error(f"{self.what} {error}") from error
+
+    def load(self, use: str) -> Any:
+        """The object. Raises ``error`` where there is none, or its module does not import."""
+        entry = self.entry(use)
+        try:
+            return locate.load(entry)
+        except ImportError as error:
+            if self.extra and entry != use:
+                advice = f"{use} is not installed ({error}); run: pip install 'r1rl[{self.extra}]'"
+                raise self.error(f"{self.what} {advice}") from error
+            raise self.error(f"{self.what} {error}") from error
+
+    def __getitem__(self, name: str) -> Any:
+        self.entries[name]
+        return self.load(name)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.entries)
+
+    def __len__(self) -> int:
+        return len(self.entries)
+
+    def _unknown(self, use: str) -> str:
+        return (
+            f"no {self.what} is called {use!r}{locate.nearest(use, self.entries)}; registered: "
+            f"{', '.join(sorted(self.entries))}. Your own is named by path/to/file.py:NAME or package.module:NAME"
+        )
+
+
+LOSSES = Registry(
+    "loss",
+    {
+        "grpo": "r1rl.grpo.losses:GRPO",
+        "bnpo": "r1rl.grpo.losses:BNPO",
+        "dr_grpo": "r1rl.grpo.losses:DR_GRPO",
+        "dapo": "r1rl.grpo.losses:DAPO",
+        "gspo": "r1rl.grpo.losses:GSPO",
+        "cispo": "r1rl.grpo.losses:CISPO",
+    },
+)
+"""``grpo.loss``: a :class:`r1rl.grpo.losses.Loss`."""
+
+SCALES = Registry(
+    "advantage scale",
+    {
+        "group": "r1rl.grpo.advantages:group_std",
+        "batch": "r1rl.grpo.advantages:batch_std",
+        "none": "r1rl.grpo.advantages:no_std",
+    },
+)
+"""``grpo.scale_rewards``: a :data:`r1rl.grpo.advantages.Scale`."""
+
+ENGINES = Registry("engine", {"torch": "r1rl.rollout.build:build_torch", "vllm": "r1rl.rollout.vllm.build:build"})
+"""``rollout.engine``: ``(RunConfig, Policy) -> r1rl.rollout.engine.Engine``."""
+
+TRACKERS = Registry(
+    "tracker",
+    {
+        "wandb": "r1rl.tracking.to_wandb:WandbTracker",
+        "trackio": "r1rl.tracking.to_trackio:TrackioTracker",
+        "tensorboard": "r1rl.tracking.to_tensorboard:TensorBoardTracker",
+    },
+    extra="tracking",
+)
+"""``tracking.report_to``: ``(r1rl.tracking.base.Start) -> r1rl.tracking.base.Tracker``."""
+
+TEMPLATES = Registry(
+    "prompt template",
+    {name: f"r1rl.data.templates:{name}" for name in ("r1_zero", "raw", "chat")},
+)
+"""``prompt.template``: a :data:`r1rl.data.templates.Template`."""
+
+SOURCES = Registry(
+    "generated source",
+    {
+        "arithmetic": "r1rl.data.toy.arithmetic:problems",
+        "bilingual": "r1rl.data.toy.bilingual:problems",
+        "bilingual_preferences": "r1rl.data.toy.bilingual:preferences",
+        "bilingual_requests": "r1rl.data.toy.bilingual:requests",
+        "countdown": "r1rl.data.countdown:countdown",
+    },
+    DataError,
+)
+"""``path: generated:NAME``: ``(**args) -> rows``, the same rows for the same arguments."""
