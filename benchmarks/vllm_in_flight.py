@@ -53,7 +53,7 @@ def main() -> None:
     with served(given.before, given.requests * given.size, given.tokens, device) as (pool, policy):
         for share in given.shares:
             for way in ("recompute", "keep"):
-                pool.cfg = pool.cfg.model_copy(update={"in_flight": way})
+                pool.weights.cfg = pool.cfg.model_copy(update={"in_flight": way})
                 put(policy, old)
                 pool.sync(pool.version + 1)
                 swapped = {name: old[name].lerp(new[name], share) for name in old}

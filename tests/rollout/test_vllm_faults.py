@@ -27,7 +27,7 @@ from r1rl.config.model import TinyModelConfig
 from r1rl.model.load import Policy, load_policy
 from r1rl.rollout.collect import completion_seeds
 from r1rl.rollout.engine import Request
-from r1rl.rollout.vllm.member import State
+from r1rl.rollout.vllm.fleet import State
 from r1rl.rollout.vllm.pool import Pool
 from r1rl.types import Problem, SamplingParams
 from tests.support.waits import HANG_S
@@ -80,11 +80,11 @@ def pool(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Pool]:
         policy = load_policy(cfg.model, torch.device("cpu"))
         engine = build(cfg, policy)
         assert isinstance(engine, Pool)
-        assert engine.members[0].client.url.rpartition(":")[2] != str(stranger.getsockname()[1])
+        assert engine.servers[0].client.url.rpartition(":")[2] != str(stranger.getsockname()[1])
         try:
             yield engine
         finally:
-            groups = [m.process.pid for m in engine.members if m.process and m.process.pid]
+            groups = [m.process.pid for m in engine.servers if m.process and m.process.pid]
             engine.close()
     assert not any(members_of(group) for group in groups), "a server outlived its owner"
 
@@ -112,20 +112,20 @@ def before_a_sync(pool: Pool, hurt: Callable[[], None]) -> None:
 
 
 def during_a_sync(pool: Pool, hurt: Callable[[], None]) -> None:
-    replay = pool.carrier.replay
+    replay = pool.weights.carrier.replay
 
     def hurt_first(client, version) -> None:
-        pool.carrier.replay = replay
+        pool.weights.carrier.replay = replay
         hurt()
         replay(client, version)
 
-    pool.carrier.replay = hurt_first
+    pool.weights.carrier.replay = hurt_first
     pool.sync(pool.version + 1)
 
 
 def while_it_comes_back(pool: Pool, hurt: Callable[[], None]) -> None:
     hurt()
-    until(lambda: pool.members[0].state is State.STARTING and pool.members[0].process.pid is not None)
+    until(lambda: pool.servers[0].state is State.STARTING and pool.servers[0].process.pid is not None)
     time.sleep(8)
     hurt()
 
@@ -135,38 +135,38 @@ MOMENTS = [before_sampling, while_sampling, before_a_sync, during_a_sync, while_
 
 @pytest.mark.parametrize("moment", MOMENTS, ids=lambda m: m.__name__)
 def test_a_killed_server_loses_nothing(pool: Pool, clean, moment) -> None:
-    failures = pool.counts["server_failures"]
+    failures = pool.fleet.failures
     moment(pool, lambda: strike(pool, signal.SIGKILL))
     assert run(pool) == clean
-    until(lambda: pool.counts["server_failures"] > failures)
+    until(lambda: pool.fleet.failures > failures)
     all_ready(pool)
 
 
 def test_a_stopped_server_is_found_by_its_probe_and_replaced(pool: Pool, clean) -> None:
     threading.Timer(0.3, lambda: strike(pool, signal.SIGSTOP)).start()
-    restarts = pool.members[0].restarts
+    restarts = pool.servers[0].restarts
     assert run(pool) == clean
-    until(lambda: pool.members[0].restarts == restarts + 1)
+    until(lambda: pool.servers[0].restarts == restarts + 1)
     all_ready(pool)
 
 
 def test_a_wrong_weight_version_is_not_trained_on(pool: Pool, clean) -> None:
-    failures = pool.counts["server_failures"]
-    httpx.post(f"{pool.members[1].client.url}/update_weight_version", json={"new_version": "999"}).raise_for_status()
+    failures = pool.fleet.failures
+    httpx.post(f"{pool.servers[1].client.url}/update_weight_version", json={"new_version": "999"}).raise_for_status()
     assert run(pool) == clean
-    until(lambda: pool.counts["server_failures"] > failures)
+    until(lambda: pool.fleet.failures > failures)
     all_ready(pool)
 
 
 def test_a_sync_that_ends_under_a_wrong_version_is_caught_and_mended(pool: Pool, clean, monkeypatch) -> None:
-    failures, first = pool.counts["server_failures"], pool.members[0].client
+    failures, first = pool.fleet.failures, pool.servers[0].client
     finish = first.finish_weight_update
     with monkeypatch.context() as patch:
         patch.setattr(first, "finish_weight_update", lambda version: finish("999"))
         pool.sync(pool.version + 1)
-    assert pool.counts["server_failures"] == failures + 1
-    assert "serves weight version 999" in pool.members[0].problem
-    assert pool.members[1].version == pool.version
+    assert pool.fleet.failures == failures + 1
+    assert "serves weight version 999" in pool.servers[0].problem
+    assert pool.servers[1].version == pool.version
     assert run(pool) == clean
     all_ready(pool)
 
@@ -175,13 +175,13 @@ def test_what_nobody_waits_for_any_more_is_aborted(pool: Pool, clean) -> None:
     prompt = tuple(pool.policy.tokenizer.encode("User: What is 1 + 5?\nAssistant:"))
     short = Request(Problem("short", prompt, ""), completion_seeds(0, 1, 0, 0, 1))
     long = [Request(Problem(str(i), prompt, ""), completion_seeds(0, 2, 0, i, 16)) for i in range(12)]
-    failures = pool.counts["server_failures"]
+    failures = pool.fleet.failures
     finished = pool.stream([*long, short], PARAMS)
     next(finished)
     finished.close()
-    until(lambda: all(running(m.client.url) == 0 for m in pool.members), 2)
+    until(lambda: all(running(m.client.url) == 0 for m in pool.servers), 2)
     assert run(pool) == clean
-    assert pool.counts["server_failures"] == failures
+    assert pool.fleet.failures == failures
 
 
 def running(url: str) -> float:
@@ -215,7 +215,7 @@ def run(pool: Pool) -> list[list[list[int]]]:
 
 def strike(pool: Pool, blow: signal.Signals, index: int = 0) -> None:
     """Hit every process of a server at once, as an out-of-memory killer or a dying host would."""
-    process = pool.members[index].process
+    process = pool.servers[index].process
     assert process is not None
     for pid in members_of(process.pid or 0):
         os.kill(pid, blow)
@@ -228,7 +228,7 @@ def members_of(group: int) -> list[int]:
 
 
 def all_ready(pool: Pool) -> None:
-    until(lambda: all(m.state is State.READY and m.version == pool.version for m in pool.members))
+    until(lambda: all(m.state is State.READY and m.version == pool.version for m in pool.servers))
 
 
 def until(ready: Callable[[], bool], seconds: float = HANG_S) -> None:

@@ -23,7 +23,6 @@ from r1rl.model.load import Policy, load_policy
 from r1rl.rollout.engine import Request
 from r1rl.rollout.vllm.build import engine_arguments
 from r1rl.rollout.vllm.check import SyncCheck, SyncError
-from r1rl.rollout.vllm.jobs import Job, Task, TaskQueue
 from r1rl.rollout.vllm.process import ServerProcess, command_line, free_port
 from r1rl.rollout.vllm.weights import Meta, PolicyWeights, SharedFolder, SharedWeights, plan
 from r1rl.rollout.vllm.wire import sampling, versions_of
@@ -163,26 +162,6 @@ def test_the_check_notices_an_engine_that_stands_still(policy: Policy) -> None:
 
 def request(count: int = 2) -> Request:
     return Request(Problem("p", (1, 2), ""), tuple(range(7, 7 + count)))
-
-
-def test_an_answer_counts_once_however_often_it_comes() -> None:
-    job = Job([request(), request()], SamplingParams(4), since=0)
-    tasks = TaskQueue()
-    tasks.waiting.extend(Task(job, i) for i in range(2))
-    lost, other = tasks.take("a"), tasks.take("a")
-    assert lost is not None
-    assert other is not None
-    assert tasks.take("b") is None
-    assert tasks.evict("a") == [lost, other]
-    again = tasks.take("b")
-    assert again is lost
-    assert again.attempts == 2
-    assert not tasks.leave("a", lost), "the server that lost it has no say any more"
-    assert job.deliver(0, [])
-    assert not job.deliver(0, [])
-    assert job.duplicates == 1
-    assert tasks.leave("b", again)
-    assert tasks.again([again]) == [], "an answered request is not asked again"
 
 
 def test_seeds_and_stops_reach_vllm() -> None:

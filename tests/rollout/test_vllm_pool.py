@@ -19,7 +19,7 @@ from r1rl.rollout.engine import Request, complete
 from r1rl.rollout.torch_engine import TorchEngine
 from r1rl.rollout.vllm.build import build
 from r1rl.rollout.vllm.client import Client, ServerError
-from r1rl.rollout.vllm.member import State
+from r1rl.rollout.vllm.fleet import State
 from r1rl.rollout.vllm.pool import Pool
 from r1rl.types import Completion, Problem, SamplingParams
 from tests.support.stand_in import StandIn
@@ -81,7 +81,7 @@ def test_servers_sample_from_the_learners_weights(start: Start) -> None:
     for version in (1, 2):
         change(policy)
         pool.sync(version)
-        until(lambda v=version: all(m.state is State.READY and m.version == v for m in pool.members))
+        until(lambda v=version: all(m.state is State.READY and m.version == v for m in pool.servers))
         groups = complete(pool, REQUESTS, PARAMS)
         assert {c.version for g in groups for c in g} == {version}
         assert pool.metrics()["rollout/sync_gap"] < 1e-5
@@ -96,13 +96,13 @@ def test_a_server_that_names_a_wrong_version_after_a_sync_is_mended(start: Start
     servers[0].relabel = "999"
     change(policy)
     pool.sync(2)
-    assert [m.version for m in pool.members] == [None, 2]
+    assert [m.version for m in pool.servers] == [None, 2]
     assert pool.metrics()["rollout/server_failures"] == 1
-    assert "serves weight version 999, the learner is at 2" in pool.members[0].problem
+    assert "serves weight version 999, the learner is at 2" in pool.servers[0].problem
     assert {c.version for g in complete(pool, REQUESTS, PARAMS) for c in g} == {2}, "the other one serves meanwhile"
     servers[0].relabel = None
     until(lambda: pool.metrics()["rollout/servers"] == 2)
-    assert pool.members[0].version == 2
+    assert pool.servers[0].version == 2
     assert servers[0].version == "2"
 
 
@@ -153,7 +153,7 @@ def test_a_keeper_outlives_a_client_that_is_closed_under_it(start: Start, monkey
     monkeypatch.setattr(threading, "excepthook", raised.append)
     pool, _, _ = start(max_restarts=1)
     pool.sync(1)
-    closed, other = pool.members
+    closed, other = pool.servers
     closed.client.close()  # as a restart on another port does, and the end of the pool
     closed.look.set()
     until(lambda: pool.metrics()["rollout/server_failures"] >= 1)

@@ -25,8 +25,9 @@ FinishedGroups = Generator[tuple[int, list[Completion]], None, None]
 class Engine(Protocol):
     """Samples completions from the weights that :meth:`sync` passes on."""
 
-    version: int
-    """Of the weights that the next request is sampled from."""
+    @property
+    def version(self) -> int:
+        """Of the weights that the next request is sampled from."""
 
     def stream(self, requests: Sequence[Request], params: SamplingParams) -> FinishedGroups:
         """Finished groups, each as soon as its last completion is done.

@@ -8,6 +8,7 @@ import os
 import secrets
 import socket
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +24,7 @@ from r1rl.rollout.vllm.carriers import Carrier, SharedMemoryCarrier, ipc, nccl
 from r1rl.rollout.vllm.check import SyncCheck
 from r1rl.rollout.vllm.client import Client
 from r1rl.rollout.vllm.colocate import ColocatedEngine, make_llm
-from r1rl.rollout.vllm.member import Member
+from r1rl.rollout.vllm.fleet import Server
 from r1rl.rollout.vllm.pool import Pool
 from r1rl.rollout.vllm.process import ServerProcess, command_line, free_port, launcher
 from r1rl.rollout.vllm.weights import PolicyWeights
@@ -37,7 +38,7 @@ PROBES = 4
 
 
 def build(cfg: RunConfig, policy: Policy) -> Engine:
-    """The engine of ``rollout.vllm.mode``, not yet synced: its first ``generate`` or ``sync`` sends the weights.
+    """The engine of ``rollout.vllm.mode``, not yet synced: its first ``stream`` or ``sync`` sends the weights.
 
     Raises:
         ConfigError: vLLM is not installed, or cannot run as configured.
@@ -60,8 +61,8 @@ def build_colocated(cfg: RunConfig, policy: Policy) -> Engine:
     kind = transfer(cfg, on_gpu)
     source = PolicyWeights(policy, DTYPES[cfg.model.dtype])
     carriers: dict[str, Callable[[], Carrier]] = {
-        "shm": lambda: SharedMemoryCarrier(source, vllm.bucket_mb * MB, writes=True),
-        "ipc": lambda: ipc(source, vllm.bucket_mb * MB),
+        "shm": partial(SharedMemoryCarrier, source, vllm.bucket_mb * MB, writes=True),
+        "ipc": partial(ipc, source, vllm.bucket_mb * MB),
     }
     carrier = carriers[kind]()
     sleeps = vllm.enable_sleep_mode and on_gpu
@@ -160,20 +161,20 @@ def build_served(cfg: RunConfig, policy: Policy) -> Engine:
     rank, ranks = place()
     source = PolicyWeights(policy, DTYPES[cfg.model.dtype])
     kind = transfer(cfg, on_gpu)
-    members: list[Member] = []
+    servers: list[Server] = []
     carriers: dict[str, Callable[[], Carrier]] = {
-        "shm": lambda: SharedMemoryCarrier(source, vllm.bucket_mb * MB, writes=rank == 0),
-        "nccl": lambda: nccl(source, rank, host_address(), free_port(""), lambda: workers(members)),
+        "shm": partial(SharedMemoryCarrier, source, vllm.bucket_mb * MB, writes=rank == 0),
+        "nccl": partial(broadcast, source, rank, servers),
     }
     carrier = carriers[kind]()
     key = secrets.token_hex(16) if not vllm.urls else os.environ.get(vllm.api_key_env)
     if not vllm.urls and rank == 0:
-        members += [launched(cfg, policy, carrier.backend, i, key) for i in range(vllm.servers)]
-    urls, key = share((vllm.urls or [m.client.url for m in members], key))
-    if not members:
-        members += [Member(f"vLLM at {url}", client(url, key, vllm), None, vllm, key) for url in urls]
+        servers += [launched(cfg, policy, carrier.backend, i, key) for i in range(vllm.servers)]
+    urls, key = share((vllm.urls or [server.client.url for server in servers], key))
+    if not servers:
+        servers += [Server(f"vLLM at {url}", client(url, key, vllm), None, vllm, key) for url in urls]
     return Pool(
-        members,
+        servers,
         policy,
         vllm,
         carrier,
@@ -186,7 +187,7 @@ def build_served(cfg: RunConfig, policy: Policy) -> Engine:
     )
 
 
-def launched(cfg: RunConfig, policy: Policy, backend: str, index: int, key: str | None) -> Member:
+def launched(cfg: RunConfig, policy: Policy, backend: str, index: int, key: str | None) -> Server:
     """A server of ours, not yet started. On GPUs it takes the devices after those of the trainer's processes."""
     vllm = cfg.rollout.vllm
     arguments = engine_arguments(cfg, policy, backend) | {"enable_scale_out": True}
@@ -208,18 +209,23 @@ def launched(cfg: RunConfig, policy: Policy, backend: str, index: int, key: str 
     )
     if vllm.port and process.port != port:
         log.warning("rollout.vllm.port %d is taken, using %d", port, process.port)
-    return Member(f"vLLM server {index}", client(process.url, key, vllm), process, vllm, key)
+    return Server(f"vLLM server {index}", client(process.url, key, vllm), process, vllm, key)
 
 
 def client(url: str, key: str | None, vllm: VLLMConfig) -> Client:
     return Client(url, key, request_s=vllm.request_timeout_s, sync_s=vllm.sync_timeout_s)
 
 
-def workers(members: Sequence[Member]) -> int:
+def broadcast(source: PolicyWeights, rank: int, servers: Sequence[Server]) -> Carrier:
+    """NCCL from this host to ``servers``, which are listed by the time of the first sync."""
+    return nccl(source, rank, host_address(), free_port(""), partial(workers, servers))
+
+
+def workers(servers: Sequence[Server]) -> int:
     """GPUs of all servers, each of which then knows its share of the ranks."""
-    for member in members:
-        member.client.world_size = member.client.workers()
-    return sum(member.client.world_size for member in members)
+    for server in servers:
+        server.client.world_size = server.client.workers()
+    return sum(server.client.world_size for server in servers)
 
 
 def host_address() -> str:

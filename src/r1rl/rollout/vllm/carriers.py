@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from itertools import repeat
+from operator import methodcaller
 from typing import Any, Protocol
 
 from r1rl.errors import EngineError
@@ -127,24 +129,24 @@ class FanOut:
         for client in self.clients:
             infos.append(init_info | ({"rank_offset": offset} if "rank_offset" in init_info else {}))
             offset += int(getattr(client, "world_size", 1))
-        self._all(lambda client, i: client.init_weight_transfer_engine(infos[i]))
+        self._all([methodcaller("init_weight_transfer_engine", info) for info in infos])
 
     def start_weight_update(self) -> None:
-        self._all(lambda client, _: client.start_weight_update())
+        self._all(repeat(methodcaller("start_weight_update")))
 
     def update_weights(self, update_info: Any) -> None:
-        self._all(lambda client, _: client.update_weights(update_info))
+        self._all(repeat(methodcaller("update_weights", update_info)))
 
     def finish_weight_update(self, weight_version: str | None = None) -> None:
-        self._all(lambda client, _: client.finish_weight_update(weight_version or str(self.version)))
+        self._all(repeat(methodcaller("finish_weight_update", weight_version or str(self.version))))
 
-    def _all(self, call: Callable[[WeightClient, int], None]) -> None:
+    def _all(self, calls: Iterable[Callable[[WeightClient], None]]) -> None:
         from concurrent.futures import ThreadPoolExecutor
 
         if not self.clients:
             return
-        with ThreadPoolExecutor(len(self.clients)) as pool:
-            for done in [pool.submit(call, client, i) for i, client in enumerate(self.clients)]:
+        with ThreadPoolExecutor(len(self.clients)) as threads:
+            for done in [threads.submit(call, client) for call, client in zip(calls, self.clients, strict=False)]:
                 done.result()
 
 
