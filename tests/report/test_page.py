@@ -19,7 +19,7 @@ from r1rl.errors import DataError, ForeignError
 from r1rl.report import write_page, write_report
 from r1rl.report.command import report
 from r1rl.report.page import page
-from r1rl.report.read import Run, Stage, read_run
+from r1rl.report.read import RunFolder, Stage, read_run
 from r1rl.report.svg import DEFAULT_METRICS, learning_curve
 from r1rl.tracking.console import visible
 from tests.support.report_runs import HOSTILE, write_run
@@ -71,7 +71,7 @@ def test_no_text_becomes_markup(text: str) -> None:
         samples = [{"step": 1, "problem": text, "prompt": text, "completion": text, "reward": 1.0}]
         stage = Stage("zero", "grpo", settings, metrics=metrics, samples=samples)
         evaluated = Stage(text, "evaluate", settings, results={"held_out/pass@1": 0.5})
-        runs = [Run(Path("x"), text, {"seed": i, "note": [text, i]}, [stage, evaluated]) for i in range(2)]
+        runs = [RunFolder(Path("x"), text, {"seed": i, "note": [text, i]}, [stage, evaluated]) for i in range(2)]
         return Elements(page(runs, now=0.0))
 
     plain, hostile = parsed("text"), parsed(text)

@@ -11,7 +11,7 @@ from r1rl.report.compare import differences, series_of, unique
 from r1rl.report.curves import MOST_STEPS, STRETCHES, curves
 from r1rl.report.diagnose import BAD, GOOD, UNKNOWN, WARN, broken, cheating, held_out, learning, questions, remaining
 from r1rl.report.panels import PANELS, panels_of
-from r1rl.report.read import Run, Stage, read_run
+from r1rl.report.read import RunFolder, Stage, read_run
 from r1rl.report.samples import MOST, TEXT, clipped, samples_of
 from tests.support.report_runs import HOSTILE, write_run
 
@@ -108,9 +108,9 @@ def lines(count: int = 60, **metrics: Any) -> list[dict[str, Any]]:
     ]
 
 
-def judged(rows: list[dict[str, Any]], **settings: Any) -> tuple[Run, Stage]:
+def judged(rows: list[dict[str, Any]], **settings: Any) -> tuple[RunFolder, Stage]:
     one = stage(rows, **settings)
-    return Run(Path("runs/x"), "x", {}, [one]), one
+    return RunFolder(Path("runs/x"), "x", {}, [one]), one
 
 
 def test_held_out_accuracy_is_that_of_the_evaluation_stages_and_until_they_are_done_that_of_the_curve() -> None:
@@ -121,8 +121,8 @@ def test_held_out_accuracy_is_that_of_the_evaluation_stages_and_until_they_are_d
     rows = [{"step": 2, "eval/dev/pass@1": 0.6}, {"step": 4, "eval/dev/pass@1": 0.8}]
     one = Stage("zero", "grpo", {"kind": "grpo", "model": "base"}, metrics=rows)
     before, after = measured("base", 0.3), measured("zero", 0.9)
-    assert held_out(Run(Path("runs/x"), "x", {}, [before, one]), one) == [("dev", 0.6, 0.8)]
-    assert held_out(Run(Path("runs/x"), "x", {}, [before, one, after]), one) == [("held_out", 0.3, 0.9)]
+    assert held_out(RunFolder(Path("runs/x"), "x", {}, [before, one]), one) == [("dev", 0.6, 0.8)]
+    assert held_out(RunFolder(Path("runs/x"), "x", {}, [before, one, after]), one) == [("held_out", 0.3, 0.9)]
 
 
 def test_is_it_learning() -> None:
@@ -179,6 +179,6 @@ def test_how_long_yet() -> None:
 
 
 def test_a_run_without_a_step_says_so(tmp_path: Path) -> None:
-    answers = questions(Run(tmp_path, "x", {}, []), now=0.0)
+    answers = questions(RunFolder(tmp_path, "x", {}, []), now=0.0)
     assert len(answers) == 4
     assert {finding.level for finding in answers.values()} == {UNKNOWN}

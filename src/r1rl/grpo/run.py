@@ -10,13 +10,11 @@ from pathlib import Path
 from r1rl.data.problems import ProblemSets
 from r1rl.grpo.batch import Rollout
 from r1rl.grpo.experience import Experience
-from r1rl.grpo.learner import Learner
+from r1rl.grpo.learner import Learner, Metrics
 from r1rl.grpo.resume import SavedRun
 from r1rl.rollout.engine import Engine
 from r1rl.scoring import Scorer
 from r1rl.tracking import Progress, Tracker
-
-Metrics = dict[str, float]
 
 
 @dataclass(slots=True)

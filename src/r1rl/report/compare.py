@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from r1rl.report.read import Run
+from r1rl.report.read import RunFolder
 
 IDENTITY = ("name", "seed", "output_dir", "tracking", "hub")
 """Keys that do not make another experiment."""
@@ -21,7 +21,7 @@ class Series:
     runs: list[int]
 
 
-def series_of(runs: Sequence[Run]) -> list[Series]:
+def series_of(runs: Sequence[RunFolder]) -> list[Series]:
     """Runs of equal configuration together, in order of appearance; labels are unique."""
     by_config: dict[str, list[int]] = {}
     for index, run in enumerate(runs):
@@ -31,7 +31,7 @@ def series_of(runs: Sequence[Run]) -> list[Series]:
     return [Series(label, indices) for label, indices in zip(unique(labels), by_config.values(), strict=True)]
 
 
-def differences(runs: Sequence[Run]) -> dict[str, list[str]]:
+def differences(runs: Sequence[RunFolder]) -> dict[str, list[str]]:
     """Configuration keys whose values differ, by dotted path; a value a run, empty where it has none."""
     flattened = [_flat(_experiment(run.config)) for run in runs]
     paths = dict.fromkeys(path for one in flattened for path in one)
@@ -53,7 +53,7 @@ def _experiment(config: Mapping[str, Any]) -> dict[str, Any]:
     return {key: value for key, value in config.items() if key not in IDENTITY}
 
 
-def _label(runs: Sequence[Run]) -> str:
+def _label(runs: Sequence[RunFolder]) -> str:
     if len(runs) == 1:
         return runs[0].name
     shared = _shared([run.name for run in runs]).rstrip("-_./ ").removesuffix("seed").rstrip("-_./ ")

@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from statistics import fmean, median, pvariance
 
-from r1rl.report.read import Run, Stage
+from r1rl.report.read import RunFolder, Stage
 from r1rl.report.symptoms import BAD, GOOD, LEVELS, NO_SIGNAL, UNKNOWN, WARN, percent, symptoms
 from r1rl.tracking.console import duration
 
@@ -29,7 +29,7 @@ class Finding:
     why: list[str] = field(default_factory=list)
 
 
-def questions(run: Run, now: float) -> dict[str, Finding]:
+def questions(run: RunFolder, now: float) -> dict[str, Finding]:
     """The answers for the run's stage of interest: the RL stage it is in, or the last one it had."""
     stage = stage_of_interest(run)
     if stage is None:
@@ -43,7 +43,7 @@ def questions(run: Run, now: float) -> dict[str, Finding]:
     }
 
 
-def stage_of_interest(run: Run) -> Stage | None:
+def stage_of_interest(run: RunFolder) -> Stage | None:
     """The last RL stage with metrics; where there is none, the last stage with any."""
     logged = [stage for stage in run.stages if stage.metrics]
     return next((s for s in reversed(logged) if "reward/mean" in s.names()), logged[-1] if logged else None)
@@ -56,7 +56,7 @@ def ends(values: Sequence[float]) -> tuple[float, float, float]:
     return fmean(first), fmean(last), math.sqrt((pvariance(first) + pvariance(last)) / size)
 
 
-def learning(run: Run, stage: Stage) -> Finding:
+def learning(run: RunFolder, stage: Stage) -> Finding:
     """Does the reward rise by more than its noise, and is there signal left?"""
     _, reward = stage.curve("reward/mean")
     if len(reward) < LEAST:
@@ -77,7 +77,7 @@ def learning(run: Run, stage: Stage) -> Finding:
     return Finding(WARN, "Not visibly", why)
 
 
-def cheating(run: Run, stage: Stage) -> Finding:
+def cheating(run: RunFolder, stage: Stage) -> Finding:
     """Does the reward rise where quality does not?"""
     _, reward = stage.curve("reward/mean")
     if len(reward) < LEAST:
@@ -88,7 +88,7 @@ def cheating(run: Run, stage: Stage) -> Finding:
     return Finding(GOOD, "No sign of it", ["Reward, accuracy and length move together. Read some completions anyway."])
 
 
-def _reward_without_accuracy(run: Run, stage: Stage) -> list[str]:
+def _reward_without_accuracy(run: RunFolder, stage: Stage) -> list[str]:
     _, reward = stage.curve("reward/mean")
     _, accuracy = stage.curve("reward/accuracy/mean")
     if len(accuracy) < LEAST:
@@ -98,7 +98,7 @@ def _reward_without_accuracy(run: Run, stage: Stage) -> list[str]:
     return [f"Accuracy fell {percent(before)} → {percent(after)} while the reward rose."] if fell and high > low else []
 
 
-def _memorised(run: Run, stage: Stage) -> list[str]:
+def _memorised(run: RunFolder, stage: Stage) -> list[str]:
     _, accuracy = stage.curve("reward/accuracy/mean")
     after = [b for _, _, b in held_out(run, stage)]
     if len(accuracy) < LEAST or not after:
@@ -108,7 +108,7 @@ def _memorised(run: Run, stage: Stage) -> list[str]:
     return [text] if gap > 0.15 else []
 
 
-def _length_without_accuracy(run: Run, stage: Stage) -> list[str]:
+def _length_without_accuracy(run: RunFolder, stage: Stage) -> list[str]:
     _, length = stage.curve("rollout/length_mean")
     _, accuracy = stage.curve("reward/accuracy/mean")
     if len(length) < LEAST or len(accuracy) < LEAST:
@@ -121,7 +121,7 @@ def _length_without_accuracy(run: Run, stage: Stage) -> list[str]:
     return [f"Length collapsed {short:.0f} → {long:.0f} tokens."] if long < 0.4 * short else []
 
 
-def _one_text_for_all(run: Run, stage: Stage) -> list[str]:
+def _one_text_for_all(run: RunFolder, stage: Stage) -> list[str]:
     late = [row for row in stage.samples if row["step"] > 0.8 * stage.step]
     texts = Counter(str(row.get("completion")) for row in late)
     problems = {row.get("problem_id", row.get("problem")) for row in late}
@@ -131,7 +131,7 @@ def _one_text_for_all(run: Run, stage: Stage) -> list[str]:
     return [f"{percent(share)} of late completions are one text, whatever the problem."] if share > 0.5 else []
 
 
-CHEATS: tuple[Callable[[Run, Stage], list[str]], ...] = (
+CHEATS: tuple[Callable[[RunFolder, Stage], list[str]], ...] = (
     _reward_without_accuracy,
     _memorised,
     _length_without_accuracy,
@@ -150,7 +150,7 @@ def broken(stage: Stage) -> Finding:
     return Finding(level, "Yes" if level == BAD else "Look closer", [text for _, text in found])
 
 
-def remaining(run: Run, stage: Stage, now: float) -> Finding:
+def remaining(run: RunFolder, stage: Stage, now: float) -> Finding:
     """From the pace of the last steps; evaluations and later stages come on top."""
     _, seconds = stage.curve("time/step")
     spent = duration(sum(seconds)) if seconds else "unknown time"
@@ -173,7 +173,7 @@ def remaining(run: Run, stage: Stage, now: float) -> Finding:
     return Finding(GOOD, f"About {duration((stage.total - stage.step) * pace)}", why)
 
 
-def held_out(run: Run, stage: Stage) -> list[tuple[str, float, float]]:
+def held_out(run: RunFolder, stage: Stage) -> list[tuple[str, float, float]]:
     """Held-out pass@1 before and after a stage: source, first and last figure.
 
     From the evaluation stages of the model it started from and of its own, else from evaluations while it trained,
@@ -191,7 +191,7 @@ def _source_of(name: str) -> str:
     return name.removeprefix("eval/").removesuffix("/pass@1")
 
 
-def _evaluation_of(run: Run, model: str) -> dict[str, float]:
+def _evaluation_of(run: RunFolder, model: str) -> dict[str, float]:
     return next((s.results for s in run.stages if s.kind == "evaluate" and s.start == model), {})
 
 

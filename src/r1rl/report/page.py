@@ -19,7 +19,7 @@ from r1rl.report.compare import series_of, unique
 from r1rl.report.curves import curves
 from r1rl.report.diagnose import questions, stage_of_interest
 from r1rl.report.panels import panels_of
-from r1rl.report.read import Run, dig, read_run
+from r1rl.report.read import RunFolder, dig, read_run
 from r1rl.report.render import render
 from r1rl.report.samples import samples_of
 from r1rl.tracking.console import visible
@@ -62,7 +62,7 @@ def write_page(run_dirs: Sequence[Path], out: Path, now: float | None = None) ->
     return out
 
 
-def page(runs: Sequence[Run], now: float) -> str:
+def page(runs: Sequence[RunFolder], now: float) -> str:
     """The whole document."""
     style = "\n".join(map(_asset, STYLES))
     script = "'use strict';\n(() => {\n" + "\n".join(map(_asset, SCRIPTS)) + "\n})();\n"
@@ -87,7 +87,7 @@ def page(runs: Sequence[Run], now: float) -> str:
     )
 
 
-def _data(runs: Sequence[Run], names: Sequence[str]) -> dict[str, Any]:
+def _data(runs: Sequence[RunFolder], names: Sequence[str]) -> dict[str, Any]:
     """What the scripts draw from."""
     logged: dict[str, dict[str, set[float]]] = {}
     for each in (stage for run in runs for stage in run.stages):

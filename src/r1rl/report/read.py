@@ -69,7 +69,7 @@ class Stage:
 
 
 @dataclass(slots=True)
-class Run:
+class RunFolder:
     """One run folder."""
 
     path: Path
@@ -86,7 +86,7 @@ class Run:
         return next((stage for stage in self.stages if stage.name == name), None)
 
 
-def read_run(path: Path) -> Run:
+def read_run(path: Path) -> RunFolder:
     """The run in folder ``path``.
 
     Raises:
@@ -101,7 +101,7 @@ def read_run(path: Path) -> Run:
     if not config and not found and not results:
         raise DataError(f"{path} is not a run folder: it holds no config.yaml, results.json or STAGE/metrics.jsonl")
     stages = [_stage(path, name, planned.get(name, {}), config, results) for name in [*planned, *found]]
-    return Run(path, str(config.get("name") or path.resolve().name), config, stages)
+    return RunFolder(path, str(config.get("name") or path.resolve().name), config, stages)
 
 
 def spread(path: Path, largest: int = 64 << 20, lines: int = 1000) -> list[Row]:

@@ -8,7 +8,7 @@ from typing import Any
 
 from r1rl.records import logged_rewards
 from r1rl.report.curves import short
-from r1rl.report.read import Run, Stage, is_number
+from r1rl.report.read import RunFolder, Stage, is_number
 from r1rl.tracking.console import visible
 
 MOST = 400
@@ -17,7 +17,7 @@ TEXT = 6000
 """Characters of one text."""
 
 
-def samples_of(runs: Sequence[Run]) -> list[dict[str, Any]]:
+def samples_of(runs: Sequence[RunFolder]) -> list[dict[str, Any]]:
     """Completions of all runs, in order of stage and step. Texts have their control characters written out."""
     most = MOST if len(runs) == 1 else 2 * MOST // len(runs)
     return [
@@ -27,7 +27,7 @@ def samples_of(runs: Sequence[Run]) -> list[dict[str, Any]]:
     ]
 
 
-def _rows(run: Run) -> Iterator[dict[str, Any]]:
+def _rows(run: RunFolder) -> Iterator[dict[str, Any]]:
     for stage in run.stages:
         yield from (_trained(stage, row) for row in stage.samples)
         yield from _evaluated(stage)

@@ -11,7 +11,7 @@ from statistics import fmean
 from r1rl.errors import DataError
 from r1rl.report.compare import series_of
 from r1rl.report.diagnose import stage_of_interest
-from r1rl.report.read import Run
+from r1rl.report.read import RunFolder
 from r1rl.report.render import render
 from r1rl.tracking.console import visible
 from r1rl.tracking.names import describe
@@ -25,7 +25,7 @@ MARK = 'text { font: 13px system-ui, -apple-system, "Segoe UI", sans-serif; fill
 Points = list[tuple[float, float]]
 
 
-def learning_curve(runs: Sequence[Run], metrics: Sequence[str], title: str = "") -> str:
+def learning_curve(runs: Sequence[RunFolder], metrics: Sequence[str], title: str = "") -> str:
     """Metrics of each run's stage of interest over its steps: every seed thin, their mean bold.
 
     Raises:

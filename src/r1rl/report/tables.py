@@ -11,7 +11,7 @@ import yaml
 
 from r1rl.report.compare import Series, differences
 from r1rl.report.diagnose import percent, stage_of_interest
-from r1rl.report.read import Run, Stage
+from r1rl.report.read import RunFolder, Stage
 from r1rl.tracking.console import duration, shown
 from r1rl.tracking.names import describe
 
@@ -62,14 +62,14 @@ class MetricRow:
 
 
 @dataclass(frozen=True, slots=True)
-class Metrics:
+class MetricsTable:
     """The table of all metrics; ``head`` names the columns of figures."""
 
     head: list[str]
     rows: list[MetricRow]
 
 
-def results(runs: Sequence[Run], series: Sequence[Series]) -> list[Results]:
+def results(runs: Sequence[RunFolder], series: Sequence[Series]) -> list[Results]:
     """What evaluations found, a table per source: one row per model, seeds as mean ± standard deviation."""
     evaluated = {stage.name: stage for run in runs for stage in run.stages if stage.kind == "evaluate"}
     sources = dict.fromkeys(k.rpartition("/")[0] for r in runs for s in r.stages for k in _figures(s))
@@ -80,7 +80,9 @@ def _figures(stage: Stage) -> dict[str, float]:
     return stage.results if stage.kind == "evaluate" else {}
 
 
-def _source(source: str, runs: Sequence[Run], series: Sequence[Series], evaluated: Mapping[str, Stage]) -> Results:
+def _source(
+    source: str, runs: Sequence[RunFolder], series: Sequence[Series], evaluated: Mapping[str, Stage]
+) -> Results:
     gathered: list[tuple[str, str, dict[str, list[float]]]] = []
     for one in series:
         for name, stage in evaluated.items():
@@ -100,7 +102,7 @@ def _source(source: str, runs: Sequence[Run], series: Sequence[Series], evaluate
     return Results(f"{source}{many}{seeds}", [*(["Run"] if several else []), "Model", *names], rows)
 
 
-def _of_source(run: Run, stage: str, source: str) -> dict[str, float]:
+def _of_source(run: RunFolder, stage: str, source: str) -> dict[str, float]:
     found = run.stage(stage)
     figures = _figures(found) if found else {}
     return {name.rpartition("/")[2]: v for name, v in figures.items() if name.rpartition("/")[0] == source}
@@ -120,7 +122,7 @@ def _figure(name: str, values: Sequence[float]) -> Figure | None:
     return Figure(f"{mean:.4g}", f" ± {stdev(values):.2g}" if len(values) > 1 else "", None)
 
 
-def stages(runs: Sequence[Run], names: Sequence[str]) -> list[StageRow]:
+def stages(runs: Sequence[RunFolder], names: Sequence[str]) -> list[StageRow]:
     """Every stage of every run: what it does, from what, how far, how long."""
     return [_stage(name, stage) for run, name in zip(runs, names, strict=True) for stage in run.stages]
 
@@ -140,7 +142,7 @@ def _stage(run: str, stage: Stage) -> StageRow:
     )
 
 
-def metrics(runs: Sequence[Run], names: Sequence[str]) -> Metrics:
+def metrics(runs: Sequence[RunFolder], names: Sequence[str]) -> MetricsTable:
     """Every metric of each run's stage of interest: four figures of one run, the last value of each of several."""
     found = [stage for run in runs if (stage := stage_of_interest(run)) is not None]
     every = dict.fromkeys(name for stage in found for name in stage.names())
@@ -155,10 +157,10 @@ def metrics(runs: Sequence[Run], names: Sequence[str]) -> Metrics:
         else:
             figures = [shown(v[-1]) if v else "" for v in values]
         rows.append(MetricRow(name, metric.unit if metric else "", metric.meaning if metric else "", figures))
-    return Metrics(head, rows)
+    return MetricsTable(head, rows)
 
 
-def configurations(runs: Sequence[Run], names: Sequence[str]) -> list[tuple[str, str]]:
+def configurations(runs: Sequence[RunFolder], names: Sequence[str]) -> list[tuple[str, str]]:
     """Each run's name and config.yaml as text; runs without one are left out."""
     return [
         (name, yaml.safe_dump(dict(run.config), sort_keys=False, allow_unicode=True))
@@ -167,12 +169,12 @@ def configurations(runs: Sequence[Run], names: Sequence[str]) -> list[tuple[str,
     ]
 
 
-def differing(runs: Sequence[Run]) -> dict[str, list[str]]:
+def differing(runs: Sequence[RunFolder]) -> dict[str, list[str]]:
     """Keys in which several runs differ, with one value per run; none of a single run."""
     return differences(runs) if len(runs) > 1 else {}
 
 
-def headline(runs: Sequence[Run]) -> str:
+def headline(runs: Sequence[RunFolder]) -> str:
     """What kind of runs these are, in a line."""
     algorithms = dict.fromkeys(str(r.config["grpo"]["algorithm"]) for r in runs if _has_algorithm(r))
     seeds = sorted({run.seed for run in runs})
@@ -184,10 +186,10 @@ def headline(runs: Sequence[Run]) -> str:
     return " · ".join(filter(None, parts))
 
 
-def _has_algorithm(run: Run) -> bool:
+def _has_algorithm(run: RunFolder) -> bool:
     section = run.config.get("grpo")
     return isinstance(section, Mapping) and "algorithm" in section
 
 
-def _progress(run: Run) -> float:
+def _progress(run: RunFolder) -> float:
     return fmean([float(stage.finished) for stage in run.stages]) if run.stages else 0.0
