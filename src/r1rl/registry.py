@@ -119,6 +119,10 @@ SCALES = Registry(
         "group": "r1rl.grpo.advantages:group_std",
         "batch": "r1rl.grpo.advantages:batch_std",
         "none": "r1rl.grpo.advantages:no_std",
+        "rloo": "r1rl.grpo.advantages:leave_one_out",
+        "reinforce_pp": "r1rl.grpo.advantages:reinforce_pp",
+        "reinforce_pp_baseline": "r1rl.grpo.advantages:reinforce_pp_baseline",
+        "maxrl": "r1rl.grpo.advantages:max_likelihood",
     },
 )
 """``grpo.scale_rewards``: a :data:`r1rl.grpo.advantages.Scale`."""

@@ -67,8 +67,9 @@ class GRPOConfig(Section):
     loss: Annotated[str, NameIn(LOSSES)] = "grpo"
     """The surrogate and its denominator; see the algorithms below. One of your own: docs/extending.md."""
     scale_rewards: Annotated[str, NameIn(SCALES)] = "group"
-    """How rewards become advantages: divided by the group's standard deviation, the batch's, or nothing. One of your
-    own: docs/extending.md."""
+    """How rewards become advantages: minus the group's mean, over the group's standard deviation, the batch's, or
+    nothing; rloo, reinforce_pp, reinforce_pp_baseline and maxrl as in docs/algorithm.md. One of your own:
+    docs/extending.md."""
     clip_low: float = Field(0.2, ge=0)
     """ε below: the ratio is clipped at 1 − clip_low."""
     clip_high: float = Field(0.2, ge=0)

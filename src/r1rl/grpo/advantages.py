@@ -36,6 +36,32 @@ def no_std(rewards: Groups, lengths: Groups) -> Groups:
     return [_centred(r) for r in rewards]
 
 
+def leave_one_out(rewards: Groups, lengths: Groups) -> Groups:
+    """RLOO (arXiv 2402.14740, section 4.2): minus the mean of the group's other completions."""
+    return [_centred(r) * len(r) / max(len(r) - 1, 1) for r in rewards]
+
+
+def reinforce_pp(rewards: Groups, lengths: Groups) -> Groups:
+    """REINFORCE++ (arXiv 2501.03262, eq. 8 and 10 at β = 0): normalised over all tokens of the step, each of which has
+    its completion's reward. A group of equal rewards has an advantage too."""
+    return _normalised(rewards, lengths)
+
+
+def reinforce_pp_baseline(rewards: Groups, lengths: Groups) -> Groups:
+    """REINFORCE++ with baseline (arXiv 2501.03262, section 3): minus the group's mean, then as :func:`reinforce_pp`."""
+    return _normalised([_centred(r) for r in rewards], lengths)
+
+
+def max_likelihood(rewards: Groups, lengths: Groups) -> Groups:
+    """MaxRL (arXiv 2602.02710): minus the group's mean, over that mean; 0 where no completion is right.
+
+    With rewards of 0 and 1 it is the average of ∇log π over the right completions, less that over all. Rewards in
+    which a right completion does not have more than a wrong one's 0 are outside of what the paper derives; groups whose
+    mean is not positive have 0.
+    """
+    return [_centred(r) / r.mean() if len(r) and r.mean() > 0 else np.zeros_like(r) for r in rewards]
+
+
 def advantages(rewards: Groups, scale: str, lengths: Groups | None = None) -> list[np.ndarray]:
     """Advantages of a step's completions. Unscored completions count in no mean and no standard deviation, as in TRL.
 
@@ -78,6 +104,16 @@ def _check(scale: str, found: Groups, scored: Groups) -> None:
 def _centred(rewards: np.ndarray) -> np.ndarray:
     """Minus their mean; exactly 0 where all are equal, or there is only one."""
     return rewards - rewards.mean() if len(rewards) > 1 and np.ptp(rewards) > 0 else np.zeros_like(rewards)
+
+
+def _normalised(advantages: Groups, lengths: Groups) -> Groups:
+    """Mean 0 and standard deviation 1 over all tokens of the step; exactly 0 where all are equal."""
+    a, tokens = np.concatenate(advantages), np.concatenate(lengths)
+    if not tokens.sum() or np.ptp(a[tokens > 0]) == 0:
+        return [np.zeros_like(each) for each in advantages]
+    mean = np.average(a, weights=tokens)
+    std = np.sqrt(np.average((a - mean) ** 2, weights=tokens))
+    return [(each - mean) / (std + EPS) for each in advantages]
 
 
 def _std(rewards: np.ndarray) -> float:
