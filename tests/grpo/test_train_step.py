@@ -13,7 +13,7 @@ from safetensors.torch import load_file
 
 from r1rl import GRPOTrainer
 from r1rl.config import RunConfig
-from r1rl.distributed.interrupt import Interrupt, Preempted
+from r1rl.distributed.interrupt import Interrupt, Interrupted, Preempted
 from r1rl.grpo.run import Stopwatch
 from r1rl.tracking.console import Console
 
@@ -86,6 +86,20 @@ def test_a_stop_is_asked_for_by_one_collective_per_update(
     assert run.metrics["policy/micro_batches"] > 1
     asked = [items for items in gathered if items[0] is False]
     assert len(asked) == updates == run.metrics["policy/updates"]
+
+
+def test_a_stop_requested_while_a_step_ends_is_met_before_the_next_one_samples(
+    config: Callable[..., RunConfig], tmp_path: Path, monkeypatch: Any
+) -> None:
+    trainer = GRPOTrainer(config(), tmp_path / "run", console=Console(quiet=True))
+    with trainer._claimed(), trainer._open() as run:
+        trainer.train_step(run)
+        trainer.interrupt.requested = True
+        assert run.step == 1
+        monkeypatch.setattr(run.engine, "stream", pytest.fail)
+        with pytest.raises(Interrupted):
+            trainer.train_step(run)
+    assert (run.step, run.rollout) == (1, None)
 
 
 class Before(Interrupt):

@@ -9,9 +9,9 @@ from typing import Any
 
 import numpy as np
 from accelerate import Accelerator
-from accelerate.utils import gather_object
 
 from r1rl.config import RunConfig
+from r1rl.distributed.collectives import gather
 from r1rl.distributed.interrupt import Interrupt, Interrupted
 from r1rl.evaluation.metrics import majority_vote, pass_at_1, pass_at_k
 from r1rl.model.lengths import check_prompts
@@ -92,7 +92,7 @@ def evaluate(
             scored = scorer.score([groups[index] for index in range(len(requests))], {"global_step": step})
             indexed = list(zip([i for i, _ in mine], scored, strict=True))
     scorer.drain()
-    everything = gather_object(indexed) if ranks > 1 else indexed
+    everything = gather(indexed)
     whole = [pair for pair in everything if pair is not None]
     if len(whole) < len(everything):
         raise Interrupted("the evaluation starts again")

@@ -14,10 +14,10 @@ from typing import Any, Protocol, cast
 
 import torch
 from accelerate import Accelerator
-from accelerate.utils import gather_object
 from torch import Tensor, nn
 
 from r1rl.config.grpo import GRPOConfig
+from r1rl.distributed.collectives import gather
 from r1rl.distributed.shards import NamedTensor
 from r1rl.model.forward import PolicyForward
 from r1rl.model.load import Policy
@@ -113,7 +113,7 @@ class AccelerateBackend:
         return self.accelerator.reduce(value.detach().clone(), "sum")
 
     def gather(self, items: list[Any]) -> list[Any]:
-        return gather_object(items) if self.ranks > 1 else items
+        return gather(items)
 
     def weights(self) -> Iterator[NamedTensor]:
         yield from ((name, p.detach()) for name, p in self.names.items())

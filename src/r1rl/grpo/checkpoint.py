@@ -122,7 +122,7 @@ class Checkpoints:
     def _all(self) -> list[Path]:
         """Folders with the name of a checkpoint, in order of steps."""
         named = (f for f in self.folder.glob("step-*") if f.is_dir() and _NAME.fullmatch(f.name))
-        return sorted(named, key=lambda folder: int(folder.name.removeprefix("step-")))
+        return sorted(named, key=_step)
 
     def _begin(self, draft: Path, final: Path) -> None:
         """An empty draft, marked as ours; what a killed process left of one goes.
@@ -192,6 +192,10 @@ class Checkpoints:
             f"cannot write the checkpoint of step {state.step} to {self.folder}: {error}; {safe}. Free space or allow "
             "writing there, then run the same command: it goes on from that checkpoint"
         )
+
+
+def _step(checkpoint: Path) -> int:
+    return int(checkpoint.name.removeprefix("step-"))
 
 
 def damage(folder: Path) -> str | None:

@@ -10,10 +10,10 @@ from typing import Any, Protocol
 
 import numpy as np
 from accelerate import Accelerator
-from accelerate.utils import gather_object
 
 from r1rl.config.rollout import DynamicSamplingConfig
 from r1rl.data.stream import PromptStream
+from r1rl.distributed.collectives import gather
 from r1rl.distributed.interrupt import Interrupt, Interrupted
 from r1rl.errors import TrainingError
 from r1rl.rollout.collect import Rollouts
@@ -156,6 +156,7 @@ class PlainExperience:
         """
         quota = self.quota(step, wanted, useful)
         try:
+            self.interrupt.check()  # the first group may take long
             self.fill(quota, step, round, self.share(problems))
             taken = quota.scored()
         except Interrupted:
@@ -198,7 +199,7 @@ class PlainExperience:
             Interrupted: any process passed None; raised on all of them.
         """
         own: list[tuple[Place, ScoredGroup] | None] = [None] if taken is None else list(taken)
-        everything = gather_object(own) if self.accelerator.num_processes > 1 else own
+        everything = gather(own)
         groups = [pair for pair in everything if pair is not None]
         if len(groups) < len(everything):
             raise Interrupted

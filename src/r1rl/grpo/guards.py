@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from operator import gt, lt
 
 from r1rl.config.grpo import GuardConfig
 
@@ -11,20 +12,20 @@ GUARDS: list[tuple[str, str, Callable[[float, float], bool], str]] = [
     (
         "policy/kl",
         "max_kl",
-        lambda x, bound: x > bound,
+        gt,
         "the policy has left its reference: lower grpo.learning_rate or raise grpo.beta",
     ),
     (
         "policy/entropy",
         "min_entropy",
-        lambda x, bound: x < bound,
+        lt,
         "the policy has collapsed: lower grpo.learning_rate, raise grpo.clip_high, or look for a reward that is "
         "being hacked",
     ),
     (
         "rollout/length_mean",
         "min_length",
-        lambda x, bound: x < bound,
+        lt,
         "completions have shrunk: look for a reward that is paid without an answer",
     ),
 ]

@@ -171,13 +171,14 @@ class Learner:
         entropy = self.cfg.entropy_every > 0 and self.progress.updates % self.cfg.entropy_every == 0
         sums: dict[str, Tensor] = {}
         worst_gap = 0.0
-        for left, chunk in zip(reversed(range(len(packed))), packed, strict=True):
+        for i, chunk in enumerate(packed):
+            last = i == len(packed) - 1
             loss, counted, gap = self._forward(chunk, size, entropy)
             sums = {name: sums.get(name, 0.0) + value for name, value in counted.items()}
             worst_gap = max(worst_gap, gap)
-            if not left and not self.backend.sum(sums["loss"]).isfinite():
+            if last and not self.backend.sum(sums["loss"]).isfinite():
                 loss = loss * torch.nan  # one rank's bad loss keeps every rank from stepping
-            self.backend.backward(loss, last=not left)
+            self.backend.backward(loss, last)
         step = self.backend.step(lr) if packed else Step(0.0, True)
         self._check(step)
         self.progress.updates += 1

@@ -7,12 +7,22 @@ from collections.abc import Callable
 
 from r1rl.config.grpo import GRPOConfig
 
-# Share of the peak left at a given progress 0…1 through the decay.
-SCHEDULES: dict[str, Callable[[float], float]] = {
-    "constant": lambda x: 1.0,
-    "linear": lambda x: 1.0 - x,
-    "cosine": lambda x: 0.5 * (1 + math.cos(math.pi * x)),
-}
+
+def constant(progress: float) -> float:
+    del progress
+    return 1.0
+
+
+def linear(progress: float) -> float:
+    return 1.0 - progress
+
+
+def cosine(progress: float) -> float:
+    return 0.5 * (1 + math.cos(math.pi * progress))
+
+
+SCHEDULES: dict[str, Callable[[float], float]] = {"constant": constant, "linear": linear, "cosine": cosine}
+"""Share of the peak left at a given progress, 0 to 1, through the decay."""
 
 
 def learning_rate(cfg: GRPOConfig, update: int, total: int) -> float:

@@ -66,7 +66,7 @@ def _plain(scored: ScoredGroup) -> dict[str, Any]:
     problem = scored.group.problem
     fields = [problem.id, problem.prompt, dict(problem.columns), problem.source, problem.prefill]
     return {
-        "problem": json.dumps(fields, default=lambda x: x.tolist() if hasattr(x, "tolist") else str(x)),
+        "problem": json.dumps(fields, default=_plain_value),
         "prompt_ids": torch.tensor(problem.prompt_ids, dtype=torch.int64),
         "completions": [
             {
@@ -83,6 +83,11 @@ def _plain(scored: ScoredGroup) -> dict[str, Any]:
         "extras": json.dumps(finite(scored.extras)),
         "by_reward": {name: torch.from_numpy(values) for name, values in scored.by_reward.items()},
     }
+
+
+def _plain_value(value: Any) -> Any:
+    """What JSON has no type for: an array as a list, anything else as text."""
+    return value.tolist() if hasattr(value, "tolist") else str(value)
 
 
 def _group(row: dict[str, Any]) -> ScoredGroup:

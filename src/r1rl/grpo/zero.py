@@ -9,7 +9,6 @@ from typing import Any
 import deepspeed
 import torch
 from accelerate import Accelerator
-from accelerate.utils import gather_object
 from deepspeed import zero
 from deepspeed.utils import (
     safe_get_full_fp32_param,
@@ -25,6 +24,7 @@ from torch import Tensor, nn
 from transformers.integrations.deepspeed import unset_hf_deepspeed_config
 
 from r1rl.config.grpo import GRPOConfig
+from r1rl.distributed.collectives import gather
 from r1rl.distributed.shards import NamedTensor
 from r1rl.errors import ConfigError
 from r1rl.grpo.backend import ADAM_SLOTS, Step, inner
@@ -74,7 +74,7 @@ class ZeroBackend:
         return self.accelerator.reduce(value.detach().clone(), "sum")
 
     def gather(self, items: list[Any]) -> list[Any]:
-        return gather_object(items) if self.ranks > 1 else items
+        return gather(items)
 
     def weights(self) -> Iterator[NamedTensor]:
         for name, p in self.names.items():

@@ -13,12 +13,12 @@ from collections import Counter, deque
 from pathlib import Path
 from typing import Any
 
-from accelerate.utils import gather_object
 from transformers import PreTrainedTokenizerBase
 
 from r1rl.config.applied import applying
 from r1rl.data.problems import ensure_disjoint, load_problems, normalized_question, read_questions
 from r1rl.data.sieve import Sieve, mixed_rows
+from r1rl.distributed.collectives import from_main
 from r1rl.distributed.interrupt import Interrupted
 from r1rl.errors import DataError
 from r1rl.files import json_line, replacing, write_json
@@ -65,8 +65,7 @@ def run(ctx: StageContext) -> StageResult:
         rows = [row for problem in problems for row in drawn[problem.id]]
         evaluated = [normalized_question(problem) for problem in held_out.problems]
         metrics = sift(ctx, rows, evaluated, policy.tokenizer)
-    if ctx.accelerator.num_processes > 1:
-        metrics = gather_object([metrics])[0]
+    metrics = from_main(metrics)
     reports = {"filters": ctx.folder / "filters.json", "dropped": ctx.folder / "dropped.jsonl"}
     return StageResult(data=ctx.folder / "data.jsonl", metrics=metrics, reports=reports)
 
