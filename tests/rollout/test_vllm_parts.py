@@ -22,8 +22,8 @@ from r1rl.model.forward import PackedTokens, PolicyForward
 from r1rl.model.load import Policy, load_policy
 from r1rl.rollout.engine import Request
 from r1rl.rollout.vllm.build import engine_arguments
-from r1rl.rollout.vllm.check import SyncCheck, SyncError
 from r1rl.rollout.vllm.process import ServerProcess, command_line, free_port
+from r1rl.rollout.vllm.sync_check import SyncCheck, SyncError
 from r1rl.rollout.vllm.weights import Meta, PolicyWeights, SharedFolder, SharedWeights, plan
 from r1rl.rollout.vllm.wire import sampling, versions_of
 from r1rl.stages.pretrain import build_model, build_tokenizer, documents

@@ -17,7 +17,7 @@ from r1rl.model.forward import PackedTokens, PolicyForward
 from r1rl.model.load import Policy, load_policy
 from r1rl.rollout.collect import Rollouts, completion_seeds
 from r1rl.rollout.engine import Request, complete
-from r1rl.rollout.vllm.check import SyncError
+from r1rl.rollout.vllm.sync_check import SyncError
 from r1rl.types import Completion, Problem, SamplingParams
 from tests.support.waits import HANG_S
 

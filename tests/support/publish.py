@@ -18,7 +18,7 @@ from r1rl.grpo.learner import Learner
 from r1rl.model.forward import PackedTokens
 from r1rl.model.load import DTYPES, load_policy
 from r1rl.rollout.vllm.carriers import SharedMemoryCarrier
-from r1rl.rollout.vllm.check import SyncCheck
+from r1rl.rollout.vllm.sync_check import SyncCheck
 from r1rl.rollout.vllm.weights import PolicyWeights
 
 

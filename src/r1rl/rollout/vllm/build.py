@@ -21,12 +21,12 @@ from r1rl.errors import ConfigError
 from r1rl.model.load import DTYPES, Policy
 from r1rl.rollout.engine import Engine
 from r1rl.rollout.vllm.carriers import Carrier, SharedMemoryCarrier, ipc, nccl
-from r1rl.rollout.vllm.check import SyncCheck
 from r1rl.rollout.vllm.client import Client
 from r1rl.rollout.vllm.colocate import ColocatedEngine, make_llm
 from r1rl.rollout.vllm.fleet import Server
 from r1rl.rollout.vllm.pool import Pool
 from r1rl.rollout.vllm.process import ServerProcess, command_line, free_port, launcher
+from r1rl.rollout.vllm.sync_check import SyncCheck
 from r1rl.rollout.vllm.weights import PolicyWeights
 
 log = logging.getLogger(__name__)

@@ -16,7 +16,7 @@ from r1rl.model.load import Policy
 from r1rl.rollout.ending import Ending
 from r1rl.rollout.engine import FinishedGroups, Request
 from r1rl.rollout.vllm.carriers import Carrier
-from r1rl.rollout.vllm.check import SyncCheck
+from r1rl.rollout.vllm.sync_check import SyncCheck
 from r1rl.rollout.vllm.wire import completion, sampling
 from r1rl.types import Completion, SamplingParams
 

@@ -12,7 +12,7 @@ from r1rl.config.rollout import VLLMConfig
 from r1rl.errors import EngineError
 from r1rl.rollout.vllm.client import Client
 from r1rl.rollout.vllm.process import ServerProcess
-from r1rl.rollout.vllm.work import WorkQueue
+from r1rl.rollout.vllm.work_queue import WorkQueue
 
 log = logging.getLogger(__name__)
 

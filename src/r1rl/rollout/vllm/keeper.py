@@ -8,7 +8,7 @@ import time
 
 from r1rl.errors import EngineError
 from r1rl.rollout.vllm.fleet import Fleet, Server, State
-from r1rl.rollout.vllm.sync import WeightSync
+from r1rl.rollout.vllm.weight_sync import WeightSync
 
 log = logging.getLogger(__name__)
 

@@ -13,12 +13,12 @@ from r1rl.model.load import Policy
 from r1rl.rollout.ending import Ending
 from r1rl.rollout.engine import FinishedGroups, Request
 from r1rl.rollout.vllm.carriers import Carrier
-from r1rl.rollout.vllm.check import SyncCheck
 from r1rl.rollout.vllm.fleet import Fleet, Server, State
 from r1rl.rollout.vllm.keeper import Keeper
 from r1rl.rollout.vllm.slots import Slot
-from r1rl.rollout.vllm.sync import WeightSync
-from r1rl.rollout.vllm.work import Job, WorkQueue
+from r1rl.rollout.vllm.sync_check import SyncCheck
+from r1rl.rollout.vllm.weight_sync import WeightSync
+from r1rl.rollout.vllm.work_queue import Job, WorkQueue
 from r1rl.types import SamplingParams
 
 log = logging.getLogger(__name__)

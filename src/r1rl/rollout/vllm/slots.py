@@ -9,9 +9,9 @@ from r1rl.errors import EngineError
 from r1rl.rollout.ending import Ending
 from r1rl.rollout.vllm.client import Answer, RefusedError, ServerError
 from r1rl.rollout.vllm.fleet import Server
-from r1rl.rollout.vllm.sync import WeightSync
+from r1rl.rollout.vllm.weight_sync import WeightSync
 from r1rl.rollout.vllm.wire import completion, sampling
-from r1rl.rollout.vllm.work import Task, WorkQueue
+from r1rl.rollout.vllm.work_queue import Task, WorkQueue
 from r1rl.types import Completion
 
 

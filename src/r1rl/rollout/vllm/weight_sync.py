@@ -13,8 +13,8 @@ from r1rl.config.rollout import VLLMConfig
 from r1rl.distributed.deadline import deadline
 from r1rl.errors import EngineError
 from r1rl.rollout.vllm.carriers import Carrier
-from r1rl.rollout.vllm.check import Expected, SyncCheck
 from r1rl.rollout.vllm.fleet import UP, Fleet, Server, State
+from r1rl.rollout.vllm.sync_check import Expected, SyncCheck
 
 log = logging.getLogger(__name__)
 

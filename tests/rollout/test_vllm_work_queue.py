@@ -8,7 +8,7 @@ import pytest
 
 from r1rl.errors import EngineError
 from r1rl.rollout.engine import Request
-from r1rl.rollout.vllm.work import Job, Task, WorkQueue
+from r1rl.rollout.vllm.work_queue import Job, Task, WorkQueue
 from r1rl.types import Problem, SamplingParams
 from tests.support.waits import HANG_S
 
