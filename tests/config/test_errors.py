@@ -30,7 +30,7 @@ def message(path: Path, *overrides: str) -> str:
         ),
         (
             "grpo:\n  num_generations: 8\n",
-            "run.yaml:7: unknown key grpo.num_generations (here it is rollout.group_size)",
+            "run.yaml:7: unknown key grpo.num_generations (TRL's num_generations is rollout.group_size here)",
         ),
         ("group_size: 8\n", "run.yaml:6: unknown key group_size (did you mean rollout.group_size?)"),
         ("grpo:\n  steps: many\n", "run.yaml:7: grpo.steps should be a valid integer"),
@@ -43,7 +43,7 @@ def message(path: Path, *overrides: str) -> str:
             "tracking:\n  report_to: [wandb, comet]\n",
             "run.yaml:7: tracking.report_to.1 names no tracker; it is one of wandb, ",
         ),
-        ("model_name_or_path: x\n", "(here it is model.path)"),
+        ("model_name_or_path: x\n", "(TRL's model_name_or_path is model.path here)"),
         ("seed: -1\n", "run.yaml:6: seed should be greater than or equal to 0, got -1"),
         ("seed: 4294967296\n", "run.yaml:6: seed should be less than 4294967296"),
         ("seed: {a: {b}}\n", "run.yaml:6: seed should be a valid integer, got {'a': {'b': None}}"),

@@ -49,6 +49,11 @@ KeyPath = tuple[str, ...]
 """The names that lead to a key, from the outermost section in."""
 
 
+def inside_stage(key: KeyPath) -> KeyPath:
+    """A path of keys without the stage that it is in: a stage's section has the keys of the run's."""
+    return key[2:] if len(key) > 2 and key[0] == "stages" else key
+
+
 class Section(BaseModel):
     """A part of the configuration: unknown keys are errors, values are checked on assignment too."""
 
@@ -112,7 +117,9 @@ class Origins(dict[tuple[str, ...], str]):
     __hash__ = None  # type: ignore[assignment]
 
     def find(self, path: tuple[str, ...]) -> str:
-        """Where the key stands, or the nearest section around it that was written; empty if nothing was."""
+        """Where the key stands, what was written in it, or the nearest section around it; empty if nothing was."""
+        if path not in self and (inside := next((key for key in self if key[: len(path)] == path), None)):
+            return self[inside]
         for end in range(len(path), -1, -1):
             if path[:end] in self:
                 return self[path[:end]]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import sys
 import types
 import typing
 from typing import Any
@@ -11,6 +12,7 @@ from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
 from r1rl.config.base import table_of
+from r1rl.config.elsewhere import TABLES
 from r1rl.config.grpo import PRESET_KEYS, PRESETS, GRPOConfig
 from r1rl.config.run import RunConfig
 from r1rl.config.schema import is_section, sections
@@ -45,6 +47,26 @@ def reference() -> str:
         parts.append(_section(path, section, optional, described.get(section)))
         described.setdefault(section, path)
     return "\n".join(parts)
+
+
+def counterparts() -> str:
+    """The keys of TRL, open-r1 and verl beside ours, in Markdown: the tables of docs/from-trl.md."""
+    parts = []
+    for title, table in TABLES.items():
+        here = {name: entry for name, entry in table.items() if entry.ours}
+        parts += [f"### {title}", "", "| there | here | difference |", "| --- | --- | --- |"]
+        parts += [
+            f"| `{name}` | {', '.join(map(_code, ours.split(', ')))} | {note} |" for name, (ours, note) in here.items()
+        ]
+        without: dict[str, list[str]] = {}
+        for name, entry in table.items():
+            if not entry.ours:
+                without.setdefault(entry.note, []).append(_code(name))
+        if without:
+            parts += ["", "| without a key here | why, or what to do |", "| --- | --- |"]
+            parts += [f"| {', '.join(names)} | {note} |" for note, names in without.items()]
+        parts.append("")
+    return "\n".join(parts).rstrip().replace("SECTION", "sft")
 
 
 def _section(path: str, section: type[BaseModel], optional: bool, like: str | None) -> str:
@@ -129,4 +151,4 @@ def _code(text: str) -> str:
 
 
 if __name__ == "__main__":
-    print(reference(), end="")
+    print(counterparts() if sys.argv[1:] == ["from-trl"] else reference().rstrip("\n"))

@@ -149,7 +149,7 @@ TRL: dict[str, Counterpart] = {
         "ds3_gather_for_generation",
     ),
     **_none("not there; ZeRO comes with `stages.NAME.launch`", "fsdp fsdp_config"),
-    **_none("chosen by r1rl", "vllm_group_port vllm_model_impl gradient_checkpointing_kwargs log_unique_prompts"),
+    **_none("chosen by r1rl", "vllm_group_port vllm_model_impl gradient_checkpointing_kwargs"),
     **_none("training runs without dropout; `model.lora.dropout` sets that of adapters", "disable_dropout"),
     **_none("that is what r1rl does with `sum_then_normalize`", "multi_objective_aggregation"),
     **_none(
@@ -165,7 +165,7 @@ TRL: dict[str, Counterpart] = {
         "max_tool_calling_iterations log_multimodal log_completions_hub_repo sapo_temperature_neg sapo_temperature_pos "
         "vespo_k_pos vespo_lambda_pos vespo_k_neg vespo_lambda_neg label_smoothing_factor torch_compile "
         "torch_compile_backend torch_compile_mode use_liger_kernel liger_kernel_config neftune_noise_alpha "
-        "torch_empty_cache_steps trackio_space_id trackio_bucket_id trackio_static_space_id debug",
+        "torch_empty_cache_steps trackio_space_id trackio_bucket_id trackio_static_space_id debug log_unique_prompts",
     ),
 }
 """Every field of TRL's ``GRPOConfig``."""
@@ -332,6 +332,14 @@ VERL: dict[str, Counterpart] = {
 }
 """The main keys of verl's ``ppo_trainer.yaml``, by their full path."""
 
+TABLES = {
+    "TRL: GRPOConfig": TRL,
+    "TRL: SFTConfig, and RewardConfig with reward_model in place of sft": TRAINERS,
+    "TRL: scripts and trainers": SCRIPT,
+    "open-r1": OPEN_R1,
+    "verl": VERL,
+}
+
 _VERL_SECTIONS = frozenset(part for key in VERL for part in key.split(".")[:-1]) - {"data"}
 
 
@@ -351,7 +359,7 @@ def explained(key: tuple[str, ...], value: object) -> str:
     ):
         if name in table:
             return _sentence(source, name, table[name], section)
-    found = [_sentence("verl", inner, VERL[whole], "") for inner in _leaves(key, value) if (whole := _in_verl(inner))]
+    found = [_sentence("verl", whole, VERL[whole], "") for whole in map(_in_verl, _leaves(key, value)) if whole]
     if found:
         return "; ".join(found[:3])
     return f"verl's {name}: its keys are spread over our sections" if name in _VERL_SECTIONS else ""
@@ -371,8 +379,7 @@ def _leaves(key: tuple[str, ...], value: object) -> list[str]:
 
 
 def _in_verl(dotted: str) -> str:
-    """The full path of verl's key that ends like this one: whole, or a name that says enough alone."""
-    if dotted in VERL:
-        return dotted
-    telling = "." in dotted or "_" in dotted
-    return next((whole for whole in VERL if telling and whole.endswith(f".{dotted}")), "")
+    """The full path of verl's key that is this one, ends like it, or has its name, if that has two words or more."""
+    name = dotted.rpartition(".")[2]
+    ends = [f".{dotted}"] * ("." in dotted) + [f".{name}"] * ("_" in name)
+    return dotted if dotted in VERL else next((whole for end in ends for whole in VERL if whole.endswith(end)), "")

@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from r1rl.config.base import KeyPath, Origins
+from r1rl.config.base import KeyPath, Origins, inside_stage
 from r1rl.config.references import references_in
 
 SHIPPED = Path(__file__).parents[1] / "launch"
@@ -73,14 +73,9 @@ def _folders(written: str) -> Iterator[Path]:
     yield Path()
 
 
-def _inside(key: KeyPath) -> KeyPath:
-    """The key without the stage that sets it."""
-    return key[2:] if key[0] == "stages" and len(key) > 2 else key
-
-
 def _kind(key: KeyPath) -> Callable[[str, list[Path]], str] | None:
     """How to look for what a key names; None where it names no place."""
-    match _inside(key):
+    match inside_stage(key):
         case ("model", "path"):
             return _from_model
         case ("model",) if key[0] == "stages":

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from r1rl.config.base import KeyPath, Origins
+from r1rl.config.base import KeyPath, Origins, inside_stage
 from r1rl.config.run import RunConfig
 from r1rl.config.schema import sections
 from r1rl.errors import ConfigError
@@ -19,8 +19,8 @@ RENAMED: dict[KeyPath, str] = {
 
 
 def current(key: KeyPath) -> KeyPath:
-    """A path of keys with its last part as it is called now; a stage's section has the keys of the run's."""
-    inside = key[2:] if key[0] == "stages" and len(key) > 2 else key
+    """A path of keys with its last part as it is called now."""
+    inside = inside_stage(key)
     name = RENAMED.get(inside) or RENAMED.get((inside[0], "NAME", *inside[2:]))
     return (*key[:-1], name) if name else key
 
