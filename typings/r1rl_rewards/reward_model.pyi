@@ -1,0 +1,1 @@
+from rewards.reward_model import scored_ids as scored_ids
