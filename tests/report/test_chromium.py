@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from playwright.sync_api import Browser, BrowserContext, Locator, Page, sync_playwright
+from playwright.sync_api import Browser, BrowserContext, Locator, Page, expect, sync_playwright
 
 from r1rl.report import write_page, write_report
 from tests.support.report_runs import write_run
@@ -23,8 +23,14 @@ pytestmark = [
 ]
 
 EMPTY_PANELS = """[...document.querySelectorAll('.chart')].filter((chart) => {
-  const drawn = (mark) => mark.tagName === 'rect' || mark.getAttribute('d').length > 8;
-  return ![...chart.querySelectorAll('svg path, svg rect')].some(drawn);
+  const canvas = chart.querySelector('canvas');
+  const pixels = canvas.getContext('2d').getImageData(0, 0, canvas.width, canvas.height).data;
+  let coloured = 0;  // lines and columns have a hue, the axes are grey
+  for (let i = 0; i < pixels.length; i += 4) {
+    const [red, green, blue, alpha] = pixels.slice(i, i + 4);
+    if (alpha > 40 && Math.max(red, green, blue) - Math.min(red, green, blue) > 60) coloured += 1;
+  }
+  return coloured < 30;
 }).map((chart) => chart.textContent)"""
 WIDER = "document.documentElement.scrollWidth - document.documentElement.clientWidth"
 PAPER = "getComputedStyle(document.body).backgroundColor"
@@ -140,9 +146,12 @@ def test_filters(page: Page, pages: dict[str, Path]) -> None:
 
 def test_hiding_a_run_leaves_the_others(page: Page, pages: dict[str, Path]) -> None:
     visit(page, pages["all"])
-    assert page.locator(".chart .legend").first.locator("> *").all_text_contents() == ["zero, 3 seeds", "kl"]
+    assert page.locator(".chart").first.locator(".u-series:not(.quiet) .u-label").all_text_contents()[1:] == [
+        "zero, 3 seeds",
+        "kl",
+    ]
     control(page, "kl").click()
-    assert "kl" not in texts(page, ".legend span")
+    assert "kl" not in texts(page, ".u-legend .u-label")
     assert page.evaluate(EMPTY_PANELS) == []
 
 
@@ -152,16 +161,54 @@ def test_all_of_it_is_reached_by_keyboard(page: Page, pages: dict[str, Path]) ->
     for _ in range(60):
         page.keyboard.press("Tab")
         reached.add(page.evaluate(f"{FOCUSED}.tagName.toLowerCase()"))
-    assert {"a", "button", "input", "svg", "select", "div"} <= reached
+    assert {"a", "button", "input", "select", "div"} <= reached
     spoken = page.locator("#live")
-    page.locator(".chart svg").first.focus()
+    page.locator(".chart .u-wrap").first.focus()
     page.keyboard.press("End")
     assert (spoken.text_content() or "").startswith("step 120: 1.")
     page.keyboard.press("ArrowLeft")
     assert (spoken.text_content() or "").startswith("step 119")
-    unnamed = """[...document.querySelectorAll('button, select, input, svg')]
+    page.keyboard.press("+")  # zooms around the step read
+    assert step_read(page, 2) > 30
+    page.keyboard.press("Escape")
+    assert step_read(page, 2) < 10
+    unnamed = """[...document.querySelectorAll('button, select, input, .u-wrap')]
       .filter((e) => !e.textContent && !e.getAttribute('aria-label') && !e.closest('label')).length"""
     assert page.evaluate(unnamed) == 0
+
+
+def test_the_pointer_reads_all_charts_at_one_step_and_zooms_them(page: Page, pages: dict[str, Path]) -> None:
+    visit(page, pages["all"])
+    step = page.locator(".chart .u-series:first-child .u-value")
+    assert step.first.text_content() == "1,000"  # at rest the newest values
+    area = page.locator(".chart .u-over").first
+    area.hover(position={"x": 100, "y": 40})
+    expect(step.first).not_to_have_text("1,000")
+    read = step.first.text_content() or ""
+    expect(step.nth(1)).to_have_text(read)
+    value = page.locator(".chart").first.locator(".u-series:not(.quiet) .u-value").nth(1)
+    assert 0 < float(value.text_content() or "") < 2
+    before = area.bounding_box()
+    assert before is not None
+    left, middle = before["x"], before["y"] + 40
+    page.mouse.move(left + 40, middle)
+    page.mouse.down()
+    page.mouse.move(left + 140, middle, steps=5)
+    page.mouse.up()
+    assert step_read(page, before["width"] - 2) < 400
+    area.dblclick(position={"x": 2, "y": 40})
+    assert step_read(page, before["width"] - 2) > 900
+
+
+def step_read(page: Page, x: float) -> int:
+    """The step under the pointer in the first chart, ``x`` pixels from its left edge."""
+    step = page.locator(".chart .u-series:first-child .u-value").first
+    page.mouse.move(0, 0)
+    last = page.locator(".chart .u-series:first-child .u-value").last.text_content() or ""
+    expect(step).to_have_text(last)  # the pointer has left: the newest step
+    page.locator(".chart .u-over").first.hover(position={"x": x, "y": 40})
+    expect(step).not_to_have_text(last)
+    return int((step.text_content() or "").replace(",", ""))
 
 
 def test_light_dark_and_chosen(page: Page, pages: dict[str, Path]) -> None:

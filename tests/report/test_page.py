@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import re
 import subprocess
@@ -23,6 +24,8 @@ from r1rl.report.read import RunFolder, Stage, read_run
 from r1rl.report.svg import DEFAULT_METRICS, learning_curve
 from r1rl.tracking.console import visible
 from tests.support.report_runs import HOSTILE, write_run
+
+ASSETS = Path(__file__).parents[2] / "src/r1rl/report/assets"
 
 
 class Elements(HTMLParser):
@@ -87,11 +90,21 @@ def test_texts_of_a_model_reach_the_page_as_data_alone(run_dir: Path) -> None:
     assert "<img" not in text
     data = json.loads(Elements(text).data)
     assert any("window.hacked" in sample["completion"] for sample in data["samples"])
-    script = (Path(__file__).parents[2] / "src/r1rl/report/assets").glob("*.js")
+    script = ASSETS.glob("*.js")
     banned = re.compile(
         r"innerHTML|outerHTML|insertAdjacent|document\.write|eval\(|Function\(|https?://(?!www\.w3\.org)"
     )
     assert [file.name for file in script if banned.search(file.read_text())] == []
+
+
+def test_code_by_others_is_what_its_list_says(run_dir: Path) -> None:
+    vendor = ASSETS / "vendor"
+    listed = dict(re.findall(r"^([0-9a-f]{64})  (\S+)$", (vendor / "README.md").read_text(), re.MULTILINE))
+    files = [file for file in vendor.iterdir() if file.name != "README.md"]
+    assert listed == {hashlib.sha256(file.read_bytes()).hexdigest(): file.name for file in files}
+    text = write_report(run_dir).read_text()
+    for licence in vendor.glob("*.LICENSE.txt"):
+        assert licence.read_text() in text
 
 
 def test_a_page_of_several_runs(tmp_path: Path) -> None:

@@ -24,8 +24,9 @@ from r1rl.report.render import render
 from r1rl.report.samples import samples_of
 from r1rl.tracking.console import visible
 
-SCRIPTS = ("dom.js", "charts.js", "completions.js", "main.js")
-STYLES = ("report.css",)
+LICENCES = ("vendor/uPlot.LICENSE.txt",)
+SCRIPTS = ("vendor/uPlot.iife.min.js", "dom.js", "charts.js", "completions.js", "main.js")
+STYLES = ("vendor/uPlot.min.css", "report.css")
 KICKER = '<p class="kicker">r1rl report</p>'
 """Stands in every page (templates/page.html): only a file that contains it is overwritten."""
 SECTIONS = {
@@ -65,7 +66,8 @@ def write_page(run_dirs: Sequence[Path], out: Path, now: float | None = None) ->
 def page(runs: Sequence[RunFolder], now: float) -> str:
     """The whole document."""
     style = "\n".join(map(_asset, STYLES))
-    script = "'use strict';\n(() => {\n" + "\n".join(map(_asset, SCRIPTS)) + "\n})();\n"
+    licences = "".join(f"/*!\n{_asset(name)}\n*/\n" for name in LICENCES)
+    script = licences + "'use strict';\n(() => {\n" + "\n".join(map(_asset, SCRIPTS)) + "\n})();\n"
     names = unique([visible(run.name) for run in runs])
     return render(
         "page.html",

@@ -2,18 +2,10 @@
 const DATA = JSON.parse(document.getElementById('data').textContent);
 
 function el(name, attributes = {}, ...children) {
-  return fill(document.createElement(name), attributes, children);
-}
-
-function svg(name, attributes = {}, ...children) {
-  return fill(document.createElementNS('http://www.w3.org/2000/svg', name), attributes, children);
-}
-
-function fill(node, attributes, children) {
+  const node = document.createElement(name);
   for (const [key, value] of Object.entries(attributes)) {
     if (value === null || value === undefined || value === false) continue;
     if (key.startsWith('on')) node.addEventListener(key.slice(2), value);
-    else if (key === 'color') node.style.color = value;
     else node.setAttribute(key, value === true ? '' : value);
   }
   node.append(...children.filter((child) => child !== null && child !== undefined));
@@ -37,5 +29,3 @@ function measured(value, unit) {
 function announce(text) {
   document.getElementById('live').textContent = text;
 }
-
-const color = (index) => `var(--s${index % 8})`;

@@ -36,6 +36,7 @@ function focusOn(text) {
 function charts() {
   const root = document.getElementById('charts');
   const stage = DATA.stages.find((s) => s.name === view.stage);
+  for (const chart of view.charts) chart.plot().destroy();
   root.replaceChildren();
   view.charts = [];
   if (!stage) {
@@ -72,25 +73,39 @@ function theme() {
     if (value) document.documentElement.dataset.theme = value; else delete document.documentElement.dataset.theme;
     button.textContent = names[value];
   };
-  button.addEventListener('click', () => set(order[document.documentElement.dataset.theme || '']));
+  button.addEventListener('click', () => {
+    set(order[document.documentElement.dataset.theme || '']);
+    charts();
+  });
   set('');
 }
 
 const longest = Math.max(0, ...DATA.runs.map((run) => (run.stages[view.stage] ? run.stages[view.stage].steps.length : 0)));
 view.smoothing = longest > 100 ? 0.6 : 0;
-theme();
 show();
+theme();
 completions();
 
+function resize(width) {
+  for (const chart of view.charts) chart.plot().setSize({ width: width || widthOf(chart.node), height: HEIGHT });
+}
+
 let resizing = 0;
-let width = window.innerWidth;
 window.addEventListener('resize', () => {
-  if (window.innerWidth === width) return;
-  width = window.innerWidth;
   clearTimeout(resizing);
-  resizing = setTimeout(() => { for (const chart of view.charts) chart.draw(); }, 120);
+  resizing = setTimeout(resize, 120);
 });
-// On paper all charts have one width, and their letters one size.
-window.addEventListener('beforeprint', () => { for (const chart of view.charts) chart.draw(340); });
-window.addEventListener('afterprint', () => { for (const chart of view.charts) chart.draw(); });
+window.matchMedia('(prefers-color-scheme: dark)').addEventListener('change', charts);
+// On paper all charts have one width, and the colours of the light theme.
+let chosen = '';
+window.addEventListener('beforeprint', () => {
+  chosen = document.documentElement.dataset.theme || '';
+  document.documentElement.dataset.theme = 'light';
+  charts();
+  resize(340);
+});
+window.addEventListener('afterprint', () => {
+  if (chosen) document.documentElement.dataset.theme = chosen; else delete document.documentElement.dataset.theme;
+  charts();
+});
 document.documentElement.dataset.ready = 'true';
