@@ -90,7 +90,7 @@ def test_a_preempted_stage_gives_75_and_goes_on(tmp_path, recipe, launched, proc
     output, _ = process.communicate(timeout=HANG_S)
     assert process.returncode == 75, output[-3000:]
     assert "Traceback" not in output
-    assert "the same command goes on from there: " in output.splitlines()[-1], output[-3000:]
+    assert "the same command resumes from there: " in output.splitlines()[-1], output[-3000:]
     assert (folder / "preempted").exists()
     assert list((folder / "checkpoints").glob("step-*"))
     psutil.wait_procs(family, timeout=HANG_S)

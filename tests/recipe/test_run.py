@@ -246,7 +246,7 @@ def test_a_signal_saves_leaves_a_mark_and_names_the_command(
     with monkeypatch.context() as patched:
         patched.setattr(FileTracker, "log", logged)
         patched.setattr(sys, "argv", ["/bin/r1rl", "run", "recipe.yaml"])
-        with pytest.raises(Preempted, match=r"step 2 is saved .*goes on from there: r1rl run recipe.yaml") as ended:
+        with pytest.raises(Preempted, match=r"step 2 is saved .*resumes from there: r1rl run recipe.yaml") as ended:
             run(recipe, until="base")
     assert ended.value.exit_code == code
     assert (folder / PREEMPTED).exists()

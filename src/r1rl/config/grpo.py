@@ -37,7 +37,7 @@ class GuardConfig(Section):
     non_finite: Literal["stop", "skip"] = "stop"
     """A loss or gradient that is not finite: stop, with the state before that update saved; or skip it and count it."""
     action: Literal["stop", "warn"] = "warn"
-    """What the other guards do: stop once the step is logged and saved, where the same command goes on; or say so."""
+    """What the other guards do: stop once the step is logged and saved, so that the same command resumes; or warn."""
     max_kl: float | None = None
     """Mean k3 divergence from the reference, nats a token."""
     min_entropy: float | None = None

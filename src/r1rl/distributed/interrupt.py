@@ -16,7 +16,7 @@ from typing import Any, Self
 from r1rl.errors import R1Error
 
 REQUEUE = 75
-"""Exit code of a run that was asked to end and can go on later (EX_TEMPFAIL of sysexits.h)."""
+"""Exit code of a run that was asked to end and can be resumed later (EX_TEMPFAIL of sysexits.h)."""
 
 PREEMPTED = "preempted"
 """Lies in the stage's folder while the run waits to be started again: launchers do not hand on exit codes."""
@@ -36,7 +36,7 @@ class Interrupted(Exception):
 
 
 class Preempted(R1Error):
-    """The run ended early, on request, with its work saved; the same command goes on from there."""
+    """The run ended early, on request, with its work saved; the same command resumes it."""
 
     exit_code = REQUEUE
 
@@ -83,11 +83,11 @@ class Interrupt:
         return any(gather([self.requested]))
 
     def ended(self, what: str) -> Preempted:
-        """The error to end with, once the work is saved: ``what`` was done, and the command that goes on."""
+        """The error to end with, once the work is saved: ``what`` was done, and the command that resumes."""
         return stopped(self._seen[0] if self._seen else None, what)
 
     def leave_mark(self, folder: Path) -> None:
-        """Note in the stage's folder, and where a scheduler's script looks, that the run waits to go on."""
+        """Note in the stage's folder, and where a scheduler's script looks, that the run waits to be resumed."""
         if folder.is_dir():
             (folder / PREEMPTED).touch()
         asked = os.environ.get(REQUEUE_FILE)
@@ -113,7 +113,7 @@ def stopped(number: int | None, what: str) -> Preempted:
     """The error of a run that ended on signal ``number``."""
     kind = Stopped if number == signal.SIGINT else Preempted
     command = same_command()
-    return kind(f"{what}; the same command goes on from there{f': {command}' if command else ''}")
+    return kind(f"{what}; the same command resumes from there{f': {command}' if command else ''}")
 
 
 def same_command() -> str:

@@ -102,7 +102,7 @@ def pack(lengths: Sequence[int], budget: int, alike: Sequence[Hashable] | None =
     longest: dict[Hashable, int] = {}
     for key, length in zip(keys, lengths, strict=True):
         longest[key] = max(longest.get(key, 0), length)
-    rank = {key: place for place, key in enumerate(sorted(longest, key=lambda key: -longest[key]))}
+    rank = {key: place for place, key in enumerate(sorted(longest, key=longest.__getitem__, reverse=True))}
     bins: list[list[int]] = []
     free: list[int] = []
     for i in sorted(range(len(lengths)), key=lambda i: (rank[keys[i]], -lengths[i], i)):

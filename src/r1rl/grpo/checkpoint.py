@@ -43,7 +43,7 @@ class RunState:
     learner: dict[str, int] = field(default_factory=dict)
     """The learner's counters."""
     ranks: int = 1
-    """Processes that wrote it. Any other number may go on from it."""
+    """Processes that wrote it. Any other number may resume from it."""
     format: int = FORMAT
 
 
@@ -190,7 +190,7 @@ class Checkpoints:
         safe = f"the last whole one is {kept[-1]}" if kept else "there is no earlier one"
         return (
             f"cannot write the checkpoint of step {state.step} to {self.folder}: {error}; {safe}. Free space or allow "
-            "writing there, then run the same command: it goes on from that checkpoint"
+            "writing there, then run the same command: it resumes from that checkpoint"
         )
 
 

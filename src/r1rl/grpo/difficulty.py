@@ -75,7 +75,7 @@ class Difficulty:
         Sources to which ``evaluate.reward`` does not apply, and problems on which it gave no value, stay.
 
         Args:
-            begun: the run goes on from a checkpoint, so that the starting policy cannot be measured any more.
+            begun: the run resumes from a checkpoint, so that the starting policy cannot be measured any more.
 
         Raises:
             DataError: it has begun and pass rates are missing, or nothing is within the bounds.

@@ -28,7 +28,7 @@ def launch_stage(launch: str, config: Path, stage: str) -> None:
     that asks this process to end reaches them, not the launcher, which would give them half a minute at most.
 
     Raises:
-        Preempted: a stop was requested; the same command goes on.
+        Preempted: a stop was requested; the same command resumes.
         R1Error: the processes failed; see their output above.
     """
     command = [sys.executable, "-m", "accelerate.commands.launch", "--config_file", launch]
