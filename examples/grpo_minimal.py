@@ -21,7 +21,7 @@ from r1rl.config import RunConfig
 from r1rl.data.problems import load_problems
 from r1rl.data.stream import PromptStream
 from r1rl.grpo.batch import Batch, contributes, make_batch, micro_batch, pack, update_size
-from r1rl.grpo.losses import LossInputs, LossSettings, policy_loss
+from r1rl.grpo.losses import GRPO, LossInputs, LossSettings, policy_loss
 from r1rl.model.forward import PolicyForward
 from r1rl.model.load import Policy, load_policy
 from r1rl.recipe.run import run_recipe
@@ -97,7 +97,7 @@ def update(forward: PolicyForward, optimizer: torch.optim.Optimizer, batch: Batc
 
     The old policy is the current one before its only update, so that log π_old is log π, detached.
     """
-    settings = LossSettings(loss="grpo", clip_low=0.2, clip_high=0.2, beta=0.0, max_length=MAX_NEW_TOKENS)
+    settings = LossSettings(loss=GRPO, clip_low=0.2, clip_high=0.2, beta=0.0, max_length=MAX_NEW_TOKENS)
     size = update_size(batch.samples)  # the denominators belong to the whole update, however it is split
     samples = [sample for sample in batch.samples if contributes(sample, beta=0.0)]
     prompts = [sample.prompt_ids.tobytes() for sample in samples]
