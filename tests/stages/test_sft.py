@@ -200,7 +200,7 @@ def test_a_resumed_run_equals_the_uninterrupted_one(stages: Any, tiny: Path, row
 
 
 def test_a_batch_that_does_not_divide(stages: Any, tiny: Path, rows: Path) -> None:
-    with pytest.raises(ConfigError, match="batch 3 does not divide"):
+    with pytest.raises(ConfigError, match="batch_size 3 does not divide"):
         trained(stages, tiny, rows, "sft.batch_size=3", "sft.micro_batch_size=2")
 
 

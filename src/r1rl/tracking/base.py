@@ -7,10 +7,12 @@ import logging
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
-from r1rl.records import Rows
 from r1rl.tracking.jsonl import JsonLines, plain
+
+if TYPE_CHECKING:
+    from r1rl.records import Rows  # which needs numpy
 
 log = logging.getLogger(__name__)
 
