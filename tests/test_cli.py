@@ -65,7 +65,7 @@ def test_check_prints_stages_and_sizes(config: Path, capsys: pytest.CaptureFixtu
     out = " ".join(capsys.readouterr().out.split())
     assert "zero grpo base" in out
     assert "completions per step 128" in out
-    assert "updates a rollout 4" in out
+    assert "updates per rollout 4" in out
     assert "completions per update 32" in out
     assert "tokens per step, at most 196,608" in out
     assert "updates in all 4,000" in out

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from safetensors.torch import load_file
 
 from r1rl.distributed.interrupt import Interrupt, Interrupted
@@ -86,6 +87,20 @@ def test_pretraining_goes_on_bit_for_bit(stages: Any) -> None:
     assert spent is not None
     clear(spent)
     assert not (cut.folder / pretrain.UNFINISHED).exists()
+
+
+def test_pretraining_goes_on_after_keys_were_renamed(stages: Any) -> None:
+    ctx = stages(PRETRAIN, "base")
+    ctx.interrupt = After(2)
+    with pytest.raises(Interrupted):
+        pretrain.run(ctx)
+    file = ctx.folder / pretrain.UNFINISHED
+    saved = torch.load(file, weights_only=True)
+    assert '"learning_rate"' in saved["of"]
+    torch.save(saved | {"of": saved["of"].replace('"learning_rate"', '"lr"')}, file)
+    ctx.interrupt = After(1)
+    with pytest.raises(Interrupted, match="step 3 is saved"):
+        pretrain.run(ctx)
 
 
 def test_fine_tuning_goes_on_even_without_regular_checkpoints(stages: Any, tiny: Path, tmp_path: Path) -> None:

@@ -51,11 +51,11 @@ class DatasetConfig(Section):
     answer_pattern: str | None = None
     """Regular expression whose first group is the gold answer inside that column, for example ``#### (.+)``."""
     weight: float = Field(1.0, gt=0)
-    """Share of the prompts drawn from this source, relative to the others."""
+    """How often prompts are drawn from this source, relative to the others."""
     limit: int | None = Field(None, ge=1)
-    """Use only the first so many rows."""
+    """Use only this many rows from the start."""
     skip: int = Field(0, ge=0)
-    """Leave out the first so many rows."""
+    """Skip this many rows at the start."""
     rewards: list[str] | None = None
     """Names of the rewards that apply to this source; None applies all. One that no source lists is an error."""
     prompt: PromptConfig | None = None
@@ -94,7 +94,7 @@ class DifficultyConfig(Section):
     max_pass_rate: float = Field(1.0, ge=0, le=1)
     """Leave out problems solved more often."""
     samples: int = Field(8, ge=1)
-    """Completions a problem used to measure the pass rate."""
+    """Completions per problem from which the pass rate is measured."""
 
 
 class DataConfig(Section):

@@ -27,9 +27,9 @@ class Derived:
     def rows(self) -> Iterator[tuple[str, int]]:
         """Each size with what it is called."""
         yield "completions per step", self.completions_per_step
-        yield "updates a rollout", self.updates_per_rollout
+        yield "updates per rollout", self.updates_per_rollout
         yield "completions per update", self.completions_per_update
-        yield "tokens a sequence, at most", self.max_sequence_tokens
+        yield "tokens per sequence, at most", self.max_sequence_tokens
         yield "tokens per step, at most", self.max_tokens_per_step
         yield "updates in all", self.total_updates
         yield "completions in all", self.total_completions

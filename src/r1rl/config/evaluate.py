@@ -15,7 +15,7 @@ class EvaluateConfig(Section):
     former_names: ClassVar = {"batch": "batch_size"}
 
     samples: int = Field(8, ge=1)
-    """Completions a problem, k."""
+    """Completions per problem, k."""
     temperature: float = Field(0.6, ge=0)
     """0 is greedy."""
     top_p: float = Field(0.95, gt=0, le=1)

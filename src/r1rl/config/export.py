@@ -19,4 +19,4 @@ class ExportConfig(Section):
     chat_template: bool = True
     """Give a tokenizer without chat template one that writes the prompts it was trained on."""
     max_shard_gb: float = Field(5.0, gt=0)
-    """Largest weight file."""
+    """Size limit of each weight file, GB."""

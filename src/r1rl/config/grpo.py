@@ -39,9 +39,9 @@ class GuardConfig(Section):
     action: Literal["stop", "warn"] = "warn"
     """What the other guards do: stop once the step is logged and saved, so that the same command resumes; or warn."""
     max_kl: float | None = None
-    """Mean k3 divergence from the reference, nats a token."""
+    """Mean k3 divergence from the reference, nats per token."""
     min_entropy: float | None = None
-    """Mean entropy of the policy, nats a token."""
+    """Mean entropy of the policy, nats per token."""
     min_length: float | None = None
     """Mean completion length, tokens."""
 
@@ -59,9 +59,9 @@ class GRPOConfig(Section):
     """Sets the defaults of loss, scale_rewards, clip_low, clip_high, beta and dynamic_sampling; a key that is given
     wins."""
     steps: int = Field(1000, ge=1)
-    """Rollouts of the run; each brings minibatches × epochs updates."""
+    """Rollouts of the run; each is followed by minibatches × epochs updates."""
     minibatches: int = Field(1, ge=1)
-    """Updates one pass over a rollout is cut into (paper: 16)."""
+    """Updates per pass over a rollout (paper: 16)."""
     epochs: int = Field(1, ge=1)
     """Passes over each rollout (paper: 1)."""
     loss: Annotated[str, NameIn(LOSSES)] = "grpo"
@@ -77,7 +77,7 @@ class GRPOConfig(Section):
     beta: float = Field(0.001, ge=0)
     """Weight of the k3 KL term; 0 needs no reference policy."""
     ref_update_every: int = Field(0, ge=0)
-    """Replace the reference by the policy every so many updates (paper: 400); 0 never does."""
+    """Updates after which the policy replaces the reference (paper: 400); 0 is never."""
     dynamic_sampling: bool = False
     """Resample groups that are all right or all wrong; by which reward, and for how long, is set under
     rollout.dynamic_sampling."""
@@ -94,33 +94,33 @@ class GRPOConfig(Section):
     learning_rate: float = Field(3e-6, gt=0)
     """Learning rate of AdamW (paper: 3e-6)."""
     lr_scheduler_type: Literal["constant", "linear", "cosine"] = "constant"
-    """How it falls over the run's updates."""
+    """How the learning rate falls over the updates of the run."""
     lr_min_ratio: float = Field(0.0, ge=0, le=1)
     """Where a decaying schedule ends, as a share of learning_rate."""
     warmup_updates: int = Field(0, ge=0)
-    """Updates in which the learning rate rises to learning_rate."""
+    """Updates of linear warm-up."""
     weight_decay: float = Field(0.0, ge=0)
-    """AdamW's, on matrices only."""
+    """Weight decay of AdamW, applied to matrices only."""
     adam_betas: tuple[float, float] = (0.9, 0.95)
-    """Decay of AdamW's two averages."""
+    """β₁ and β₂ of AdamW."""
     max_grad_norm: float = Field(1.0, gt=0)
-    """Gradients with a larger norm are scaled down to it."""
+    """Gradients with a larger norm are clipped to it."""
     tokens_per_microbatch: int = Field(16384, ge=16)
     """Token budget of a packed micro-batch, prompts included."""
     sequence_parallel: int = Field(1, ge=1)
     """Ranks that compute every row of tokens together, each holding its share of it (Ulysses): for samples that do not
-    fit on one. Divides the number of processes and the model's heads."""
+    fit on one. Must divide the number of processes and the model's heads."""
     logprob_chunk: int = Field(4096, ge=1)
-    """Tokens whose logits exist at once."""
+    """Tokens whose logits are in memory at once."""
     entropy_every: int = Field(1, ge=0)
-    """Log the policy's entropy every so many updates; 0 never."""
+    """Updates between logs of the policy's entropy; 0 is never."""
     guards: GuardConfig = Field(default_factory=GuardConfig)
     checkpoint_every: int = Field(100, ge=0)
-    """Steps between checkpoints; 0 only at the end."""
+    """Steps between checkpoints; 0 saves only at the end."""
     keep_checkpoints: int = Field(2, ge=1)
-    """Newest checkpoints kept."""
+    """How many of the newest checkpoints are kept."""
     eval_every: int = Field(0, ge=0)
-    """Steps between evaluations during training; 0 never."""
+    """Steps between evaluations during training; 0 is never."""
     deadline_s: float = Field(1800.0, gt=0)
     """Longest wait for a collective or an engine before the run ends with an error."""
 

@@ -18,7 +18,7 @@ class LoraConfig(Section):
     alpha: int = Field(32, ge=1)
     """The update is scaled by alpha / rank."""
     dropout: float = Field(0.0, ge=0, lt=1)
-    """Share of the adapters' inputs set to 0 in training; above 0, grpo spends a pass on π_old, which has none."""
+    """Dropout on the adapters' inputs; above 0, grpo needs an extra forward pass for π_old, which has none."""
     target_modules: str | list[str] = "all-linear"
     """Names of the layers that get adapters, or all-linear."""
     quantize: bool = False

@@ -31,23 +31,23 @@ class RewardModelConfig(Section):
     epochs: float = Field(1.0, gt=0)
     """Passes over the pairs."""
     learning_rate: float = Field(6e-6, gt=0)
-    """Highest learning rate; it falls linearly to 0."""
+    """Peak learning rate; it falls linearly to 0."""
     warmup_ratio: float = Field(0.03, ge=0, lt=1)
-    """Share of the updates in which the learning rate rises to learning_rate."""
+    """Fraction of the updates that are linear warm-up."""
     weight_decay: float = Field(0.0, ge=0)
-    """AdamW's, on matrices only."""
+    """Weight decay of AdamW, applied to matrices only."""
     max_grad_norm: float = Field(1.0, gt=0)
-    """Gradients with a larger norm are scaled down to it."""
+    """Gradients with a larger norm are clipped to it."""
     batch_size: int = Field(256, ge=1)
-    """Pairs an update, over all processes."""
+    """Pairs per update, over all processes."""
     micro_batch_size: int = Field(8, ge=1)
-    """Pairs in one forward pass of one process."""
+    """Pairs per forward pass of one process."""
     max_tokens: int = Field(8192, ge=16)
     """Longest prompt with response; pairs with a longer one are left out and counted."""
     held_out: float = Field(0.1, ge=0, lt=1)
     """Share of the pairs of every source kept from training to measure how often the model agrees with them; a hash of
     ``seed`` and question chooses, and pairs of one question stay together."""
     center_rewards_coefficient: float = Field(0.0, ge=0)
-    """Weight of the term that draws the mean score to 0 (arXiv 2312.09244, equation 2; 0.01 is usual); 0 is off."""
+    """Weight of the term that pulls the mean score towards 0 (arXiv 2312.09244, eq. 2; 0.01 is usual); 0 is off."""
     checkpoint_every: int = Field(200, ge=0)
-    """Updates between checkpoints; 0 keeps none."""
+    """Updates between checkpoints; 0 saves none."""

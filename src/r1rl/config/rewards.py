@@ -17,7 +17,7 @@ class RewardConfig(Section):
     function: str | None = None
     """A registered name, ``path/to/file.py:function`` or ``package.module:function``; None takes the key itself."""
     weight: float = 1.0
-    """Factor in the sum of rewards; 0 only logs it."""
+    """Weight in the sum of rewards; 0 only logs it."""
     args: dict[str, Any] = Field(default_factory=dict)
     """Keyword arguments bound to the function, for example ``{target: en}``."""
 
@@ -53,13 +53,13 @@ class ScoringConfig(Section):
     """Time one check may take by the clock: a bound on a worker that hangs. ``cpu_seconds`` bounds what is checked, so
     that a busy machine does not turn a right answer into a time-out."""
     memory_mb: int = Field(1024, ge=64)
-    """Address space growth one worker may reach before it is killed."""
+    """Address space that one worker may gain before it is killed."""
     function_timeout_s: float = Field(300.0, gt=0)
     """Time one call of a reward function on a group may take from when it starts to run. In a process it is then
     killed and the group goes without its values; in the trainer, where it cannot be, the run stops with an error."""
     function_memory_mb: int = Field(8192, ge=64)
-    """Memory that a reward function's process and what it started may hold; beyond it they are killed."""
+    """Memory that a reward function's process and its children may hold; they are killed when they exceed it."""
     concurrency: int = Field(16, ge=1)
-    """Groups that one async reward function scores at once."""
+    """Groups that one async reward function scores concurrently."""
     max_lost: int = Field(8, ge=1)
     """Calls of one function that may be lost in a row (timed out, crashed) before the run stops with an error."""

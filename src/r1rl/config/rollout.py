@@ -11,18 +11,18 @@ from r1rl.registry import ENGINES
 
 
 class DynamicSamplingConfig(Section):
-    """Replace groups that teach nothing: all right, or all wrong (DAPO, arXiv 2503.14476, section 3.2)."""
+    """Replace groups without a learning signal: all right, or all wrong (DAPO, arXiv 2503.14476, section 3.2)."""
 
     max_rounds: int = Field(4, ge=1)
-    """Rounds of sampling before the step goes on with the useful groups it has."""
+    """Rounds of sampling after which the step proceeds with the useful groups it has."""
     reward: str | None = None
     """Reward whose values must differ within a group: for one of 0 and 1, DAPO's 0 < correct < G. None takes
     evaluate.reward (accuracy); where that is not configured or does not apply to a group, the sum of all rewards."""
     min_std: float = Field(1e-6, ge=0)
     """A group in which its standard deviation, or that of the sum, is smaller is not useful."""
     oversample: float = Field(1.0, ge=1)
-    """Groups asked for at once, as a multiple of those that are missing. The first useful ones are taken; the rest is
-    aborted, or kept for the next step where max_staleness allows."""
+    """Groups requested at once, as a multiple of those that are missing. The first useful ones are taken; the rest are
+    aborted, or kept for the next step where max_staleness allows it."""
 
 
 class VLLMConfig(Section):
@@ -49,40 +49,40 @@ class VLLMConfig(Section):
     api_key_env: str = "VLLM_API_KEY"
     """Environment variable that holds the key of the servers under urls."""
     transfer: Literal["auto", "shm", "nccl", "ipc"] = "auto"
-    """Way of the weights: shared memory (CPU), NCCL (servers on GPUs), CUDA IPC (colocated on a GPU)."""
+    """How weights are sent: shared memory (CPU), NCCL (servers on GPUs), CUDA IPC (colocated on a GPU)."""
     bucket_mb: int = Field(256, ge=1)
-    """Weights sent in one request, MB."""
+    """Weights per request, MB."""
     in_flight: Literal["recompute", "keep"] = "recompute"
-    """Cached keys and values of completions that are running when weights change: computed anew, or kept."""
+    """Cached keys and values of completions that are running when weights change: recomputed, or kept."""
     tensor_parallel_size: int = Field(1, ge=1)
-    """GPUs one engine is spread over; colocated, that many training ranks share an engine."""
+    """GPUs per engine; colocated, that many training ranks share an engine."""
     gpu_memory_utilization: float = Field(0.4, gt=0, le=1)
-    """Share of a GPU's memory that vLLM may take."""
+    """Fraction of a GPU's memory that vLLM may use."""
     kv_cache_gb: int = Field(2, ge=1)
     """Memory for keys and values on the CPU build, GB."""
     enable_sleep_mode: bool = True
-    """Colocated on a GPU: give the memory back to the learner while nothing is sampled."""
+    """Colocated on a GPU: free vLLM's memory for the learner while nothing is sampled."""
     threads: int | None = Field(None, ge=1)
     """CPU threads of a launched server; None leaves vLLM's choice, or shares the cores with the learner where both
     work at the same time (max_staleness)."""
     seeded: bool = True
-    """Give vLLM each request's own seed, so that a run repeats; off is faster on some versions of vLLM."""
+    """Pass each request's seed to vLLM, so that runs are reproducible; off is faster with some versions of vLLM."""
     check_tolerance: float | None = Field(None, gt=0)
     """Largest mean |Δ log p| between engine and learner after a sync, nats; None is 1e-3 in fp32, 0.05 in bf16."""
     start_timeout_s: float = Field(600.0, gt=0)
-    """Longest start of a server."""
+    """Deadline for a server to start."""
     request_timeout_s: float = Field(600.0, gt=0)
-    """Longest wait for one group before it is asked for again elsewhere."""
+    """Deadline for one group, after which it is requested from another server."""
     sync_timeout_s: float = Field(300.0, gt=0)
-    """Longest single step of a weight sync."""
+    """Deadline for each step of a weight sync."""
     probe_every_s: float = Field(10.0, gt=0)
-    """Time between health probes (a generation of one token)."""
+    """Seconds between health probes, each a generation of one token."""
     probe_timeout_s: float = Field(60.0, gt=0)
     """A server that does not answer its probe within this time counts as dead."""
     max_attempts: int = Field(10, ge=1)
-    """Times one group is asked for before the run ends with an error."""
+    """Times one group is requested before the run ends with an error."""
     max_restarts: int = Field(10, ge=0)
-    """Times a launched server is started again before it is given up."""
+    """Times a launched server is restarted before it is abandoned."""
     args: dict[str, Any] = Field(default_factory=dict)
     """Further arguments of vLLM's engine by their Python names, for example max_model_len."""
 
@@ -95,9 +95,9 @@ class RolloutConfig(Section):
     engine: Annotated[str, NameIn(ENGINES)] = "torch"
     """torch: embedded, on the policy's own weights. vllm: colocated or served. One of your own: docs/extending.md."""
     prompts_per_step: int = Field(32, ge=1)
-    """Questions a step (paper: 32, or 512 drawn at once and cut into 16 minibatches)."""
+    """Questions per step (paper: 32, or 512 drawn at once and split into 16 minibatches)."""
     group_size: int = Field(16, ge=1)
-    """Completions a question, G (paper: 16)."""
+    """Completions per question, G (paper: 16)."""
     max_new_tokens: int = Field(1024, ge=1)
     """Longest completion, in tokens; a longer one is cut and counts as truncated."""
     temperature: float = Field(1.0, gt=0)
@@ -109,7 +109,7 @@ class RolloutConfig(Section):
     stop: list[str] = Field(default_factory=list)
     """Strings that end a completion; they stay in its text."""
     max_concurrent: int = Field(256, ge=1)
-    """Sequences one engine decodes at once."""
+    """Sequences that one engine decodes at once."""
     max_staleness: int = Field(0, ge=0)
     """Oldest policy, in updates, whose samples may still be trained on; 0 is strictly on-policy."""
     vllm: VLLMConfig = Field(default_factory=VLLMConfig)

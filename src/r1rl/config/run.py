@@ -29,15 +29,15 @@ class PretrainConfig(Section):
     corpus: str = "arithmetic"
     """A registered generated corpus."""
     tokens: int = Field(4_000_000, ge=1000)
-    """Tokens of training."""
+    """Tokens to train on."""
     batch_tokens: int = Field(8192, ge=64)
-    """Tokens an update."""
+    """Tokens per update."""
     learning_rate: float = Field(3e-3, gt=0)
-    """Highest learning rate."""
+    """Peak learning rate."""
     warmup_ratio: float = Field(0.02, ge=0, le=1)
-    """Share of the training in which the learning rate rises to it."""
+    """Fraction of the training that is linear warm-up."""
     weight_decay: float = Field(0.1, ge=0)
-    """AdamW's, on matrices only."""
+    """Weight decay of AdamW, applied to matrices only."""
     corpus_args: dict[str, Any] = Field(default_factory=dict)
     """Arguments of the corpus, for example ``{low: 2, high: 4}``: the least and most terms of a sum."""
 
@@ -103,10 +103,10 @@ class RunConfig(Section):
     output_dir: str = "runs"
     """The run folder is output_dir/name."""
     seed: int = Field(0, ge=0, lt=2**32)
-    """Every random choice follows from it; at least 0 and below 2³², as numpy wants it."""
+    """Every random choice follows from it; below 2³², as numpy requires."""
     threads: int | None = Field(None, ge=1)
-    """CPU threads of torch; fixed for results that repeat bit for bit. None takes what OMP_NUM_THREADS says, else the
-    cores that this process may use (affinity, a container's limit), shared by the processes of a launcher."""
+    """CPU threads of torch; set it for results that repeat bit for bit. None takes OMP_NUM_THREADS, else the cores that
+    this process may use (affinity, a container's limit), shared by the processes of a launcher."""
     device: Literal["auto", "cpu", "cuda"] = "auto"
     """Where the policy lives; auto takes CUDA if there is one."""
     model: ModelConfig = Field(default_factory=ModelConfig)

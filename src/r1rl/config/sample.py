@@ -13,18 +13,18 @@ def _accuracy() -> dict[str, float]:
 
 
 class LanguageFilterConfig(Section):
-    """Drop responses whose words are not nearly all in one language."""
+    """Drop responses that are not almost entirely in one language."""
 
     target: str | None = None
     """Language code, for example ``en``; None takes any of ``among`` as long as it is one."""
-    among: list[str] = Field(default_factory=lambda: ["en", "zh"])
+    among: list[str] = Field(["en", "zh"])
     """Languages a response may be in where there is no target."""
     min_share: float = Field(0.95, ge=0, le=1)
     """Share of the words that must be in that language."""
 
 
 class FilterConfig(Section):
-    """Rules on the text of a sample, after its rewards said that it is right. None switches one off.
+    """Rules on the text of a sample, after its rewards accepted it. None switches one off.
 
     In scripts without spaces between words (Chinese, Japanese, Thai, …) two characters count as one word.
     """
@@ -55,7 +55,7 @@ class RewriteConfig(Section):
         "Rewrite the response below so that its reasoning is easy to follow: complete sentences, one language, no "
         "repetition. Keep the tags <think>, </think>, <answer> and </answer>, every step, and the final answer."
     )
-    """What it is asked, before the question and the response."""
+    """The instruction, placed before the question and the response."""
     api_key_env: str | None = None
     """Environment variable with the key."""
     temperature: float = Field(0.3, ge=0)
@@ -63,18 +63,18 @@ class RewriteConfig(Section):
     max_tokens: int = Field(4096, ge=1)
     """Longest rewriting."""
     timeout_s: float = Field(120.0, gt=0)
-    """Longest wait for one rewriting."""
+    """Deadline for one rewriting."""
     retries: int = Field(3, ge=0)
     """Further attempts; after them the sample is dropped as ``rewrite``."""
     concurrent: int = Field(8, ge=1)
-    """Requests under way at once."""
+    """Concurrent requests."""
 
 
 class SampleConfig(Section):
     """N samples per problem of ``data.train``, verified, filtered, deduplicated, balanced and decontaminated."""
 
     samples: int = Field(4, ge=1)
-    """Completions a problem."""
+    """Completions per problem."""
     temperature: float = Field(1.0, ge=0)
     """0 is greedy."""
     top_p: float = Field(1.0, gt=0, le=1)
@@ -87,14 +87,14 @@ class SampleConfig(Section):
     filters: FilterConfig = Field(default_factory=FilterConfig)
     rewrite: RewriteConfig | None = None
     deduplicate: bool = True
-    """Drop a response that the same question already has, blanks and case aside."""
+    """Drop a response that the same question already has, ignoring whitespace and case."""
     decontaminate: int = Field(10, ge=0)
-    """Drop rows that share so many words in a row with a problem of any evaluation set of the run, or hold one that
-    is shorter whole (paper: 10); 0 is off."""
+    """Drop rows that share this many consecutive words with a problem of any evaluation set of the run, or contain a
+    shorter one whole (paper: 10); 0 is off."""
     per_problem: int | None = Field(None, ge=1)
-    """Rows a problem may have, the shortest first; easy problems would crowd the others out."""
+    """Rows kept per problem, the shortest first, so that easy problems do not crowd out the others."""
     limits: dict[str, int] = Field(default_factory=dict)
-    """Rows a source may have; what is above is left out, rarest problems kept first."""
+    """Rows kept per source, those of the rarest problems first."""
     mix: dict[str, DatasetConfig] = Field(default_factory=dict)
     """Sources whose rows have a response already, added after the filters of origin; they too are decontaminated."""
     response: str = "response"

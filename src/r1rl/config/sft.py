@@ -27,24 +27,24 @@ class SFTConfig(Section):
     epochs: float = Field(2.0, gt=0)
     """Passes over the data."""
     learning_rate: float = Field(5e-5, gt=0)
-    """Highest learning rate."""
+    """Peak learning rate."""
     lr_scheduler_type: Literal["cosine", "linear", "constant"] = "cosine"
-    """How it falls."""
+    """How the learning rate falls."""
     lr_min_ratio: float = Field(0.1, ge=0, le=1)
-    """Where the cosine ends, as a share of learning_rate."""
+    """Where the cosine ends, as a fraction of learning_rate."""
     warmup_ratio: float = Field(0.03, ge=0, lt=1)
-    """Share of the updates in which the learning rate rises to learning_rate."""
+    """Fraction of the updates that are linear warm-up."""
     weight_decay: float = Field(0.0, ge=0)
-    """AdamW's, on matrices only."""
+    """Weight decay of AdamW, applied to matrices only."""
     max_grad_norm: float = Field(1.0, gt=0)
-    """Gradients with a larger norm are scaled down to it."""
+    """Gradients with a larger norm are clipped to it."""
     batch_size: int = Field(128, ge=1)
-    """Rows an update, over all processes; with packing each row holds up to max_tokens of several examples."""
+    """Rows per update, over all processes; with packing each row holds up to max_tokens of several examples."""
     micro_batch_size: int = Field(1, ge=1)
-    """Rows in one forward pass of one process."""
+    """Rows per forward pass of one process."""
     max_tokens: int = Field(2048, ge=16)
     """Longest example, prompt included; longer ones are left out and counted."""
     packing: bool = True
     """Fill rows with several whole examples; they do not see each other."""
     checkpoint_every: int = Field(200, ge=0)
-    """Updates between checkpoints; 0 keeps none, and a run that is killed begins the stage anew."""
+    """Updates between checkpoints; 0 saves none, and a run that is killed restarts the stage."""

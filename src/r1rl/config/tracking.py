@@ -16,10 +16,10 @@ class TrackingConfig(Section):
     report_to: list[Annotated[str, NameIn(TRACKERS)]] = Field(default_factory=list)
     """Services that get the metrics as well. One of your own: docs/extending.md."""
     project: str = "r1rl"
-    """Project under which they file the run."""
+    """Project that the run belongs to in those services."""
     run_name: str | None = None
     """None takes the run folder's name."""
     samples_per_step: int = Field(4, ge=0)
-    """Completions kept in samples.jsonl each step."""
+    """Completions written to samples.jsonl per step."""
     console: bool = True
     """The live view, or plain lines where output is not a terminal; false leaves only warnings, on standard error."""
