@@ -156,7 +156,7 @@ def test_is_it_cheating() -> None:
     [
         ({"policy__engine_mismatch": 1e-7}, GOOD, "finite"),
         ({"policy__engine_mismatch": 0.2}, BAD, "sampler and learner"),
-        ({"policy__updates_skipped": 2.0}, BAD, "updates left out"),
+        ({"policy__updates_skipped": 2.0}, BAD, "updates skipped"),
         ({"policy__loss__non_finite": 1}, BAD, "policy/loss was not finite in 60 steps"),
         ({"rollout__truncated": 0.5}, WARN, "50\N{NO-BREAK SPACE}% of completions cut"),
         ({"reward__accuracy__timeouts": 5.0, "rollout__completions": 100.0}, WARN, "300 checks lost"),

@@ -91,7 +91,7 @@ def test_a_chat_ends_its_response_where_the_positions_end(short: Path) -> None:
     generator.tokenizer.chat_template = None
     assert generator._limit(60) == 4
     assert "".join(generator.reply([{"role": "user", "content": "1+1?"}])) is not None
-    with pytest.raises(ConfigError, match="64 positions: /new begins another one"):
+    with pytest.raises(ConfigError, match="64 positions: /new starts another one"):
         list(generator.reply([{"role": "user", "content": "1+1?" * 40}]))
     session = Session(generator, None)
     assert session.ask("1+1?" * 40) == ""

@@ -1,1 +1,1 @@
-"""Talk to a model in the terminal, and hand it to others."""
+"""Chat with a model in the terminal, and export it."""

@@ -17,14 +17,16 @@ Dtype = Literal["float32", "bfloat16", "float16"]
 def chat(
     model: Model,
     temperature: Annotated[float, typer.Option(help="0 is greedy.", min=0)] = 0.6,
-    top_p: Annotated[float, typer.Option(help="Likeliest tokens that hold this much.", min=0.01, max=1)] = 0.95,
+    top_p: Annotated[
+        float, typer.Option(help="Sample from the most likely tokens of this total probability.", min=0.01, max=1)
+    ] = 0.95,
     max_new_tokens: Annotated[int, typer.Option(help="Longest response.", min=1)] = 2048,
     system: Annotated[str | None, typer.Option(help="System message.")] = None,
-    fold: Annotated[bool, typer.Option("--fold", help="Thoughts as one line; /fold and /think change it.")] = False,
-    seed: Annotated[int | None, typer.Option(help="For responses that repeat.", min=0, max=2**32 - 1)] = None,
+    fold: Annotated[bool, typer.Option("--fold", help="Show thoughts as one line; /fold and /think switch.")] = False,
+    seed: Annotated[int | None, typer.Option(help="Makes responses reproducible.", min=0, max=2**32 - 1)] = None,
     device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
 ) -> None:
-    """Talk to a model in the terminal: thoughts dimmed, nothing leaves this machine."""
+    """Chat with a model in the terminal: thoughts are dimmed, nothing leaves this machine."""
     from r1rl.chat.generate import Sampling, TextGenerator
     from r1rl.chat.session import Session
     from r1rl.tracking.console import visible
@@ -38,7 +40,9 @@ def export(
     model: Model,
     folder: Annotated[Path, typer.Argument(metavar="FOLDER", help="Where to write it.", show_default=False)],
     dtype: Annotated[Dtype, typer.Option(help="Precision of the weights.")] = "bfloat16",
-    chat_template: Annotated[bool, typer.Option(help="Give a tokenizer without one the template trained on.")] = True,
+    chat_template: Annotated[
+        bool, typer.Option(help="Add the template used in training to a tokenizer without one.")
+    ] = True,
 ) -> None:
     """Write a model as a folder that transformers and ``vllm serve`` open."""
     from r1rl.stages.export import export_model
@@ -49,7 +53,7 @@ def export(
 
 
 def locate(model: str) -> tuple[str, PromptConfig]:
-    """The model's folder or name, and the prompt it was trained on as far as a run folder around it tells.
+    """The model's folder or name, and the prompt it was trained on if a run folder around it says so.
 
     Raises: ConfigError for a folder without a model.
     """
@@ -69,7 +73,7 @@ def locate(model: str) -> tuple[str, PromptConfig]:
 
 
 def _prompt_of(folder: Path) -> PromptConfig:
-    """Of RUN/STAGE/model: the stage's prompt in RUN/config.yaml."""
+    """For RUN/STAGE/model, the stage's prompt in RUN/config.yaml."""
     run, stage = folder.parent.parent, folder.parent.name
     if not (run / "config.yaml").is_file():
         return PromptConfig()

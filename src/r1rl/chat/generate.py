@@ -1,4 +1,4 @@
-"""One response at a time, piece by piece, from a model on this machine."""
+"""Streams one response at a time from a model on this machine."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ _PATIENCE_S = 120.0
 
 @dataclass(frozen=True, slots=True)
 class Sampling:
-    """How responses are drawn. ``temperature`` 0 is greedy."""
+    """How responses are sampled. ``temperature`` 0 is greedy."""
 
     temperature: float
     top_p: float
@@ -39,9 +39,9 @@ class Sampling:
 
 
 class TextGenerator:
-    """Opens the model once; every call continues a conversation.
+    """Loads the model once; every call continues a conversation.
 
-    A tokenizer with a chat template is prompted by it; one without gets the plain prompt of R1-Zero, which knows a
+    A tokenizer with a chat template is prompted by it; one without gets the plain prompt of R1-Zero, which holds a
     single question and no history.
 
     Raises: ModelError for a model that cannot be opened.
@@ -59,7 +59,7 @@ class TextGenerator:
             raise ModelError(f"cannot open the model {model!r}: {error}") from error
         try:
             self.model.to(device)  # type: ignore[arg-type]
-        except (RuntimeError, AssertionError) as error:  # no such device, or a torch without it
+        except (RuntimeError, AssertionError) as error:  # no such device, or torch built without it
             reason = textwrap.shorten(str(error), 80, placeholder=" …")
             raise ConfigError(f"--device {device} does not work here ({reason}); use auto, cpu or cuda") from error
         template = "chat" if self.tokenizer.chat_template else prompt.template
@@ -94,7 +94,7 @@ class TextGenerator:
                     pad_token_id=self.tokenizer.eos_token_id,
                     **self._options(limit),
                 )
-            except BaseException as error:  # carried to the caller, who sees it in its own thread
+            except BaseException as error:  # re-raised in the caller's thread
                 failures.append(error)
                 streamer.end()
 
@@ -109,13 +109,13 @@ class TextGenerator:
             raise failures[0]
 
     def _limit(self, prompt: int) -> int:
-        """Most tokens of a response behind so many of the conversation."""
+        """Most tokens of a response after a conversation of ``prompt`` tokens."""
         positions = positions_of(self.model)
         if positions is None:
             return self.sampling.max_new_tokens
         if prompt >= positions:
             raise ConfigError(
-                f"the conversation has {prompt} tokens and the model {positions} positions: /new begins another one"
+                f"the conversation has {prompt} tokens and the model {positions} positions: /new starts another one"
             )
         return min(self.sampling.max_new_tokens, positions - prompt)
 

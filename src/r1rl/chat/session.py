@@ -15,20 +15,20 @@ from r1rl.errors import ConfigError
 from r1rl.tracking.console import visible
 from r1rl.types import Message
 
-HELP = "/fold hides thoughts, /think shows them and the last one again, /new forgets, /exit or Ctrl-D leaves"
+HELP = "/fold hides thoughts, /think shows them and the last one again, /new clears the history, /exit or Ctrl-D leaves"
 
 
 class Speaker(Protocol):
-    """What answers: see ``r1rl.chat.generate.TextGenerator``."""
+    """Generates the responses: see ``r1rl.chat.generate.TextGenerator``."""
 
     remembers: bool
 
     def reply(self, messages: list[Message]) -> Iterator[str]:
-        """The response in pieces."""
+        """Yields the response in pieces."""
 
 
 class Session:
-    """Reads lines, answers them, keeps the history without its thoughts."""
+    """Reads lines, answers them, and keeps the history without thoughts."""
 
     def __init__(
         self,
@@ -47,10 +47,10 @@ class Session:
         self.last_thought = ""
 
     def run(self) -> None:
-        """Until the person leaves. Ctrl-C stops a response, not the session."""
+        """Runs until the user leaves. Ctrl-C stops a response, not the session."""
         self.console.print(f"[bold]{escape(self.title)}[/]  [dim]{HELP}[/]")
         if not self.speaker.remembers:
-            self.console.print("[dim]This model has no chat template: each question stands alone.[/]")
+            self.console.print("[dim]This model has no chat template: each question is answered on its own.[/]")
         self._forget()
         while True:
             try:
@@ -74,7 +74,7 @@ class Session:
                     thought, answer = self._show(piece.text, piece.thought, thought, answer)
         except KeyboardInterrupt:
             self.console.print(Text(" [stopped]", style="dim"))
-        except ConfigError as error:  # too long a conversation; what was said before stays
+        except ConfigError as error:  # the conversation is too long; its history is kept
             self.console.print(Text(str(error), style="dim"))
             self.messages.pop()
             return ""

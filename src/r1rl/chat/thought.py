@@ -1,9 +1,10 @@
-"""Splits a response into thought and answer while it is still being written."""
+"""Splits a response into thought and answer while it is being generated."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from operator import itemgetter
 
 _TAGS = {"<think>": True, "</think>": False, "<answer>": None, "</answer>": None}
 """Each tag, and whether what follows is thought; None changes nothing."""
@@ -18,7 +19,7 @@ class Piece:
 
 
 class Splitter:
-    """Feed it pieces as they come; a tag may be cut anywhere between two of them."""
+    """Takes pieces as they arrive; a tag may be split between two of them."""
 
     def __init__(self) -> None:
         self.thinking = False
@@ -29,7 +30,7 @@ class Splitter:
         self._held += text
         while self._held:
             tag, at = min(
-                ((tag, at) for tag in _TAGS if (at := self._held.find(tag)) >= 0), key=lambda f: f[1], default=("", -1)
+                ((tag, at) for tag in _TAGS if (at := self._held.find(tag)) >= 0), key=itemgetter(1), default=("", -1)
             )
             if at < 0:
                 yield from self._release(len(self._held) - _open_end(self._held))
@@ -40,7 +41,7 @@ class Splitter:
             self.thinking = self.thinking if change is None else change
 
     def end(self) -> Iterator[Piece]:
-        """What was held back, in case it had become a tag."""
+        """The rest, held back as the possible start of a tag."""
         yield from self._release(len(self._held))
 
     def _release(self, count: int) -> Iterator[Piece]:
@@ -50,7 +51,7 @@ class Splitter:
 
 
 def _open_end(text: str) -> int:
-    """Length of the longest end of the text that may be the beginning of a tag."""
+    """Length of the longest suffix of the text that may start a tag."""
     longest = max(map(len, _TAGS)) - 1
     ends = range(min(longest, len(text)), 0, -1)
     return next((n for n in ends if any(tag.startswith(text[-n:]) for tag in _TAGS)), 0)

@@ -1,1 +1,1 @@
-"""Looks at a run before it starts (does it fit?) and after (why does it not learn?)."""
+"""Diagnoses a run before it starts (does it fit in memory?) and after (why does it not learn?)."""

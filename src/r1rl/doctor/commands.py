@@ -1,7 +1,8 @@
-"""``r1rl doctor``: a configuration before the run, or a run folder after it."""
+"""``r1rl doctor``: checks a configuration before the run, or a run folder after it."""
 
 from __future__ import annotations
 
+from operator import attrgetter
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -20,8 +21,8 @@ from r1rl.tracking.jsonl import read_jsonl
 def doctor(
     target: Annotated[Path, typer.Argument(metavar="CONFIG|RUN", help="A YAML file, or a run folder.")],
     overrides: Annotated[list[str] | None, typer.Argument(metavar="KEY=VALUE")] = None,
-    gpus: Annotated[int, typer.Option(help="Processes, one a GPU; 0 is one process on the CPU.")] = 0,
-    gpu_memory: Annotated[float, typer.Option(help="Memory of each, GiB.")] = 80.0,
+    gpus: Annotated[int, typer.Option(help="Processes, one per GPU; 0 is one process on the CPU.")] = 0,
+    gpu_memory: Annotated[float, typer.Option(help="Memory of each GPU, in GiB.")] = 80.0,
     zero: Annotated[int, typer.Option(help="ZeRO stage; 0 is none.", min=0, max=3)] = 2,
 ) -> None:
     """Say whether a configuration fits in memory, or why a run's reward is flat."""
@@ -45,19 +46,19 @@ def _memory(
     rows = [(p.name, p.bytes / GIB, p.knob) for p in parts if p.bytes] + [("libraries", runtime / GIB, "")]
     how = f"{gpus} GPUs, ZeRO-{zero}" if gpus else "one process"
     console.table(
-        f"stage {name}: {shape.parameters / 1e6:.4g} M parameters, {how}", ["part", "GiB a rank", "knob"], rows
+        f"stage {name}: {shape.parameters / 1e6:.4g} M parameters, {how}", ["part", "GiB per rank", "knob"], rows
     )
     if not gpus:
         console.say(f"about {total / GIB:.2f} GiB at the peak")
     elif total <= gpu_memory * GIB:
         console.say(f"fits: about {total / GIB:.1f} of {gpu_memory:g} GiB")
     else:
-        worst = max(parts, key=lambda p: p.bytes)
+        worst = max(parts, key=attrgetter("bytes"))
         console.say(f"does not fit: about {total / GIB:.1f} of {gpu_memory:g} GiB; first: {worst.knob}")
 
 
 def _shape(view: RunConfig, run: RunConfig) -> Shape:
-    """Of the checkpoint, or of the model that an earlier pretrain stage builds."""
+    """Shape of the checkpoint, or of the model that an earlier pretrain stage builds."""
     plan = stages_of(run)
     if view.model.path in plan:
         upstream = stage_config(run, view.model.path)
@@ -83,7 +84,7 @@ def _shape(view: RunConfig, run: RunConfig) -> Shape:
 def _run_folder(folder: Path, console: Console) -> None:
     found = False
     for file in sorted(folder.glob("**/metrics.jsonl")):
-        set_aside = file.parent.suffix[1:].isdigit()  # STAGE.1, what another configuration left
+        set_aside = file.parent.suffix[1:].isdigit()  # STAGE.1, from another configuration
         rows = [row for row in read_jsonl(file) if "reward/mean" in row]
         if not rows or set_aside:
             continue

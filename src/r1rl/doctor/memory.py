@@ -1,4 +1,4 @@
-"""Memory of one rank, by part, before anything is started. Imports no torch.
+"""Estimates the memory of one rank, by part, before anything starts. Does not import torch.
 
 Sizes follow from how the parts are held (ZeRO: arXiv 1910.02054, section 3): N parameters, float32 master weights and
 two averages of AdamW, sharded or not; activations from the shapes of a transformer block.
@@ -19,7 +19,7 @@ REDUCE_BUCKET = 500_000_000
 """Values in the buffer from which DeepSpeed reduces gradients, its default; allocated whole for any model."""
 
 MIXED_BYTES = 2.5
-"""Of a saved value where float32 weights work in bfloat16: norms and the residual stream stay in float32. Measured."""
+"""Bytes per saved value where float32 weights are used in bfloat16, with norms and residuals in float32. Measured."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,12 +110,16 @@ def estimate(
         Part("reference", reference, "grpo.beta: 0 needs none; model.lora needs no copy"),
         Part("engine's copy", replica, "rollout.engine: vllm on GPUs of its own"),
         Part("reward models", shape.parameters * sum(_judges(run)), "rewards.NAME.args: dtype, device"),
-        *max(learner, sampler, key=lambda parts: sum(part.bytes for part in parts)),
+        *max(learner, sampler, key=_total),
     ]
 
 
+def _total(parts: list[Part]) -> float:
+    return sum(part.bytes for part in parts)
+
+
 def _learner(run: RunConfig, shape: Shape, mixed: bool) -> list[Part]:
-    """What one micro-batch takes; ``mixed`` where float32 weights work in bfloat16."""
+    """What one micro-batch takes; ``mixed`` where float32 weights are used in bfloat16."""
     tokens = max(run.grpo.tokens_per_microbatch, derive(run).max_sequence_tokens)
     tokens = -(-min(tokens, derive(run).max_tokens_per_step) // run.grpo.sequence_parallel)
     block = 8 * shape.hidden + 2 * (shape.heads + shape.kv_heads) * shape.head_dim + 4 * shape.intermediate
@@ -137,7 +141,7 @@ def _learner(run: RunConfig, shape: Shape, mixed: bool) -> list[Part]:
 
 def _sampler(run: RunConfig, shape: Shape) -> list[Part]:
     """What the embedded engine takes while it samples: its cache, a quarter larger than the longest sequences and
-    copied layer by layer when it grows, and the projections that it joins to have fewer of them."""
+    copied layer by layer when it grows, and the projections that it fuses."""
     if run.rollout.engine != "torch":
         return []
     sequences = min(run.rollout.max_concurrent, derive(run).completions_per_step)
@@ -152,7 +156,7 @@ def _sampler(run: RunConfig, shape: Shape) -> list[Part]:
 
 
 def _judges(run: RunConfig) -> list[int]:
-    """Bytes per parameter of the reward models that score on the policy's GPU; as large as the policy, by guess."""
+    """Bytes per parameter of the reward models that score on the policy's GPU; assumed to be as large as the policy."""
     here = [
         reward.args for name, reward in training_rewards(run).items() if (reward.function or name) == "reward_model"
     ]
@@ -160,7 +164,7 @@ def _judges(run: RunConfig) -> list[int]:
 
 
 def _width(run: RunConfig) -> int:
-    """Bytes of a value in the passes."""
+    """Bytes per value in forward and backward passes."""
     return 2 if run.model.dtype == "bfloat16" else 4
 
 

@@ -1,4 +1,4 @@
-"""The report of a run: reads run folders, writes one HTML file. Depends on no other room but tracking."""
+"""The report of a run: reads run folders, writes one HTML file. Imports only tracking, config and what lies below."""
 
 from __future__ import annotations
 

@@ -10,19 +10,19 @@ from typing import Any
 from r1rl.report.read import RunFolder
 
 IDENTITY = ("name", "seed", "output_dir", "tracking", "hub")
-"""Keys that do not make another experiment."""
+"""Keys in which runs of one experiment may differ."""
 
 
 @dataclass(slots=True)
 class Series:
-    """Runs that differ in their seed alone."""
+    """Runs that differ only in their seed."""
 
     label: str
     runs: list[int]
 
 
 def series_of(runs: Sequence[RunFolder]) -> list[Series]:
-    """Runs of equal configuration together, in order of appearance; labels are unique."""
+    """Groups runs of equal configuration, in order of appearance; labels are unique."""
     by_config: dict[str, list[int]] = {}
     for index, run in enumerate(runs):
         key = json.dumps(_experiment(run.config), sort_keys=True, default=str) if run.config else f"run {index}"
@@ -32,7 +32,7 @@ def series_of(runs: Sequence[RunFolder]) -> list[Series]:
 
 
 def differences(runs: Sequence[RunFolder]) -> dict[str, list[str]]:
-    """Configuration keys whose values differ, by dotted path; a value a run, empty where it has none."""
+    """Configuration keys whose values differ, by dotted path: one value per run, empty where the key is missing."""
     flattened = [_flat(_experiment(run.config)) for run in runs]
     paths = dict.fromkeys(path for one in flattened for path in one)
     table = {path: [one.get(path, "") for one in flattened] for path in paths}
@@ -40,7 +40,7 @@ def differences(runs: Sequence[RunFolder]) -> dict[str, list[str]]:
 
 
 def unique(labels: Sequence[str]) -> list[str]:
-    """The labels, later equal ones numbered."""
+    """The labels; repeated ones are numbered."""
     seen: dict[str, int] = {}
     result = []
     for label in labels:
@@ -62,7 +62,7 @@ def _label(runs: Sequence[RunFolder]) -> str:
 
 
 def _shared(names: Sequence[str]) -> str:
-    """What all the names begin with."""
+    """The common prefix of the names."""
     length = next((i for i, letters in enumerate(zip(*names, strict=False)) if len(set(letters)) > 1), len(names[0]))
     return names[0][:length]
 

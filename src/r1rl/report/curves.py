@@ -1,4 +1,4 @@
-"""Metrics of a stage, thinned to what a screen can show."""
+"""Metrics of a stage, downsampled to what a screen can show."""
 
 from __future__ import annotations
 
@@ -10,12 +10,13 @@ from r1rl.records import Row
 from r1rl.report.read import Stage, is_number
 
 MOST_STEPS = 1000
-"""Steps shown one by one; a longer stage is cut into stretches."""
+"""Steps shown one by one; a longer stage is averaged over stretches of steps."""
 STRETCHES = 500
+"""Stretches of a longer stage."""
 
 
 def curves(stage: Stage, runs: int = 1) -> dict[str, Any]:
-    """``steps`` and, by metric, a value (or null) for each: the mean of a stretch of steps where there are many.
+    """``steps`` and, for each metric, one value (or null) per step, or per stretch of steps of a long stage: its mean.
 
     ``low`` and ``high`` hold the extremes of each stretch, so that a spike stays visible; they are left out where a
     stretch is one step. The more runs a page compares, the longer the stretches.
@@ -35,7 +36,7 @@ def curves(stage: Stage, runs: int = 1) -> dict[str, Any]:
 
 
 def short(value: float) -> float | int:
-    """Five significant digits: finer than a screen."""
+    """Five significant digits, more than a screen resolves."""
     rounded = float(f"{value:.5g}")
     return int(rounded) if rounded.is_integer() and abs(rounded) < 1e15 else rounded
 

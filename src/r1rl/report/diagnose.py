@@ -1,6 +1,6 @@
-"""The four questions about a run: is it learning, is it cheating, is it broken, how long yet.
+"""The four questions about a run: is it learning, is it cheating, is it broken, how much longer.
 
-Each answer is a rule of thumb with its figures beside it. It points to a chart, and decides nothing.
+Each answer is a rule of thumb with its figures beside it. It points to a chart; the reader decides.
 """
 
 from __future__ import annotations
@@ -17,12 +17,12 @@ from r1rl.report.symptoms import BAD, GOOD, LEVELS, NO_SIGNAL, UNKNOWN, WARN, pe
 from r1rl.tracking.console import duration
 
 LEAST = 10
-"""Steps before anything is said."""
+"""Steps needed for an answer."""
 
 
 @dataclass(slots=True)
 class Finding:
-    """An answer: its level, a few words, and the figures behind them."""
+    """An answer: its level, a short text, and the figures it is based on."""
 
     level: str
     words: str
@@ -34,17 +34,17 @@ def questions(run: RunFolder, now: float) -> dict[str, Finding]:
     stage = stage_of_interest(run)
     if stage is None:
         nothing = Finding(UNKNOWN, "Nothing yet", ["No RL stage has logged a step."])
-        return dict.fromkeys(("Is it learning?", "Is it cheating?", "Is it broken?", "How long yet?"), nothing)
+        return dict.fromkeys(("Is it learning?", "Is it cheating?", "Is it broken?", "How much longer?"), nothing)
     return {
         "Is it learning?": learning(run, stage),
         "Is it cheating?": cheating(run, stage),
         "Is it broken?": broken(stage),
-        "How long yet?": remaining(run, stage, now),
+        "How much longer?": remaining(run, stage, now),
     }
 
 
 def stage_of_interest(run: RunFolder) -> Stage | None:
-    """The last RL stage with metrics; where there is none, the last stage with any."""
+    """The last RL stage with metrics; without one, the last stage that logged anything."""
     logged = [stage for stage in run.stages if stage.metrics]
     return next((s for s in reversed(logged) if "reward/mean" in s.names()), logged[-1] if logged else None)
 
@@ -57,7 +57,7 @@ def ends(values: Sequence[float]) -> tuple[float, float, float]:
 
 
 def learning(run: RunFolder, stage: Stage) -> Finding:
-    """Does the reward rise by more than its noise, and is there signal left?"""
+    """Whether the reward rises by more than its noise, and whether any signal is left."""
     _, reward = stage.curve("reward/mean")
     if len(reward) < LEAST:
         return Finding(UNKNOWN, "Too early to say", [f"{len(reward)} steps so far."])
@@ -67,7 +67,7 @@ def learning(run: RunFolder, stage: Stage) -> Finding:
     _, flat = stage.curve(NO_SIGNAL.metric)
     silent = NO_SIGNAL.read(flat) if flat else 0.0
     if flat:
-        why.append(f"{percent(silent)} of groups carried no signal lately.")
+        why.append(f"{percent(silent)} of groups carried no signal recently.")
     if last - first > 3 * error and last - first > 0.01:
         return Finding(GOOD, "Yes, still rising" if _rising(reward) else "Yes, and it has settled", why)
     if first - last > 3 * error and first - last > 0.01:
@@ -78,7 +78,7 @@ def learning(run: RunFolder, stage: Stage) -> Finding:
 
 
 def cheating(run: RunFolder, stage: Stage) -> Finding:
-    """Does the reward rise where quality does not?"""
+    """Whether the reward rises while quality does not."""
     _, reward = stage.curve("reward/mean")
     if len(reward) < LEAST:
         return Finding(UNKNOWN, "Too early to say")
@@ -140,7 +140,7 @@ CHEATS: tuple[Callable[[RunFolder, Stage], list[str]], ...] = (
 
 
 def broken(stage: Stage) -> Finding:
-    """Is anything not finite, lost, out of step or collapsed?"""
+    """Whether anything is not finite, lost, mismatched or collapsed."""
     if not stage.metrics:
         return Finding(UNKNOWN, "Nothing yet")
     found = symptoms(stage.metrics)
@@ -151,7 +151,7 @@ def broken(stage: Stage) -> Finding:
 
 
 def remaining(run: RunFolder, stage: Stage, now: float) -> Finding:
-    """From the pace of the last steps; evaluations and later stages come on top."""
+    """Time left at the pace of the last steps; evaluations and later stages are not included."""
     _, seconds = stage.curve("time/step")
     spent = duration(sum(seconds)) if seconds else "unknown time"
     later = [s.name for s in run.stages[run.stages.index(stage) + 1 :] if not s.finished]
@@ -169,7 +169,7 @@ def remaining(run: RunFolder, stage: Stage, now: float) -> Finding:
         return Finding(WARN, "Stopped?", why)
     if not stage.total or not pace:
         return Finding(UNKNOWN, "Unknown", why + then)
-    why += [f"{pace:.3g} s a step lately.", *then]
+    why += [f"{pace:.3g} s per step recently.", *then]
     return Finding(GOOD, f"About {duration((stage.total - stage.step) * pace)}", why)
 
 
@@ -177,7 +177,7 @@ def held_out(run: RunFolder, stage: Stage) -> list[tuple[str, float, float]]:
     """Held-out pass@1 before and after a stage: source, first and last figure.
 
     From the evaluation stages of the model it started from and of its own, else from evaluations while it trained,
-    the first of which comes when some is learned already.
+    the first of which is taken when something has already been learned.
     """
     before, after = _evaluation_of(run, stage.start), _evaluation_of(run, stage.name)
     names = [name for name in before if name.endswith("/pass@1") and name in after]

@@ -1,4 +1,4 @@
-"""The report: one HTML file that needs nothing else, neither network nor server."""
+"""The report: one self-contained HTML file; it needs neither network nor server."""
 
 from __future__ import annotations
 
@@ -48,11 +48,11 @@ def write_page(run_dirs: Sequence[Path], out: Path, now: float | None = None) ->
     """Write a page about one or several runs to ``out``.
 
     Args:
-        now: the time to measure progress against, seconds since 1970; None takes the clock's.
+        now: the current time, seconds since 1970; None reads the clock.
 
     Raises:
         DataError: a folder is not a run folder.
-        ForeignError: ``out`` is a file that is not such a page.
+        ForeignError: ``out`` is a file that r1rl did not write.
         StorageError: ``out`` cannot be written.
     """
     html = page([read_run(path) for path in run_dirs], time.time() if now is None else now)
@@ -90,7 +90,7 @@ def page(runs: Sequence[RunFolder], now: float) -> str:
 
 
 def _data(runs: Sequence[RunFolder], names: Sequence[str]) -> dict[str, Any]:
-    """What the scripts draw from."""
+    """The data that the page's scripts draw."""
     logged: dict[str, dict[str, set[float]]] = {}
     for each in (stage for run in runs for stage in run.stages):
         for name in each.names():
@@ -118,7 +118,7 @@ def _data(runs: Sequence[RunFolder], names: Sequence[str]) -> dict[str, Any]:
 
 
 def _policy(style: str, script: str) -> str:
-    """What the page may do: show itself. Nothing is fetched, and no script runs but its own."""
+    """The content security policy: nothing is fetched, and only the page's own script and style apply."""
     return (
         f"default-src 'none'; style-src '{_hash(style)}'; script-src '{_hash(script)}'; img-src data:; "
         "base-uri 'none'; form-action 'none'"

@@ -1,4 +1,4 @@
-"""Which charts a stage is shown in: one table, in the order a reader asks for them."""
+"""The charts of a stage: one table, in the order in which they are shown."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ class Panel:
     section: str
     title: str
     hint: str
-    """What to look for, one sentence."""
+    """What to look for, in one sentence."""
     metrics: tuple[str, ...]
     low: float | None = None
-    """Lowest and highest value that the axis always shows."""
+    """Lowest and highest value that the axis always includes."""
     high: float | None = None
     kind: str = "lines"
     """``lines``, or ``shares``: columns stacked to 100 %."""
@@ -55,14 +55,14 @@ PANELS = (
     Panel(
         "What is sampled",
         "Length",
-        "Growing with accuracy is reasoning, without it rambling.",
+        "Growth together with accuracy is reasoning; without it, rambling.",
         (r"rollout/length_(mean|max)",),
         0.0,
     ),
     Panel(
         "What is sampled",
         "Truncated",
-        "Share of completions cut at the limit; they seldom earn anything.",
+        "Share of completions cut at the limit; they rarely earn a reward.",
         ("rollout/truncated",),
         0.0,
     ),
@@ -76,12 +76,12 @@ PANELS = (
     Panel(
         "What is sampled",
         "Spread of rewards",
-        "What the advantages are made of; 0 is the end of learning.",
+        "Advantages are computed from it; at 0 learning ends.",
         ("reward/std",),
         0.0,
     ),
     Panel("Training", "Training loss", "Falls.", (r"(?:pretrain|sft|reward_model)/loss",)),
-    Panel("Training", "Token accuracy", "Tokens that the model thought likeliest.", ("sft/token_accuracy",)),
+    Panel("Training", "Token accuracy", "Share of tokens that the model ranked first.", ("sft/token_accuracy",)),
     Panel(
         "Training",
         "Accuracy on pairs",
@@ -90,12 +90,18 @@ PANELS = (
         0.5,
         1.0,
     ),
-    Panel("Training", "Margin", "Between the scores of a pair.", ("reward_model/(margin|held_out_margin)",), 0.0),
+    Panel(
+        "Training",
+        "Margin",
+        "Mean difference between the scores of a pair.",
+        ("reward_model/(margin|held_out_margin)",),
+        0.0,
+    ),
     Panel("Update", "Loss", "Hovers around 0 by construction; its level says little.", ("policy/loss",)),
     Panel(
         "Update",
         "Gradient norm",
-        "Before clipping. Spikes come before trouble.",
+        "Before clipping. Spikes often precede instability.",
         (r"(?:policy|sft|reward_model)/grad_norm",),
         0.0,
     ),
@@ -113,7 +119,7 @@ PANELS = (
         (r"policy/(kl|approx_kl)",),
         0.0,
     ),
-    Panel("Update", "Clipped tokens", "0 with one update a rollout.", ("policy/clip_fraction",), 0.0),
+    Panel("Update", "Clipped tokens", "0 with one update per rollout.", ("policy/clip_fraction",), 0.0),
     Panel("Update", "Learning rate", "As scheduled.", (r"(?:policy|pretrain|sft|reward_model)/lr",), 0.0),
     Panel(
         "Update",
@@ -131,8 +137,8 @@ PANELS = (
         1.0,
         "shares",
     ),
-    Panel("Time", "Step time", "Seconds a step.", ("time/step",), 0.0),
-    Panel("Time", "Completions a second", "Over the whole step.", ("rollout/completions_per_s",), 0.0),
+    Panel("Time", "Step time", "Seconds per step.", ("time/step",), 0.0),
+    Panel("Time", "Completions per second", "Over the whole step.", ("rollout/completions_per_s",), 0.0),
     Panel(
         "Checks",
         "Checks lost",
@@ -141,29 +147,33 @@ PANELS = (
         0.0,
     ),
     Panel(
-        "Checks", "How answers were checked", "By outcome; remembered ones were seen before.", (r"verify/(.+)",), 0.0
+        "Checks",
+        "How answers were checked",
+        "By outcome; remembered: answered from the cache.",
+        (r"verify/(.+)",),
+        0.0,
     ),
     Panel(
         "Checks",
         "Servers",
-        "Lost and restarted vLLM servers, work asked for again or thrown away, since the start.",
+        "vLLM servers lost and restarted, requests resubmitted or discarded, since the start.",
         ("rollout/(server_failures|server_restarts|resubmitted|duplicates_dropped|dropped_stale)",),
         0.0,
     ),
-    Panel("Checks", "Time of a reward", "99 % of calls stay below, milliseconds.", (r"reward/(.+)/p99_ms",), 0.0),
+    Panel("Checks", "Time of a reward", "99th percentile of calls, in milliseconds.", (r"reward/(.+)/p99_ms",), 0.0),
 )
 
 HIDDEN = re.compile(
     r"data/.+|rollout/(completions|tokens|prompt_tokens|staleness/.+)|policy/(version|micro_batches)|reward/.+/(p50_ms|std)|.+"
     + NON_FINITE
 )
-"""Logged, and in the table of all metrics, but not worth a chart each."""
+"""Listed in the table of all metrics, without a chart of their own."""
 
 
 def panels_of(names: Iterable[str], constant: Collection[str] = ()) -> list[dict[str, Any]]:
-    """The panels that these metrics fill, each with ``lines``: metric and label.
+    """The panels with data among these metrics, each with its ``lines``: metric and label.
 
-    What no panel takes gets its own, unless it is ``constant``: a flat line says no more than the table.
+    A metric of no panel gets one of its own, unless it is ``constant``: the table says as much as a flat line.
     """
     left = dict.fromkeys(names)
     found = []

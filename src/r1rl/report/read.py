@@ -1,4 +1,4 @@
-"""A run folder as it lies on disk, read without trusting that any part of it is there or whole."""
+"""Reads a run folder of which any part may be missing or truncated."""
 
 from __future__ import annotations
 
@@ -26,21 +26,21 @@ class Stage:
     settings: Mapping[str, Any]
     """Its entry under ``stages`` in the configuration."""
     total: int | None = None
-    """Steps it will have; None where the configuration does not say."""
+    """Planned steps; None where the configuration does not say."""
     metrics: list[Row] = field(default_factory=list)
     """Lines of metrics.jsonl: ``step`` and numbers by name; null where a number was not finite."""
     samples: list[Row] = field(default_factory=list)
-    """Lines of samples.jsonl; of a very large file, lines from all over it."""
+    """Lines of samples.jsonl; of a very large file, evenly spaced ones."""
     evaluation: Mapping[str, Any] = field(default_factory=dict)
     """evaluation.json: by source, ids, shares of correct samples and some completions."""
     results: dict[str, float] = field(default_factory=dict)
-    """Its figures in results.json, flat: ``arithmetic/pass@1``."""
+    """Its figures in results.json, by path: ``arithmetic/pass@1``."""
     written: float | None = None
     """When its metrics were last written, seconds since 1970."""
     complete: bool = False
-    """Whether the run has marked it as done."""
+    """Whether the run has marked it as finished."""
     seconds: float | None = None
-    """How long its last run took, once it is done."""
+    """Duration of its last attempt, in seconds; None until it is finished."""
 
     @property
     def step(self) -> int:
@@ -54,7 +54,7 @@ class Stage:
 
     @property
     def start(self) -> str:
-        """The model it starts from: an earlier stage's name, or a path; empty where it is not said."""
+        """The model it starts from: an earlier stage's name or a path; empty if unknown."""
         model = self.settings.get("model")
         return str((model.get("path") if isinstance(model, Mapping) else model) or "")
 
@@ -107,7 +107,7 @@ def read_run(path: Path) -> RunFolder:
 def spread(path: Path, largest: int = 64 << 20, lines: int = 1000) -> list[Row]:
     """The records of a file; of one with more than ``largest`` bytes, ``lines`` of them at even distances.
 
-    Weeks of long completions are gigabytes, of which a page shows a few hundred.
+    Weeks of long completions fill gigabytes; a page shows a few hundred of them.
     """
     size = path.stat().st_size
     if size <= largest:
@@ -117,7 +117,7 @@ def spread(path: Path, largest: int = 64 << 20, lines: int = 1000) -> list[Row]:
         for index in range(lines):
             file.seek(size * index // lines)
             if index:
-                file.readline()  # the rest of a line that began earlier
+                file.readline()  # the remainder of a line that began earlier
             place = file.tell()
             row = parse(file.readline())
             if row is not None:
@@ -126,7 +126,7 @@ def spread(path: Path, largest: int = 64 << 20, lines: int = 1000) -> list[Row]:
 
 
 def is_number(value: Any) -> TypeGuard[float]:
-    """Whether it is a finite number; a truth value is none."""
+    """Whether it is a finite number; booleans are not."""
     return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
 
 

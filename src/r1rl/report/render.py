@@ -1,4 +1,4 @@
-"""HTML and SVG from the templates of this package: what is not a template's own markup is escaped."""
+"""HTML and SVG from the templates of this package: every value is escaped."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from r1rl.tracking.console import visible
 def render(template: str, **values: Any) -> str:
     """A file of ``report/templates`` with these values.
 
-    Texts are escaped and their control characters written out; only :class:`markupsafe.Markup` is left as it is. The
+    HTML and control characters in texts are escaped; only :class:`markupsafe.Markup` is left as it is. The
     filter ``tojson`` writes JSON that cannot end the ``<script>`` element it stands in.
 
     Raises:

@@ -1,4 +1,4 @@
-"""Completions worth reading: the same problem over training first, then an even choice of the rest."""
+"""Selects completions to read: recurring problems over training first, then evenly spaced others."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from r1rl.report.read import RunFolder, Stage, is_number
 from r1rl.tracking.console import visible
 
 MOST = 400
-"""Completions of one run; a page of several runs shares twice as many."""
+"""Most completions of one run; several runs on a page share twice as many."""
 TEXT = 6000
-"""Characters of one text."""
+"""Most characters of one text."""
 
 
 def samples_of(runs: Sequence[RunFolder]) -> list[dict[str, Any]]:
-    """Completions of all runs, in order of stage and step. Texts have their control characters written out."""
+    """Completions of all runs, in order of stage and step. Control characters in texts are escaped."""
     most = MOST if len(runs) == 1 else 2 * MOST // len(runs)
     return [
         {"run": index, "order": place, **row}
@@ -61,7 +61,7 @@ def _evaluated(stage: Stage) -> Iterator[dict[str, Any]]:
 
 
 def _choose(rows: list[dict[str, Any]], most: int) -> list[dict[str, Any]]:
-    """At most ``most`` rows in their order: problems seen at several moments first, those seen most often foremost."""
+    """At most ``most`` rows, in their order; problems seen at several steps take precedence, most frequent first."""
     if len(rows) <= most:
         return rows
     by_problem: dict[str, list[int]] = defaultdict(list)
@@ -93,7 +93,7 @@ def conversation(prompt: Any) -> str:
 
 
 def clipped(value: Any) -> str:
-    """Text that is safe to show, its middle left out where it is very long: the end holds the answer."""
+    """Text that is safe to show, with the middle of a very long one left out: the end holds the answer."""
     text = str(value)
     if len(text) > TEXT:
         head, tail = TEXT * 2 // 3, TEXT // 3

@@ -1,4 +1,4 @@
-"""The learning curve as a picture of its own: an SVG text file that follows the reader's light or dark theme."""
+"""The learning curve as a standalone SVG file that follows the viewer's light or dark theme."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ Points = list[tuple[float, float]]
 
 
 def learning_curve(runs: Sequence[RunFolder], metrics: Sequence[str], title: str = "") -> str:
-    """Metrics of each run's stage of interest over its steps: every seed thin, their mean bold.
+    """Metrics of each run's stage of interest over its steps: thin lines for seeds, a bold one for their mean.
 
     Raises:
         DataError: no run has logged any of the metrics.
@@ -38,14 +38,14 @@ def learning_curve(runs: Sequence[RunFolder], metrics: Sequence[str], title: str
         if any(curves):
             drawn[name] = [[(float(s), v) for s, v in curve] for curve in curves if curve]
     if not drawn:
-        raise DataError(f"none of {', '.join(metrics)} was logged; name another with --metric")
+        raise DataError(f"none of {', '.join(metrics)} was logged; choose another with --metric")
     points = [point for curves in drawn.values() for curve in curves for point in curve]
     return _picture(title or visible(", ".join(series.label for series in series_of(runs))), drawn, points)
 
 
 @dataclass(frozen=True, slots=True)
 class Plane:
-    """From steps and values to places in the picture, in its units, one decimal."""
+    """Converts steps and values to coordinates of the picture, with one decimal."""
 
     last: float
     low: float
@@ -93,7 +93,7 @@ def _picture(title: str, drawn: dict[str, list[Points]], points: Points) -> str:
 
 
 def mean_curve(curves: Sequence[Points]) -> Points:
-    """Mean over the curves at each step that all of them have; where they share none, the first curve."""
+    """Mean over the curves at each step that all of them have; if they share none, the first curve."""
     values: dict[float, list[float]] = {}
     for curve in curves:
         for step, value in curve:
@@ -115,7 +115,7 @@ def _ticks(low: float, high: float) -> list[float]:
 
 
 def _apart(places: dict[str, float], least: float = 18.0) -> dict[str, float]:
-    """The places pushed down until no two labels overlap, then up where they left the picture."""
+    """Moves labels down until none overlap, then all up if the last left the picture."""
     moved: dict[str, float] = {}
     previous = -math.inf
     for name, place in sorted(places.items(), key=itemgetter(1)):

@@ -1,4 +1,4 @@
-"""What a stage's metrics show to be wrong, and what to do about it: one table for the report and ``r1rl doctor``."""
+"""Known problems that show in a stage's metrics, with remedies: one table for the report and ``r1rl doctor``."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ GOOD, UNKNOWN, WARN, BAD = "good", "unknown", "warn", "bad"
 LEVELS = (GOOD, UNKNOWN, WARN, BAD)
 
 RECENT = 20
-"""Steps looked at, from the end, where the state of now counts."""
+"""Number of latest steps that describe the current state."""
 FEWEST = 3
-"""Steps before a reward that is always 0 says something."""
+"""Steps after which a reward that is always 0 is reported."""
 LOST = 0.01
-"""Share of lost checks that is still well."""
+"""Largest acceptable share of lost checks."""
 
 
 def recent(values: Sequence[float]) -> float:
@@ -31,7 +31,7 @@ def recent(values: Sequence[float]) -> float:
 class Symptom:
     """A metric whose value should stay within a bound.
 
-    ``bound`` is the largest value that is still well; ``says`` is formatted with ``value``, and ``share`` in percent.
+    ``bound`` is the largest acceptable value; ``says`` is formatted with ``value``, and ``share`` in percent.
     """
 
     metric: str
@@ -48,7 +48,7 @@ NO_SIGNAL = Symptom(
     "{share} of the groups have equal rewards and teach nothing: set grpo.dynamic_sampling, filter with "
     "data.difficulty, or raise rollout.group_size",
 )
-"""Of learning rather than of running well; also what a solved data set looks like."""
+"""Concerns learning, not a malfunction; a solved dataset looks the same."""
 CUT = Symptom(
     "rollout/truncated",
     0.2,
@@ -60,7 +60,7 @@ SYMPTOMS = (
         "policy/updates_skipped",
         0,
         BAD,
-        "{value:.3g} updates left out for a loss or gradient that was not finite: lower grpo.learning_rate",
+        "{value:.3g} updates skipped because the loss or gradient was not finite: lower grpo.learning_rate",
         max,
     ),
     Symptom(
@@ -91,7 +91,7 @@ SYMPTOMS = (
 
 
 def symptoms(rows: Rows) -> list[tuple[str, str]]:
-    """(level, text) of everything known to be wrong with a stage, in the order of the tables here."""
+    """(level, text) of every known problem of a stage, in the order of the tables here."""
     return [*_not_finite(rows), *over(SYMPTOMS, rows), *_lost_checks(rows), *_silent_rewards(rows)]
 
 
@@ -106,7 +106,7 @@ def _severity(found: tuple[str, str]) -> int:
 
 
 def over(table: Sequence[Symptom], rows: Rows) -> Iterator[tuple[str, str]]:
-    """(level, text) of the symptoms that rows show."""
+    """(level, text) of the symptoms present in the rows."""
     for symptom in table:
         found = values(rows, symptom.metric)
         if found and (value := symptom.read(found)) > symptom.bound:
@@ -114,7 +114,7 @@ def over(table: Sequence[Symptom], rows: Rows) -> Iterator[tuple[str, str]]:
 
 
 def values(rows: Rows, name: str) -> list[float]:
-    """A metric in the steps that have it and where it was finite."""
+    """The finite values of a metric."""
     found = (row.get(name, _before(row, name)) for row in rows)
     return [value for value in found if isinstance(value, int | float)]
 

@@ -16,7 +16,7 @@ from r1rl.tracking.console import duration, shown
 from r1rl.tracking.names import describe
 
 COLUMNS = (r"pass@1", r"pass@\d+", r"maj@\d+", r"format", r"length", r"truncated")
-"""Figures of an evaluation in the order of a reader's interest; others follow."""
+"""Order of the figures of an evaluation; others follow."""
 SHARES = re.compile(r"pass@\d+|maj@\d+|format|truncated|accuracy|language")
 
 
@@ -123,7 +123,7 @@ def _figure(name: str, values: Sequence[float]) -> Figure | None:
 
 
 def stages(runs: Sequence[RunFolder], names: Sequence[str]) -> list[StageRow]:
-    """Every stage of every run: what it does, from what, how far, how long."""
+    """Every stage of every run: kind, start, progress and duration."""
     return [_stage(name, stage) for run, name in zip(runs, names, strict=True) for stage in run.stages]
 
 
@@ -175,7 +175,7 @@ def differing(runs: Sequence[RunFolder]) -> dict[str, list[str]]:
 
 
 def headline(runs: Sequence[RunFolder]) -> str:
-    """What kind of runs these are, in a line."""
+    """Algorithm, seeds and progress, in one line."""
     algorithms = dict.fromkeys(str(r.config["grpo"]["algorithm"]) for r in runs if _has_algorithm(r))
     seeds = sorted({run.seed for run in runs})
     parts = [

@@ -1,4 +1,4 @@
-"""The tracker protocol: where the loop sends its numbers and samples, whatever stands behind it."""
+"""The tracker protocol: where the loop sends its metrics and samples, whichever service receives them."""
 
 from __future__ import annotations
 
@@ -39,18 +39,18 @@ class Tracker(Protocol):
     """Receives metrics and samples, step by step; steps never go back."""
 
     def log(self, step: int, metrics: Mapping[str, float]) -> None:
-        """Numbers of one step, by grouped name (``reward/mean``); a second call for the same step adds to it."""
+        """Metrics of one step, by grouped name (``reward/mean``); a second call for the same step adds to it."""
 
     def samples(self, step: int, rows: Rows) -> None:
         """Some completions of one step: mappings of texts and numbers, all with the same keys."""
 
     def close(self) -> None:
-        """Writes out what is buffered and ends the run; nothing may follow."""
+        """Flushes and ends the run; no call may follow."""
 
 
 @dataclass(frozen=True, slots=True)
 class Start:
-    """What a tracker needs to begin or to continue a run."""
+    """What a tracker needs to start or resume a run."""
 
     project: str
     run_name: str
@@ -58,9 +58,9 @@ class Start:
     config: Mapping[str, Any]
     """Nested plain values, shown beside the run."""
     run_id: str
-    """The same for every process that continues this run."""
+    """The same in every process that resumes this run."""
     resume_step: int | None
-    """Last step that counts; None starts anew."""
+    """Last step to keep; None starts a new run."""
 
     @property
     def resumed(self) -> bool:
@@ -68,7 +68,7 @@ class Start:
 
 
 class NullTracker:
-    """Keeps nothing: for ranks that do not report, instead of a branch in the loop."""
+    """Discards everything: for ranks that do not report."""
 
     def log(self, step: int, metrics: Mapping[str, float]) -> None:
         pass

@@ -1,4 +1,4 @@
-"""Puts together the trackers of a stage from its configuration."""
+"""Builds the trackers of a stage from its configuration."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def build_tracker(
         stage_dir: ``RUN/STAGE``; receives metrics.jsonl, samples.jsonl, the run's id and local event files.
         run_name: shown by the services, for example ``NAME/STAGE``.
         config: the resolved configuration as plain nested values.
-        resume_step: the checkpoint's step: later lines are taken out of the files and the services' run goes on;
+        resume_step: the checkpoint's step: later lines are removed from the files and the services' run is resumed;
             None starts anew, and empties the files.
         is_main: False on ranks that do not report; they get a tracker that keeps nothing.
 
@@ -58,7 +58,7 @@ def _run_id(path: Path, resumed: bool) -> str:
         try:
             return str(json.loads(path.read_text())["run_id"])
         except (ValueError, KeyError, TypeError):
-            pass  # written half: the services get a new run, the files stay whole
+            pass  # truncated: the services get a new run, the files are unaffected
     run_id = uuid.uuid4().hex[:12]
     write_json(path, {"run_id": run_id})
     return run_id

@@ -1,7 +1,7 @@
-"""What a person sees while a run goes on: one live view on a terminal, plain lines elsewhere, or nothing.
+"""Progress of a run for people: a live view on a terminal, plain lines elsewhere, or nothing.
 
-The object is passed to whatever reports progress. Text that a model wrote is shown with its control characters
-made visible, so it cannot move the cursor, change colours or imitate the view.
+The object is passed to whatever reports progress. Control characters in text that a model wrote are
+escaped, so it cannot move the cursor, change colours or imitate the view.
 """
 
 from __future__ import annotations
@@ -29,13 +29,13 @@ CLIP = 1200
 
 
 class Console:
-    """Progress, tables and remarks, on the stream given (standard output by default).
+    """Writes progress, tables and messages to a stream (standard output by default).
 
     Args:
-        quiet: show nothing at all.
+        quiet: write nothing.
         stream: where to write; a live view is drawn only if it is a terminal.
         clock: seconds, for rates and remaining time.
-        interval: least seconds between two plain lines of one progress; the first and the last always appear.
+        interval: least seconds between two plain lines of one task; its first and last are always written.
     """
 
     def __init__(
@@ -58,7 +58,7 @@ class Console:
         self._depth = 0
 
     def say(self, text: str) -> None:
-        """One remark, above the live view if there is one."""
+        """Writes a message, above the live view if there is one."""
         self._rich.print(Text(visible(text)), soft_wrap=True)
 
     def table(self, title: str, columns: Sequence[str], rows: Iterable[Sequence[Value | None]]) -> None:
@@ -91,8 +91,8 @@ class Console:
         """A long task, used as a context manager; one inside another is shown under it.
 
         Args:
-            total: how many units it has; None if unknown.
-            done: units finished before it started (a resumed run), left out of the rate.
+            total: number of units; None if unknown.
+            done: units finished before it started (a resumed run), not counted in the rate.
         """
         return Progress(self, title, total, done, unit)
 
@@ -109,7 +109,7 @@ class Console:
 
 
 class Progress:
-    """One long task: how far, how fast, how long yet, and a few values. Made by ``Console.progress``."""
+    """One long task: progress, rate, remaining time and a few values. Made by ``Console.progress``."""
 
     def __init__(self, console: Console, title: str, total: int | None, done: int, unit: str) -> None:
         self._console, self.title, self.total, self.done, self.unit = console, visible(title), total, done, unit
@@ -125,7 +125,7 @@ class Progress:
         self._start = self._console.clock()
         self._nested = self._console._depth > 0
         self._console._depth += 1
-        # A short task inside another says nothing in a log file; one that lasts does.
+        # A short task inside another writes no line to a log file; a long one does.
         self._printed = self._start if self._nested else -float("inf")
         if self._console.live:
             self._view = self._console._enter()
@@ -160,13 +160,13 @@ class Progress:
 
     @property
     def rate(self) -> float | None:
-        """Units a second since it was entered; None before the first."""
+        """Units per second since it was entered; None before the first."""
         finished = self.done - self._first
         return finished / self.elapsed if finished > 0 and self.elapsed > 0 else None
 
     @property
     def remaining(self) -> float | None:
-        """Seconds yet, at the rate so far; None where unknown or done."""
+        """Seconds left at the rate so far; None if unknown or done."""
         if self.total is None or self.rate is None or self.done >= self.total:
             return None
         return (self.total - self.done) / self.rate
@@ -218,7 +218,7 @@ class _View(RichProgress):
 
 
 def visible(text: str) -> str:
-    """The text with every control, format and unassigned character written out, line breaks and tabs kept."""
+    """The text with every control, format and unassigned character escaped, except line breaks and tabs."""
     return "".join(
         char if char.isprintable() or char in "\n\t" or unicodedata.category(char) == "Zs" else ascii(char)[1:-1]
         for char in text
@@ -226,7 +226,7 @@ def visible(text: str) -> str:
 
 
 def shown(value: Value) -> str:
-    """A value for people: four significant digits, thousands apart."""
+    """A value for people: four significant digits, thousands separated."""
     if isinstance(value, bool | str):
         return visible(str(value))
     if isinstance(value, int):
@@ -235,7 +235,7 @@ def shown(value: Value) -> str:
 
 
 def pace(rate: float | None, unit: str) -> str:
-    """Units a second, or seconds a unit where that is the larger number."""
+    """Units per second, or seconds per unit if that is the larger number."""
     if not rate:
         return ""
     return f"{rate:.3g} {unit}/s" if rate >= 1 else f"{1 / rate:.3g} s/{unit}"

@@ -1,4 +1,4 @@
-"""Append-only files of one JSON object per line, each with its ``step``, that survive being cut off anywhere."""
+"""Append-only files of one JSON object per line, each with its ``step``, that stay readable when truncated anywhere."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ NON_FINITE = "/non_finite"
 
 
 def read_jsonl(path: Path) -> Iterator[dict[str, Any]]:
-    """The objects of a file, in order; lines that are not whole objects are left out."""
+    """The objects of a file, in order; lines that are not complete objects are skipped."""
     with path.open("rb") as file:
         for line in file:
             record = parse(line)
@@ -37,7 +37,7 @@ class JsonLines:
     """A file of records in order of steps, flushed after each.
 
     Args:
-        resume_step: records of later steps, and lines that are not whole, are taken out first; None empties the file.
+        resume_step: records of later steps, and incomplete lines, are removed first; None empties the file.
 
     Raises:
         ValueError: on writing, for a step before the last one.
@@ -46,18 +46,18 @@ class JsonLines:
     def __init__(self, path: Path, resume_step: int | None) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
         self.last_step_found = _keep(path, -1 if resume_step is None else resume_step)
-        """Last step in the file before anything was taken out; −1 if there was none."""
+        """Last step in the file before anything was removed; −1 if there was none."""
         self._file: IO[bytes] = path.open("r+b")
         self._last, self._last_start = _last_record(self._file)
         self._file.seek(0, 2)
 
     def append(self, step: int, record: Mapping[str, Any]) -> None:
-        """A line of its own; a step may have several."""
+        """Appends a line; a step may have several."""
         self._check(step)
         self._write({"step": step, **record})
 
     def merge(self, step: int, record: Mapping[str, Any]) -> None:
-        """Adds to the line of this step if it is the last one, or begins it."""
+        """Adds to the last line if it is this step's, or appends one."""
         self._check(step)
         if self._last.get("step") == step:
             self._file.truncate(self._last_start)
@@ -108,7 +108,7 @@ def _plain(value: Any) -> Any:
 
 
 def parse(line: bytes) -> dict[str, Any] | None:
-    """The record of one line; None where it is not a whole one."""
+    """The record of one line; None if it is incomplete."""
     if not line.endswith(b"\n"):
         return None
     try:
@@ -119,7 +119,7 @@ def parse(line: bytes) -> dict[str, Any] | None:
 
 
 def _keep(path: Path, last: int) -> int:
-    """Leaves only whole records up to step ``last``, in one atomic replacement; returns the last step there was."""
+    """Keeps only complete records up to step ``last``, in one atomic replacement; returns the last step found."""
     path.touch()
     with path.open("rb") as file:
         steps = [record["step"] if (record := parse(line)) else None for line in file]

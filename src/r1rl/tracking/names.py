@@ -24,12 +24,12 @@ GROUPS = {
     "sft": "supervised fine-tuning",
     "reward_model": "a reward model's training",
 }
-"""The first part of every name."""
+"""Prefixes of the names, and what each group is about."""
 
 
 @dataclass(frozen=True, slots=True)
 class Metric:
-    """What a number is counted in and what it says."""
+    """A metric's unit and meaning."""
 
     unit: str
     meaning: str
@@ -48,34 +48,34 @@ METRICS: dict[str, Metric] = {
     "reward/NAME/errors": Metric("count", "checks that raised an error or lost their worker"),
     "reward/NAME/crashes": Metric("count", "calls that ended their process or grew beyond scoring.function_memory_mb"),
     "reward/NAME/p50_ms": Metric("ms", "median time of one call"),
-    "reward/NAME/p99_ms": Metric("ms", "time that 99 % of calls stay below"),
+    "reward/NAME/p99_ms": Metric("ms", "99th percentile of the time of one call"),
     "rollout/zero_variance_groups": Metric("share", "groups whose scored rewards are all equal: no gradient from them"),
     "rollout/truncated": Metric("share", "completions cut at rollout.max_new_tokens"),
     "rollout/length_mean": Metric("tokens", "mean length of a completion"),
     "rollout/length_max": Metric("tokens", "longest completion"),
     "rollout/completions": Metric("count", "completions of the step; those without a reward are not learned from"),
-    "rollout/tokens": Metric("tokens", "their tokens"),
-    "rollout/prompt_tokens": Metric("tokens", "their prompts' tokens, once a completion"),
-    "rollout/completions_per_s": Metric("1/s", "completions over the time of the whole step"),
-    "rollout/servers": Metric("count", "vLLM servers at work when the step ended"),
+    "rollout/tokens": Metric("tokens", "tokens of these completions"),
+    "rollout/prompt_tokens": Metric("tokens", "tokens of their prompts, counted once per completion"),
+    "rollout/completions_per_s": Metric("1/s", "completions divided by the time of the whole step"),
+    "rollout/servers": Metric("count", "vLLM servers running when the step ended"),
     "rollout/server_failures": Metric("count", "times a vLLM server was lost since the start"),
     "rollout/server_restarts": Metric("count", "times one was started again since the start"),
-    "rollout/resubmitted": Metric("count", "groups asked for again since the start"),
-    "rollout/duplicates_dropped": Metric("count", "answers that came twice since the start; the second is not used"),
+    "rollout/resubmitted": Metric("count", "groups resubmitted since the start"),
+    "rollout/duplicates_dropped": Metric("count", "answers received twice since the start; the second is discarded"),
     "rollout/sync_gap": Metric("nats/token", "mean |log π_learner − log π_engine| of the probe tokens after the sync"),
-    "rollout/staleness_mean": Metric("updates", "age of the sampled tokens when they are learned from"),
-    "rollout/staleness_max": Metric("updates", "the oldest token's"),
+    "rollout/staleness_mean": Metric("updates", "age of the sampled tokens when they are trained on"),
+    "rollout/staleness_max": Metric("updates", "age of the oldest token"),
     "rollout/staleness/AGE": Metric("share", "tokens of this age"),
     "rollout/mixed_versions": Metric("share", "completions that were running while the weights changed"),
-    "rollout/dropped_stale": Metric("count", "groups older than rollout.max_staleness, not learned from"),
+    "rollout/dropped_stale": Metric("count", "groups older than rollout.max_staleness, not trained on"),
     "rollout/dynamic_rounds": Metric("count", "rounds of sampling until enough groups were useful"),
-    "rollout/dynamic_drawn": Metric("count", "groups asked for in these rounds"),
+    "rollout/dynamic_drawn": Metric("count", "groups requested in these rounds"),
     "rollout/dynamic_sampled": Metric("count", "groups that were sampled to their end and scored"),
     "rollout/dynamic_tokens": Metric("tokens", "their tokens, those of replaced groups included"),
     "rollout/dynamic_useful": Metric("count", "groups neither all right nor all wrong, those kept included"),
     "rollout/dynamic_reward": Metric("reward", "mean total reward of all groups sampled, those replaced included"),
     "rollout/dynamic_reward/NAME": Metric("reward", "mean of one reward function over them"),
-    "rollout/dynamic_kept": Metric("count", "useful groups that the steps before did not need"),
+    "rollout/dynamic_kept": Metric("count", "useful groups left over from earlier steps"),
     "policy/loss": Metric("loss", "the loss as its own denominator normalises it, mean over the step's updates"),
     "policy/grad_norm": Metric("norm", "gradient norm before clipping"),
     "policy/lr": Metric("1/update", "learning rate"),
@@ -90,23 +90,23 @@ METRICS: dict[str, Metric] = {
     "policy/engine_kl": Metric("nats/token", "k3 divergence KL(π_engine ‖ π_learner) on the sampled tokens"),
     "policy/sequence_masked": Metric("share", "tokens of completions that grpo.sequence_mask left out"),
     "policy/forwarded_fraction": Metric(
-        "share", "of the completions with a reward those that went through the model; the others have no gradient"
+        "share", "scored completions that were forwarded through the model; the others have no gradient"
     ),
     "policy/tokens": Metric("tokens", "prompts and completions that went through the model in the step's updates"),
-    "policy/updates": Metric("count", "minibatches × epochs; one without any completion to learn from moves nothing"),
-    "policy/micro_batches": Metric("count", "packed micro-batches of an update"),
+    "policy/updates": Metric("count", "minibatches × epochs; one without a completion to train on changes nothing"),
+    "policy/micro_batches": Metric("count", "packed micro-batches per update"),
     "policy/imbalance": Metric("ratio", "tokens of the fullest process over the mean; 1 is even"),
-    "policy/updates_skipped": Metric("count", "updates left out since the start for a loss or gradient not finite"),
+    "policy/updates_skipped": Metric("count", "updates skipped since the start: loss or gradient not finite"),
     "policy/version": Metric("count", "weight syncs to the engine since the start"),
     "policy/guards_crossed": Metric("count", "bounds under grpo.guards that this step crossed"),
     "time/step": Metric("s", "one whole step; this and the other times are those of the slowest process"),
     "time/rollout": Metric("s", "sampling and scoring"),
     "time/update": Metric("s", "the learner's updates, old and reference passes included"),
-    "time/sync": Metric("s", "new weights to the engine"),
-    "verify/OUTCOME": Metric("count", "checks of the step that ended so, or were answered from memory (remembered)"),
+    "time/sync": Metric("s", "sending new weights to the engine"),
+    "verify/OUTCOME": Metric("count", "checks of the step with this outcome, or answered from the cache (remembered)"),
     "system/tracker_failures": Metric("count", "calls to a tracking service that failed since the start"),
     "eval/SOURCE/pass@1": Metric("share", "completions that are correct, mean over held-out problems"),
-    "eval/SOURCE/pass@COUNT": Metric("share", "problems that one of so many completions solves"),
+    "eval/SOURCE/pass@COUNT": Metric("share", "problems that at least one of COUNT completions solves"),
     "eval/SOURCE/maj@COUNT": Metric("share", "problems whose most frequent answer is correct"),
     "eval/SOURCE/length": Metric("tokens", "mean length of a completion"),
     "eval/SOURCE/truncated": Metric("share", "completions cut at the limit"),
@@ -118,24 +118,24 @@ METRICS: dict[str, Metric] = {
     "sft/loss": Metric("nats/token", "cross-entropy on the responses"),
     "sft/lr": Metric("1/update", "learning rate"),
     "sft/grad_norm": Metric("norm", "gradient norm before clipping"),
-    "sft/token_accuracy": Metric("share", "tokens of the responses that the model thought likeliest"),
+    "sft/token_accuracy": Metric("share", "response tokens that the model ranked first"),
     "reward_model/loss": Metric("nats/pair", "Bradley–Terry loss"),
     "reward_model/lr": Metric("1/update", "learning rate"),
     "reward_model/grad_norm": Metric("norm", "gradient norm before clipping"),
-    "reward_model/accuracy": Metric("share", "pairs of which the chosen one scored higher"),
+    "reward_model/accuracy": Metric("share", "pairs in which the chosen response scored higher"),
     "reward_model/margin": Metric("reward", "mean difference of the two scores"),
-    "reward_model/held_out_accuracy": Metric("share", "the same on pairs kept from training"),
-    "reward_model/held_out_margin": Metric("reward", "the same on pairs kept from training"),
+    "reward_model/held_out_accuracy": Metric("share", "the same on held-out pairs"),
+    "reward_model/held_out_margin": Metric("reward", "the same on held-out pairs"),
     "data/SOURCE/problems": Metric("count", "problems of a training source; logged with the first step"),
     "data/SOURCE/skipped_REASON": Metric("count", "its rows and problems left out, by reason; with the first step"),
 }
-"""By name; upper-case words stand for any name. Rooms that measure something new add it here."""
+"""By name; upper-case words stand for any name. A package that logs a new metric adds it here."""
 
 _PLACEHOLDER = re.compile(r"[A-Z]{2,}")
 
 
 def describe(name: str) -> Metric | None:
-    """What a logged metric means; None if the table does not say."""
+    """Unit and meaning of a logged metric; None if it is not in the table."""
     name = name.removesuffix(NON_FINITE)
     if name in METRICS:
         return METRICS[name]
@@ -143,7 +143,7 @@ def describe(name: str) -> Metric | None:
 
 
 def undocumented(names: Iterable[str]) -> list[str]:
-    """Those of the names that the table does not know."""
+    """The names that are not in the table."""
     return sorted(name for name in names if describe(name) is None)
 
 

@@ -125,7 +125,7 @@ function showCompletions() {
   if (reader.problem && found.length) parts.push(promptBox(found));
   parts.push(found.length
     ? el('div', { class: 'completions' }, ...found.slice(0, reader.shown).map(completionCard))
-    : el('p', { class: 'nothing' }, 'None matches; loosen a filter.'));
+    : el('p', { class: 'nothing' }, 'No completion matches the filters.'));
   if (found.length > reader.shown) {
     parts.push(el('button', { class: 'more', type: 'button', onclick: () => { reader.shown += PAGE; showCompletions(); } }, `Show ${Math.min(PAGE, found.length - reader.shown)} more`));
   }
