@@ -12,6 +12,7 @@ import typer
 
 import r1rl
 from r1rl.config.run import stages_of
+from r1rl.distributed.interrupt import Preempted, end_with
 from r1rl.distributed.openmp import wait_shortly
 from r1rl.errors import ConfigError, R1Error, tell
 from r1rl.tracking.messages import show_command_messages
@@ -118,6 +119,7 @@ def run(
     start: Annotated[
         str | None, typer.Option("--from", metavar="STAGE", help="Redo it and what builds on it from their start.")
     ] = None,
+    until: Annotated[str | None, typer.Option(metavar="STAGE", help="Run no stage after this one.")] = None,
     only: Annotated[str | None, typer.Option(metavar="STAGE", help="Run this stage alone.")] = None,
     yes: Annotated[
         bool, typer.Option("--yes", "-y", help="Redo what changed without asking; earlier outputs are kept.")
@@ -125,17 +127,29 @@ def run(
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Show the plan, its sizes and time; run nothing.")] = False,
     devices: Annotated[int, typer.Option(help="With --dry-run: accelerators; 0 is this machine's CPU.", min=0)] = 0,
     tflops: Annotated[float, typer.Option(help="With --dry-run: peak TFLOP/s of one (H100: 989).", min=1)] = 989.0,
+    launched: Annotated[bool, typer.Option("--launched", hidden=True)] = False,
 ) -> None:
-    """Run every stage of a configuration; the same command again resumes it."""
+    """Run every stage of a configuration; the same command again resumes it.
+
+    Under ``accelerate launch … -m r1rl run CONFIG``, all of its processes run each stage together.
+    """
+    if "LOCAL_RANK" in os.environ:  # launchers give their processes a session of their own, which outlives them
+        end_with(os.getppid())
     loaded = r1rl.load_config(config, overrides or ())
     if quiet:
         loaded.tracking.console = False
     if dry_run:
-        importlib.import_module("r1rl.recipe.dry_run").dry_run(loaded, devices, tflops)
+        importlib.import_module("r1rl.recipe.plan").dry_run(loaded, devices, tflops)
         return
     recipe = importlib.import_module("r1rl.recipe.run")
-    given = {"start": start, "only": only, "yes": yes}
-    recipe.run_recipe(loaded, **{key: value for key, value in given.items() if value})
+    given = {"until": until, "start": start, "only": only, "yes": yes, "launched": launched}
+    try:
+        recipe.run_recipe(loaded, **{key: value for key, value in given.items() if value})
+    except Preempted as ended:
+        if not launched:
+            raise
+        if os.environ.get("RANK", "0") == "0":  # the run reads the stage's mark; any exit code prints a traceback
+            tell(str(ended))
 
 
 @app.command("config-docs", hidden=True)

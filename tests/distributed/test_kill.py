@@ -20,7 +20,7 @@ from tests.support.waits import HANG_S
 
 def command(folder: Path, launch: str = "") -> list[str]:
     config = ROOT / "configs" / "tiny" / "zero.yaml"
-    module = ["-m", "r1rl.grpo", "--config", str(config), *SETTINGS, f"output_dir={folder}"]
+    module = ["-m", "r1rl", "run", str(config), "--until", "zero", *SETTINGS, f"output_dir={folder}"]
     if not launch:
         return [sys.executable, *module]
     file = ROOT / "launch" / "accelerate" / f"{launch}.yaml"

@@ -10,7 +10,7 @@ import torch
 
 from r1rl.config import TinyModelConfig, load_config, stages_of
 from r1rl.model.load import Policy
-from r1rl.recipe.dry_run import dry_run
+from r1rl.recipe.plan import dry_run
 from r1rl.recipe.run import run_recipe
 from r1rl.stages.pretrain import build_model, build_tokenizer, documents
 

@@ -109,7 +109,7 @@ def house(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> House:
     fakes = Fakes()
     monkeypatch.setattr(recipe_run, "_call", fakes.call)
     monkeypatch.setattr(recipe_run, "preflight", lambda nodes: None)  # reward files of the same name, test after test
-    monkeypatch.setattr(recipe_run, "_renew_report", lambda folder: None)
+    monkeypatch.setattr(recipe_run, "write_report", lambda folder: None)
     return House(tmp_path, fakes)
 
 

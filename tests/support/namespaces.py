@@ -80,7 +80,7 @@ def begin(hosts: Sequence[str], folder: Path, launch: str, *overrides: str) -> l
         command = ["--config_file", str(ROOT / "launch" / "accelerate" / f"{launch}.yaml"), "--rdzv_backend", "static"]
         command += ["--num_machines", str(len(hosts)), "--num_processes", str(len(hosts)), "--machine_rank", str(rank)]
         command += ["--main_process_ip", address(0), "--main_process_port", "29577"]
-        command += ["-m", "r1rl.grpo", "--config", str(config), *SETTINGS, f"output_dir={folder}", *overrides]
+        command += ["-m", "r1rl", "run", str(config), "--until", "zero", *SETTINGS, f"output_dir={folder}", *overrides]
         started.append(inside(host, sys.executable, "-m", "accelerate.commands.launch", *command))
     return started
 

@@ -117,7 +117,9 @@ def stopped(number: int | None, what: str) -> Preempted:
 
 
 def same_command() -> str:
-    """What started this process, to be typed again; empty where it was not the command ``r1rl``."""
+    """What started this process, to be typed again; empty where that was a launcher, or not the command ``r1rl``."""
+    if "LOCAL_RANK" in os.environ:
+        return ""
     program, *words = sys.argv or [""]
     path = Path(program)
     if path.name == "r1rl":

@@ -1,4 +1,4 @@
-"""The stages of a configuration as a graph: what each builds on."""
+"""The stages of a configuration as a graph: what each builds on, and which of them a run is about."""
 
 from __future__ import annotations
 
@@ -10,7 +10,9 @@ from typing import Any
 
 from r1rl.config import DataConfig, DatasetConfig, RunConfig, stage_config, stages_of
 from r1rl.config.kinds import Kind, kind_of
+from r1rl.config.paths import launch_file, launch_names
 from r1rl.config.references import pick, references_in, replaced, strings
+from r1rl.errors import ConfigError
 
 Outputs = Mapping[str, Mapping[str, Path]]
 """Of each finished stage, by name: what it hands on, by the name of the output."""
@@ -40,6 +42,43 @@ class Node:
         """The parts of the configuration that it depends on, by their dotted paths, as plain values."""
         dumped = self.view.model_dump(mode="json")
         return {part: pick(dumped, part) for part in self.row.parts}
+
+
+@dataclass(frozen=True, slots=True)
+class Selection:
+    """Which stages of the plan a run is about; nothing given means all of them."""
+
+    until: str | None = None
+    """The last one to run."""
+    start: str | None = None
+    """Run it and whatever builds on it again, done or not; what it builds on must be done."""
+    only: str | None = None
+    """Run it alone; what it builds on must be done."""
+
+    def check(self, nodes: dict[str, Node]) -> None:
+        """Raises ConfigError for a stage that the plan does not have and for a missing launch configuration."""
+        for name in (self.until, self.start, self.only):
+            if name is not None and name not in nodes:
+                raise ConfigError(f"no stage is called {name}; the run has {', '.join(nodes)}")
+        for node in nodes.values():
+            if node.launch is not None and launch_file(node.launch) is None:
+                raise ConfigError(
+                    f"stage {node.name}: there is no launch file {node.launch} (looked from the configuration's folder "
+                    f"and from {Path.cwd()}); r1rl brings {', '.join(launch_names())}"
+                )
+
+    def again(self, nodes: dict[str, Node]) -> set[str]:
+        """Stages that run even if they are done."""
+        return dependents(nodes, self.start) if self.start else set()
+
+    def wanted(self, nodes: dict[str, Node]) -> list[str]:
+        """Stages that may run, in order."""
+        if self.only:
+            return [self.only]
+        names = list(nodes)
+        first = names.index(self.start) if self.start else 0
+        last = names.index(self.until) if self.until else len(names) - 1
+        return names[first : last + 1]
 
 
 def graph(config: RunConfig) -> dict[str, Node]:

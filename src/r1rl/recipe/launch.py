@@ -32,7 +32,7 @@ def launch_stage(launch: str, config: Path, stage: str) -> None:
         R1Error: the processes failed; see their output above.
     """
     command = [sys.executable, "-m", "accelerate.commands.launch", "--config_file", launch]
-    command += ["-m", "r1rl.recipe.launched", str(config), stage]
+    command += ["-m", "r1rl", "run", str(config), "--only", stage, "--launched"]
     with _noting_signals() as received:
         child = subprocess.Popen(command, preexec_fn=_before_launch())
         try:
@@ -83,6 +83,11 @@ def _noting_signals() -> Iterator[list[int]]:
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
+
+
+def let_signals_through() -> None:
+    """In a process of a launched stage: take the signals that :func:`launch_stage` held back until it was ready."""
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)
 
 
 def _before_launch() -> Callable[[], None]:

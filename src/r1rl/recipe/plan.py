@@ -11,12 +11,12 @@ from pathlib import Path
 
 import numpy as np
 
-from r1rl.config import DatasetConfig
+from r1rl.config import DatasetConfig, RunConfig
 from r1rl.config.kinds import Counts
 from r1rl.config.references import references_in
 from r1rl.data.sources import count_rows
 from r1rl.recipe.compute import Work, parameters_of
-from r1rl.recipe.graph import Node
+from r1rl.recipe.graph import Node, graph
 from r1rl.recipe.verdict import StageState, StageVerdict, forecast
 from r1rl.stages.cost import LENGTH_SHARE
 from r1rl.tracking.console import Console, duration
@@ -83,6 +83,12 @@ class Estimate:
     total_parameters: float | None
     rows: int | None
     """Examples it is expected to hand on as data."""
+
+
+def dry_run(config: RunConfig, devices: int = 0, tflops: float = 989.0) -> None:
+    """Print what ``r1rl run`` would do, on ``devices`` accelerators or on this machine's processors."""
+    machine = Machine.of(devices, tflops) if devices else Machine.measure()
+    show(estimate(graph(config), Path(config.output_dir) / config.name), machine, Console())
 
 
 def estimate(nodes: Mapping[str, Node], run: Path) -> dict[str, Estimate]:

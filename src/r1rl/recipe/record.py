@@ -1,4 +1,5 @@
-"""What a finished stage leaves beside its outputs, so that a later run can tell that they are whole and its own."""
+"""What a run notes beside what it makes: of a finished stage, that its outputs are whole and its own; of ``--from``,
+which stages it has begun anew, so that the same command resumes after an interruption."""
 
 from __future__ import annotations
 
@@ -7,10 +8,13 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from r1rl.files import write_json
+from r1rl.files import clear, write_json
 from r1rl.fingerprint.content import content
 from r1rl.fingerprint.identity import Identity
 from r1rl.fingerprint.mark import RECORD
+
+ATTEMPT = ".redoing.json"
+"""In the run folder, from the first stage that ``--from`` began anew until the run ended or was started otherwise."""
 
 
 @dataclass(slots=True)
@@ -67,3 +71,25 @@ def write(folder: Path, done: Done) -> None:
 def _relative(path: Path, run: Path) -> str:
     absolute, base = path.absolute(), run.absolute()
     return str(absolute.relative_to(base) if absolute.is_relative_to(base) else absolute)
+
+
+def begun_anew(run: Path, start: str | None) -> set[str]:
+    """Stages that an earlier, interrupted run with the same ``--from`` began anew; forgets those of any other run."""
+    try:
+        found = json.loads((run / ATTEMPT).read_text(encoding="utf-8"))
+        stages = set(found["stages"]) if found["from"] == start else set()
+    except (FileNotFoundError, ValueError, TypeError, KeyError):
+        stages = set()
+    if not stages:
+        end_attempt(run)
+    return stages
+
+
+def note_anew(run: Path, start: str, stage: str) -> None:
+    """Note that ``stage`` was begun anew: what it holds from now on is of this attempt."""
+    write_json(run / ATTEMPT, {"from": start, "stages": sorted(begun_anew(run, start) | {stage})})
+
+
+def end_attempt(run: Path) -> None:
+    """The next ``--from`` redoes everything."""
+    clear(run / ATTEMPT)

@@ -18,23 +18,22 @@ from transformers.utils import logging as transformers_logging
 
 from r1rl.config import RunConfig, dump_config, final_stage
 from r1rl.config.kinds import kind_of
-from r1rl.config.paths import launch_file, launch_names
+from r1rl.config.paths import launch_file
 from r1rl.distributed.collectives import from_main, gather
 from r1rl.distributed.cores import choose_threads, cores
 from r1rl.distributed.interrupt import PREEMPTED, Interrupt, Interrupted
-from r1rl.distributed.processes import placed
+from r1rl.distributed.processes import naming_lost_peers, placed
 from r1rl.distributed.processes import start as start_processes
 from r1rl.errors import ConfigError, ForeignError, R1Error, naming_the_disk
 from r1rl.files import alone_in, claim, clear, write_json
 from r1rl.fingerprint import mark
-from r1rl.recipe import attempt, record
+from r1rl.recipe import record
 from r1rl.recipe.compute import measured
-from r1rl.recipe.graph import Node, dependents, graph, resolved
-from r1rl.recipe.launch import launch_stage
+from r1rl.recipe.finish import push_final, summarize
+from r1rl.recipe.graph import Node, Selection, graph, resolved
+from r1rl.recipe.launch import launch_stage, let_signals_through
 from r1rl.recipe.preflight import preflight
-from r1rl.recipe.push import push_final
 from r1rl.recipe.record import Done
-from r1rl.recipe.summary import summarize
 from r1rl.recipe.verdict import StageState, StageVerdict, agree, forecast, judge
 from r1rl.report import write_report
 from r1rl.stages.base import StageContext, StageEntry, StageResult
@@ -42,43 +41,6 @@ from r1rl.tracking.console import Console
 from r1rl.tracking.messages import show_messages
 
 log = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True, slots=True)
-class Selection:
-    """Which stages of the plan a run is about; nothing given means all of them."""
-
-    until: str | None = None
-    """The last one to run."""
-    start: str | None = None
-    """Run it and whatever builds on it again, done or not; what it builds on must be done."""
-    only: str | None = None
-    """Run it alone; what it builds on must be done."""
-
-    def check(self, nodes: dict[str, Node]) -> None:
-        """Raises ConfigError for a stage that the plan does not have and for a missing launch configuration."""
-        for name in (self.until, self.start, self.only):
-            if name is not None and name not in nodes:
-                raise ConfigError(f"no stage is called {name}; the run has {', '.join(nodes)}")
-        for node in nodes.values():
-            if node.launch is not None and launch_file(node.launch) is None:
-                raise ConfigError(
-                    f"stage {node.name}: there is no launch file {node.launch} (looked from the configuration's folder "
-                    f"and from {Path.cwd()}); r1rl brings {', '.join(launch_names())}"
-                )
-
-    def again(self, nodes: dict[str, Node]) -> set[str]:
-        """Stages that run even if they are done."""
-        return dependents(nodes, self.start) if self.start else set()
-
-    def wanted(self, nodes: dict[str, Node]) -> list[str]:
-        """Stages that may run, in order."""
-        if self.only:
-            return [self.only]
-        names = list(nodes)
-        first = names.index(self.start) if self.start else 0
-        last = names.index(self.until) if self.until else len(names) - 1
-        return names[first : last + 1]
 
 
 def run_recipe(
@@ -100,9 +62,23 @@ def run_recipe(
         R1Error: any stage's own, another process is at work in the same folder, or nobody agreed that finished or
             saved work is redone.
     """
-    selection = Selection(until, start, only)
-    nodes = graph(config)
+    selection, nodes = Selection(until, start, only), graph(config)
     selection.check(nodes)
+    if launched:
+        let_signals_through()
+    where = f"in stage {only}, outside its training steps" if only else "outside the training steps"
+    with naming_lost_peers(*placed(os.environ), where):
+        recipe = _start(config, nodes, selection, yes, launched)
+        with naming_the_disk(recipe.folder), alone_in(recipe.folder) if recipe.owner else contextlib.nullcontext():
+            recipe.prepare(config)
+            with recipe.interrupt:
+                recipe.run()
+            recipe.finish(config)
+    return recipe.folder
+
+
+def _start(config: RunConfig, nodes: dict[str, Node], selection: Selection, yes: bool, launched: bool) -> _Recipe:
+    """Join the other processes, if there are any, and take the run's folder."""
     threads = choose_threads(config.threads, os.environ, torch.get_num_threads(), cores())
     torch.set_num_threads(threads.count)
     rank, _ = placed(os.environ)
@@ -115,37 +91,7 @@ def run_recipe(
         _claim_run(folder)
     log.info(f"CPU threads: {threads.count} ({threads.why})")
     accelerator.wait_for_everyone()
-    owner = accelerator.is_main_process and not launched
-    with naming_the_disk(folder), alone_in(folder) if owner else contextlib.nullcontext():
-        agreed, again = set[str](), selection.again(nodes)
-        if owner:
-            preflight(nodes[name] for name in selection.wanted(nodes))
-            agreed = _agreed(nodes, folder, selection, yes)
-            dump_config(_anywhere(config), folder / "config.yaml")
-            again -= attempt.begun(folder, start)
-        accelerator.wait_for_everyone()
-        recipe = _Recipe(nodes, folder, accelerator, console, launched, yes, agreed, again)
-        with recipe.interrupt:
-            done = recipe.run(selection)
-        if owner:
-            attempt.end(folder)
-            write_json(folder / "results.json", {name: each.metrics for name, each in done.items()})
-            summarize(folder, nodes, console)
-            final = final_stage(config)
-            if config.hub is not None and final in selection.wanted(nodes):
-                push_final(config.hub, final, done, folder)
-    return folder
-
-
-def _agreed(nodes: dict[str, Node], folder: Path, selection: Selection, yes: bool) -> set[str]:
-    """Stages that may be set aside and redone; asks for all of them before the first one starts."""
-    again, wanted = selection.again(nodes), selection.wanted(nodes)
-    verdicts = forecast(nodes, folder)
-    return agree({n: verdicts[n] for n in wanted if n not in again}, yes, _at_terminal()) | again
-
-
-def _at_terminal() -> bool:
-    return sys.stdin is not None and sys.stdin.isatty() and sys.stdout.isatty()
+    return _Recipe(nodes, selection, folder, accelerator, console, yes, launched)
 
 
 T = TypeVar("T")
@@ -154,63 +100,94 @@ T = TypeVar("T")
 @dataclass(slots=True)
 class _Recipe:
     nodes: dict[str, Node]
+    selection: Selection
     folder: Path
     accelerator: Accelerator
     console: Console
-    launched: bool
     yes: bool
-    agreed: set[str]
-    again: set[str]
-    """Stages that run even if they are done; the main process knows which of them an earlier run began anew."""
+    launched: bool
+    agreed: set[str] = field(default_factory=set)
+    """Stages that may be set aside and redone."""
+    again: set[str] = field(default_factory=set)
+    """Stages that run even if they are done."""
+    done: dict[str, Done] = field(default_factory=dict)
+    """The record of every stage that is done by now."""
     interrupt: Interrupt = field(default_factory=Interrupt)
 
-    def run(self, selection: Selection) -> dict[str, Done]:
-        """Returns the record of every stage that is done in the end."""
-        again, wanted = self._shared(self.again), selection.wanted(self.nodes)
-        done: dict[str, Done] = {}
+    @property
+    def owner(self) -> bool:
+        """Whether this process asks, writes the run's own files, and prepares the stages' folders."""
+        return self.accelerator.is_main_process and not self.launched
+
+    def prepare(self, config: RunConfig) -> None:
+        """Look for what later stages would miss, ask for all stages that would be redone, and write config.yaml."""
+        self.again = self.selection.again(self.nodes)
+        if self.owner:
+            wanted = self.selection.wanted(self.nodes)
+            preflight(self.nodes[name] for name in wanted)
+            verdicts = forecast(self.nodes, self.folder)
+            asked = {name: verdicts[name] for name in wanted if name not in self.again}
+            self.agreed = agree(asked, self.yes, _at_terminal()) | self.again
+            dump_config(_anywhere(config), self.folder / "config.yaml")
+            self.again = self.again - record.begun_anew(self.folder, self.selection.start)
+        self.again = self._shared(self.again)
+
+    def run(self) -> None:
+        """Have every wanted stage done, in order; of the others, note which are done."""
+        wanted = self.selection.wanted(self.nodes)
         for name, node in self.nodes.items():
             if name in wanted:
-                done[name] = self._stage(node, done, selection, again=name in again)
-            elif all(each in done for each in node.inputs):
-                there = self._verdict(node, done)
-                if there.done is not None:
-                    done[name] = there.done
-            if self.accelerator.is_main_process and name in wanted:
-                write_json(self.folder / "results.json", {n: each.metrics for n, each in done.items()})
-                if not self.launched:
-                    _renew_report(self.folder)
-        return done
+                self.done[name] = self._stage(node)
+                self._publish()
+            elif all(each in self.done for each in node.inputs):
+                finished = self._verdict(node).done
+                if finished is not None:
+                    self.done[name] = finished
 
-    def _stage(self, node: Node, done: dict[str, Done], selection: Selection, again: bool) -> Done:
-        missing = [name for name in node.inputs if name not in done]
+    def finish(self, config: RunConfig) -> None:
+        """Write and show what the run found, and push its model."""
+        if self.owner:
+            record.end_attempt(self.folder)
+            self._write_results()
+            summarize(self.folder, self.nodes, self.console)
+            final = final_stage(config)
+            if config.hub is not None and final in self.selection.wanted(self.nodes):
+                push_final(config.hub, final, self.done, self.folder)
+
+    def _stage(self, node: Node) -> Done:
+        """The record of a stage: of an earlier run, of processes of its own, or of this one."""
+        missing = [name for name in node.inputs if name not in self.done]
         if missing:
             raise ConfigError(
                 f"stage {node.name} builds on {', '.join(missing)}, not done yet; run without --from/--only"
             )
-        verdict = self._verdict(node, done)
+        verdict, again = self._verdict(node), node.name in self.again
         if verdict.done is not None and not again:
             less = f", asked for less than it has: {verdict.why()}" if verdict.changes else ", unchanged"
             log.info(f"{node.name}: done already{less}")
             return verdict.done
         self._end_if_asked(node)
-        if self.accelerator.is_main_process and not self.launched:
-            self._prepare(node, verdict, again)
-            if again and selection.start:
-                attempt.note(self.folder, selection.start, node.name)
+        if self.owner:
+            self._make_room(node, verdict, again)
         self.accelerator.wait_for_everyone()
         log.info(f"{node.name}: {node.kind}")
         if node.launch is not None and not self.launched:
-            return self._launch(node, done)
+            return self._launch(node)
+        return self._run_here(node, verdict)
+
+    def _run_here(self, node: Node, verdict: StageVerdict) -> Done:
         began = time.monotonic()
-        view = resolved(node, {name: done[name].paths(self.folder) for name in node.inputs})
+        view = resolved(node, {name: self.done[name].paths(self.folder) for name in node.inputs})
         folder = self.folder / node.name
         context = StageContext(node.name, view, folder, self.accelerator, self.console, self.interrupt)
         result = _call(node.kind, context)
         self.accelerator.wait_for_everyone()
-        return self._finish(node, view, verdict, result, time.monotonic() - began)
+        return self._finished(node, view, verdict, result, time.monotonic() - began)
 
-    def _finish(self, node: Node, view: RunConfig, verdict: StageVerdict, result: StageResult, seconds: float) -> Done:
-        """Note what the stage left; what it could have gone on from is needed until then."""
+    def _finished(
+        self, node: Node, view: RunConfig, verdict: StageVerdict, result: StageResult, seconds: float
+    ) -> Done:
+        """Note what the stage left; what it could have resumed from is needed until then."""
         finished = None
         if self.accelerator.is_main_process:
             model = result.model or Path(view.model.path)
@@ -222,9 +199,9 @@ class _Recipe:
                 _clear(result.spent)
         return cast(Done, self._shared(finished))
 
-    def _verdict(self, node: Node, done: dict[str, Done]) -> StageVerdict:
+    def _verdict(self, node: Node) -> StageVerdict:
         """On a stage of which every input is done; the main process reads the files."""
-        found = judge(self.folder, node, done) if self.accelerator.is_main_process else None
+        found = judge(self.folder, node, self.done) if self.accelerator.is_main_process else None
         return cast(StageVerdict, self._shared(found))
 
     def _shared(self, value: T) -> T:
@@ -232,7 +209,7 @@ class _Recipe:
         self.accelerator.wait_for_everyone()
         return from_main(value)
 
-    def _prepare(self, node: Node, verdict: StageVerdict, again: bool) -> None:
+    def _make_room(self, node: Node, verdict: StageVerdict, again: bool) -> None:
         """Keep what something else left in the stage's folder; unfinished work of this one stays in place."""
         folder, began = self.folder / node.name, mark.read(self.folder / node.name)
         if verdict.state is StageState.REDO and node.name not in self.agreed:
@@ -249,6 +226,21 @@ class _Recipe:
             if path.exists() and path.is_relative_to(folder.absolute()):
                 log.info(f"{node.name}: {path.name} is not what it left; kept as {mark.set_aside(path)}")
         mark.write(folder, verdict.identity, began.fingerprint if began else verdict.identity.fingerprint)
+        if again and self.selection.start:
+            record.note_anew(self.folder, self.selection.start, node.name)
+
+    def _publish(self) -> None:
+        """Results and report as of now; without the report the run continues, and says so."""
+        if self.accelerator.is_main_process:
+            self._write_results()
+        if self.owner:
+            try:
+                write_report(self.folder)
+            except (R1Error, OSError) as error:
+                log.warning(f"the report could not be written: {error}; try later: r1rl report {self.folder}")
+
+    def _write_results(self) -> None:
+        write_json(self.folder / "results.json", {name: each.metrics for name, each in self.done.items()})
 
     def _end_if_asked(self, node: Node) -> None:
         if self.interrupt.requested_anywhere(gather):
@@ -256,7 +248,7 @@ class _Recipe:
                 self.interrupt.leave_mark(self.folder / node.name)
             raise self.interrupt.ended(f"asked to end before stage {node.name}; what is done is kept")
 
-    def _launch(self, node: Node, done: dict[str, Done]) -> Done:
+    def _launch(self, node: Node) -> Done:
         """Run the stage in processes of its own and read what they left."""
         if self.accelerator.num_processes > 1:
             raise ConfigError(
@@ -266,10 +258,14 @@ class _Recipe:
         launch = launch_file(node.launch) if node.launch else None
         assert launch is not None  # checked before the first stage
         launch_stage(str(launch), self.folder / "config.yaml", node.name)
-        finished = judge(self.folder, node, done).done
+        finished = judge(self.folder, node, self.done).done
         if finished is None:
             raise R1Error(f"stage {node.name} ended without its outputs; see the messages of its processes above")
         return finished
+
+
+def _at_terminal() -> bool:
+    return sys.stdin is not None and sys.stdin.isatty() and sys.stdout.isatty()
 
 
 def _anywhere(config: RunConfig) -> RunConfig:
@@ -293,14 +289,6 @@ def _schedule(node: Node) -> str:
     section = getattr(node.view, node.row.section)
     falls = getattr(section, "lr_scheduler_type", "linear") != "constant"
     return "; the learning rates still to come are those of the new length" if falls else ""
-
-
-def _renew_report(folder: Path) -> None:
-    """Write RUN/report.html anew. It only shows what the other files hold: without it the run goes on, and says so."""
-    try:
-        write_report(folder)
-    except (R1Error, OSError) as error:
-        log.warning(f"the report could not be written: {error}; try later: r1rl report {folder}")
 
 
 def _clear(place: Path) -> None:

@@ -1,15 +1,23 @@
-"""The end of a run on the console: the table of evaluations, some completions, the folder."""
+"""The end of a run: its figures and some completions on the console, and its final model on the Hugging Face hub."""
 
 from __future__ import annotations
 
 import json
+import logging
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from huggingface_hub import HfApi
+
+from r1rl.config import HubConfig
+from r1rl.files import MANIFEST
 from r1rl.recipe.compute import spent
 from r1rl.recipe.graph import Node
+from r1rl.recipe.record import Done
 from r1rl.tracking.console import Console
+
+log = logging.getLogger(__name__)
 
 NOT_SHOWN = frozenset({"problems", "truncated"})
 """Figures of an evaluation that the table leaves out."""
@@ -39,7 +47,7 @@ def _costs(
         rows.append([model, results.get(model, {}).get("compute/parameters"), f"{own:.3g}", f"{all_in:.3g}"])
     if rows:
         heads = ["model", "parameters", "FLOP of its checkpoints", "and of its teachers and rewards"]
-        console.table("compute: 6·N a trained token, 2·N a generated one", heads, rows)
+        console.table("compute: 6·N per trained token, 2·N per generated one", heads, rows)
 
 
 def _of_source(metrics: dict[str, float], source: str) -> dict[str, float]:
@@ -53,3 +61,26 @@ def _table(source: str, rows: dict[str, dict[str, float]], console: Console) -> 
     problems = int(next(iter(rows.values()))["problems"])
     cells = [[model, *(metrics.get(name) for name in names)] for model, metrics in rows.items()]
     console.table(f"{source}: {problems} held-out problems", ["model", *names], cells)
+
+
+def push_final(hub: HubConfig, final: str, done: Mapping[str, Done], run: Path) -> None:
+    """Upload what stage ``final`` made, if it is done; files that are there already are not sent again."""
+    if final in done:
+        made = done[final].paths(run)
+        push(made["folder"] if "folder" in made else made["model"], hub)
+
+
+def push(folder: Path, hub: HubConfig) -> None:
+    """Upload the saved model. A run that trained for days does not fail on its last line: the model stays in its
+    folder, and what went wrong is said."""
+    api = HfApi()
+    try:
+        api.create_repo(hub.repo, private=hub.private, exist_ok=True)
+        api.upload_folder(repo_id=hub.repo, folder_path=folder, ignore_patterns=[MANIFEST])
+    except Exception as error:  # whatever the hub's HTTP and storage clients raise
+        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        log.warning(
+            f"could not push to {hub.repo} ({reason}); the model is in {folder}, and the same command tries again"
+        )
+    else:
+        log.info(f"pushed {folder} to {hub.repo}")

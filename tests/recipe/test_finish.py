@@ -9,7 +9,7 @@ import pytest
 from r1rl.config import HubConfig, load_config
 from r1rl.errors import ConfigError
 from r1rl.recipe import run as recipe_run
-from r1rl.recipe.push import push
+from r1rl.recipe.finish import push
 from r1rl.stages.base import StageContext, StageResult
 from tests.support.fakes import Fakes
 
@@ -45,7 +45,7 @@ def plan(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(recipe_run, "_call", call)
     monkeypatch.setattr(recipe_run, "preflight", lambda nodes: None)
-    monkeypatch.setattr(recipe_run, "_renew_report", lambda folder: None)
+    monkeypatch.setattr(recipe_run, "write_report", lambda folder: None)
     return written
 
 
