@@ -18,7 +18,8 @@ from hypothesis import strategies as st
 from r1rl.config import DynamicSamplingConfig, ModelConfig
 from r1rl.config.rewards import RewardConfig, ScoringConfig
 from r1rl.data.stream import PromptStream
-from r1rl.distributed.interrupt import Interrupt
+from r1rl.distributed.interrupt import Interrupt, Interrupted
+from r1rl.grpo import experience
 from r1rl.grpo.ahead import AheadExperience
 from r1rl.grpo.experience import DynamicExperience, PlainExperience, Quota, StepPrompts, any_group
 from r1rl.model.load import load_policy
@@ -245,3 +246,34 @@ def test_with_staleness_the_rest_runs_on_and_serves_the_next_step(scorer: Scorer
     last = source.collect(2)
     assert all(engine.version - c.version <= 1 for g in last for c in g.group.completions), "and nothing too old"
     assert source.metrics()["rollout/dropped_stale"] > 0
+
+
+def test_a_stop_on_one_process_is_told_to_the_others_in_the_gathering(
+    scorer: Scorer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sent: list[list[Any]] = []
+
+    def gather(own: list[Any]) -> list[Any]:
+        sent.append(own)
+        return [*own, *others]
+
+    monkeypatch.setattr(experience, "gather", gather)
+    engine, others = Paced(), list[Any]()
+    source = PlainExperience(*parts(engine, scorer))
+    source.interrupt.requested = True
+    with pytest.raises(Interrupted):
+        source.collect(0)
+    assert sent == [[None]]
+    source.interrupt.requested = False
+    others.append(None)
+    with pytest.raises(Interrupted):
+        source.collect(0)
+    assert len(sent[1]) == WANTED, "this process had finished its own share"
+
+
+def test_a_stop_during_sampling_ends_it(scorer: Scorer) -> None:
+    engine = Paced(lambda call, done: done == 1 and setattr(source.interrupt, "requested", True))
+    source = PlainExperience(*parts(engine, scorer))
+    with pytest.raises(Interrupted):
+        source.collect(0)
+    assert len(engine.ended) == 2
