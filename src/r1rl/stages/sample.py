@@ -47,7 +47,7 @@ _WAITING = 16
 
 
 def run(ctx: StageContext) -> StageResult:
-    """Sample ``model.path`` on ``data.train`` and sift the samples; a run that was killed goes on where it was."""
+    """Sample ``model.path`` on ``data.train`` and sift the samples; a killed run resumes where it stopped."""
     cfg = ctx.config
     policy = load_policy(cfg.model, ctx.accelerator.device, adapters_seed=None)
     held_out = load_problems(cfg.data.eval, cfg.data.prompt, policy.tokenizer)
@@ -79,7 +79,7 @@ def draw(ctx: StageContext, policy: Policy, problems: list[Problem], samples: Sa
     limit = settings.max_new_tokens or cfg.rollout.max_new_tokens
     params = SamplingParams(limit, settings.temperature, settings.top_p, stop=tuple(cfg.rollout.stop))
     done = samples.read()
-    ctx.accelerator.wait_for_everyone()  # every process has read what there was before any goes on writing
+    ctx.accelerator.wait_for_everyone()  # every process has read what there was before any writes more
     rank, ranks = ctx.accelerator.process_index, ctx.accelerator.num_processes
     requests = [
         Request(problem, completion_seeds(cfg.seed, _SEED_STEP, 0, index, settings.samples))

@@ -36,7 +36,7 @@ class Carrier(Protocol):
         """Send what was published, and label it. A rank that drives no engine calls it with none."""
 
     def replay(self, client: WeightClient, version: int) -> None:
-        """Send it to one engine more, from any thread, while the learner goes on.
+        """Send it to one more engine, from any thread, while the learner continues.
 
         Raises:
             EngineError: this way cannot; the engine has to wait for the next sync.
@@ -90,7 +90,7 @@ class SharedMemoryCarrier:
 class VllmCarrier:
     """vLLM's own trainer-side engines. ``open`` makes one for the clients that take part.
 
-    The group is opened anew when the clients change: an engine that came back joins at the next sync.
+    The group is opened again when the clients change: a restarted engine joins at the next sync.
     """
 
     def __init__(self, backend: str, opener: Callable[[WeightClient], Any]) -> None:

@@ -22,7 +22,7 @@ from r1rl.types import Completion, SamplingParams
 
 
 class ColocatedEngine:
-    """A plain ``vllm.LLM`` stepped by hand, so that a group is handed on as soon as it is whole.
+    """A plain ``vllm.LLM`` stepped here, so that a group is yielded as soon as it is complete.
 
     Args:
         llm: made with a weight transfer backend that matches ``carrier``.

@@ -32,7 +32,7 @@ UP = (State.READY, State.JOINING)
 
 
 class Server:
-    """One server with what is known of it. ``weights`` is held by whoever changes or probes its weights.
+    """One server with what is known of it. The lock ``weights`` is held while its weights are changed or probed.
 
     Args:
         process: None for a server that r1rl did not start.
@@ -155,7 +155,7 @@ class Fleet:
         return "; ".join(f"{s.name} is {s.state.value}{': ' + s.problem if s.problem else ''}" for s in self.servers)
 
     def close(self) -> None:
-        """Wake whoever waits, so that it ends."""
+        """Wake all waiting threads, so that they end."""
         self.closing.set()
         self.work.close()
         for server in self.servers:

@@ -39,11 +39,11 @@ class Meta(NamedTuple):
 
 
 class PolicyWeights:
-    """:meth:`Policy.weights` in the engine's precision; each iteration reads anew. Buffers keep their own precision, as
-    in a checkpoint: DeepSeek-V3 chooses experts by differences that bfloat16 does not resolve.
+    """:meth:`Policy.weights` in the engine's precision; each iteration reads them again. Buffers keep their own
+    precision, as in a checkpoint: DeepSeek-V3 chooses experts by differences that bfloat16 does not resolve.
 
     Has the methods of vLLM's ``WeightSource``, so vLLM's own trainer engines take it too. Under ZeRO-3 every rank
-    iterates in step: a parameter is gathered whole, handed out and freed. Tied parameters come once, adapters merged
+    iterates in step: a parameter is gathered whole, yielded and freed. Tied parameters come once, adapters merged
     into the layers they belong to.
     """
 
@@ -102,7 +102,7 @@ class SharedFolder:
 
 
 def _abandoned(lock: Path) -> bool:
-    """Whether nobody holds the lock any more; one that is not there was never taken, or is about to be."""
+    """Whether the lock is free; a missing lock file was never locked, or is about to be."""
     try:
         with lock.open("r+") as stream:
             fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)

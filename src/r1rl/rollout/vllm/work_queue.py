@@ -48,8 +48,12 @@ class Job:
         self.finished.put(error)
 
     def done(self, index: int) -> bool:
-        """Whether nobody waits for this answer any more."""
+        """Whether this answer is no longer needed."""
         return self.over or index in self.results
+
+
+def _unique() -> str:
+    return uuid4().hex
 
 
 @dataclass(slots=True)
@@ -59,7 +63,7 @@ class Task:
     job: Job
     index: int
     attempts: int = 0
-    name: str = field(default_factory=lambda: uuid4().hex)
+    name: str = field(default_factory=_unique)
     """Identifies it on servers."""
 
     @property
@@ -123,7 +127,7 @@ class WorkQueue:
             return back
 
     def retire(self, server: str) -> None:
-        """The server never comes back: :meth:`take` returns None to whoever waits there."""
+        """The server never comes back: :meth:`take` returns None to its waiting threads."""
         with self._changed:
             self._admitted.discard(server)
             self._retired.add(server)
@@ -160,7 +164,7 @@ class WorkQueue:
         """The request failed on this server, which is held, and is asked elsewhere.
 
         Returns:
-            False where the failure says nothing new: nobody waits for the answer, or the server was lost before.
+            False where the failure changes nothing: the answer is no longer needed, or the server was already lost.
         """
         with self._changed:
             if not self._leave(server, task) or self._closed or task.job.over:
