@@ -109,6 +109,8 @@ LOSSES = Registry(
         "dapo": "r1rl.grpo.losses:DAPO",
         "gspo": "r1rl.grpo.losses:GSPO",
         "cispo": "r1rl.grpo.losses:CISPO",
+        "clip_cov": "r1rl.grpo.losses:CLIP_COV",
+        "kl_cov": "r1rl.grpo.losses:KL_COV",
     },
 )
 """``grpo.loss``: a :class:`r1rl.grpo.losses.Loss`."""

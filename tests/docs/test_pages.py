@@ -48,6 +48,7 @@ def test_the_table_of_losses_is_the_code() -> None:
 
     text = (DOCS / "algorithm.md").read_text(encoding="utf-8")
     names = {"token_clip": "token clip", "sequence_clip": "sequence clip", "capped_reinforce": "capped REINFORCE"}
+    names |= {"covariance_clip": "covariance clip", "covariance_kl": "covariance KL"}
     for name, loss in LOSSES.items():
         weight = r"$1/\lvert o_i\rvert$" if loss.weight.__name__ == "per_sequence" else "1"
         assert f"| `{name}` | {names[loss.surrogate.__name__]} | {weight} |" in text

@@ -132,3 +132,25 @@ def test_entropy_is_that_of_the_tempered_distribution(tiny_policy) -> None:
     ).logits
     expected = torch.distributions.Categorical(logits=logits[0] / 0.5).entropy()[PROMPTS[0] - 1 : -1]
     assert torch.allclose(entropy[: len(expected)], expected, atol=1e-5)
+
+
+def test_the_gradient_of_entropy_is_that_of_the_full_logits(tiny_policy) -> None:
+    model, oracle = tiny_policy.model, copy.deepcopy(tiny_policy.model)
+    tokens = packed(sequences())
+    _, entropy = PolicyForward(model, 0.7, 7, entropy_grad=True)(tokens, entropy=True)
+    hidden = oracle.model(
+        input_ids=tokens.ids_T[None], position_ids=tokens.positions_T[None], layout=tokens.layout, use_cache=False
+    ).last_hidden_state[0]
+    logits = oracle.lm_head(hidden[tokens.predict_C]) / 0.7
+    expected = torch.distributions.Categorical(logits=logits).entropy()
+    assert torch.allclose(entropy, expected, atol=1e-5)
+    weights = torch.linspace(-1, 1, len(expected))
+    (entropy * weights).sum().backward()
+    (expected * weights).sum().backward()
+    for (name, ours), theirs in zip(model.named_parameters(), oracle.parameters(), strict=True):
+        assert torch.allclose(ours.grad, theirs.grad, atol=1e-5, rtol=1e-4), name
+
+
+def test_entropies_that_are_only_logged_have_no_gradient(tiny_policy) -> None:
+    _, entropy = PolicyForward(tiny_policy.model, 1.0, 7)(packed(sequences()), entropy=True)
+    assert not entropy.requires_grad

@@ -53,6 +53,7 @@ TRL: dict[str, Counterpart] = {
     ),
     "importance_sampling_level": Counterpart("grpo.loss", "`sequence` is `gspo`"),
     "scale_rewards": Counterpart("grpo.scale_rewards"),
+    "entropy_coef": Counterpart("grpo.entropy_coef"),
     "reward_weights": Counterpart("rewards.NAME.weight", "by name, not by position"),
     "mask_truncated_completions": Counterpart("grpo.mask_truncated", "masked ones still count in the denominator here"),
     "sync_ref_model": Counterpart(
@@ -159,7 +160,7 @@ TRL: dict[str, Counterpart] = {
     **_none("the reference is replaced, never mixed", "ref_model_mixup_alpha"),
     **_none(
         "not there",
-        "delta chat_template_kwargs top_entropy_quantile entropy_coef use_adaptive_entropy entropy_coef_min "
+        "delta chat_template_kwargs top_entropy_quantile use_adaptive_entropy entropy_coef_min "
         "entropy_coef_max entropy_coef_delta entropy_target vllm_importance_sampling_mode "
         "vllm_importance_sampling_clip_min off_policy_mask_threshold use_bias_correction_kl router_aux_loss_coef "
         "max_tool_calling_iterations log_multimodal log_completions_hub_repo sapo_temperature_neg sapo_temperature_pos "
@@ -273,7 +274,7 @@ VERL: dict[str, Counterpart] = {
     _ACTOR + "use_kl_loss": Counterpart("grpo.beta", "0 is off"),
     _ACTOR + "kl_loss_coef": Counterpart("grpo.beta"),
     _ACTOR + "kl_loss_type": Counterpart("", "always low_var_kl, the k3 estimate"),
-    _ACTOR + "entropy_coeff": Counterpart("", "not there"),
+    _ACTOR + "entropy_coeff": Counterpart("grpo.entropy_coef", "always a mean over tokens here"),
     _ACTOR + "grad_clip": Counterpart("grpo.max_grad_norm"),
     _ACTOR + "ulysses_sequence_parallel_size": Counterpart("grpo.sequence_parallel"),
     _ACTOR + "optim.lr": Counterpart("grpo.learning_rate"),

@@ -46,6 +46,20 @@ class GuardConfig(Section):
     """Mean completion length, tokens."""
 
 
+class CovarianceConfig(Section):
+    """Which tokens the losses clip_cov and kl_cov treat in their own way: by the product of their log-probability and
+    their advantage, each less its mean over the tokens of the update (arXiv 2505.22617)."""
+
+    fraction: float = Field(2e-4, gt=0, le=1)
+    """Share of an update's tokens, at least one (paper: 2e-4; 2e-3 for kl_cov on 7B)."""
+    low: float = 1.0
+    """clip_cov draws from the tokens whose product is above this."""
+    high: float = 5.0
+    """And below this."""
+    kl_coef: float = Field(1.0, ge=0)
+    """Weight of kl_cov's penalty."""
+
+
 class GRPOConfig(Section):
     """Group relative policy optimization (DeepSeekMath, arXiv 2402.03300; DeepSeek-R1, arXiv 2501.12948)."""
 
@@ -76,6 +90,10 @@ class GRPOConfig(Section):
     """ε above: the ratio is clipped at 1 + clip_high (paper's R1 stage: 10). For cispo the cap is 1 + clip_high."""
     beta: float = Field(0.001, ge=0)
     """Weight of the k3 KL term; 0 needs no reference policy."""
+    entropy_coef: float = Field(0.0, ge=0)
+    """Weight of an entropy bonus: the policy's mean entropy per token of the update, subtracted from the loss."""
+    covariance: CovarianceConfig = Field(default_factory=CovarianceConfig)
+    """Read where loss is clip_cov or kl_cov."""
     ref_update_every: int = Field(0, ge=0)
     """Updates after which the policy replaces the reference (paper: 400); 0 is never."""
     dynamic_sampling: bool = False

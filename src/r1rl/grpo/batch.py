@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from r1rl.grpo.advantages import advantages
-from r1rl.grpo.losses import UpdateSize
+from r1rl.grpo.losses import LossSettings, UpdateSize
 from r1rl.model.forward import PackedTokens
 from r1rl.types import ScoredGroup
 
@@ -27,6 +27,8 @@ class Sample:
     """False leaves it out of the loss (a truncated completion, if so configured); it still counts in sizes."""
     old_logps: np.ndarray | None = None
     ref_logps: np.ndarray | None = None
+    selected: np.ndarray | None = None
+    """[C] bool, the tokens that the loss selected for the current update."""
 
     def __len__(self) -> int:
         return len(self.prompt_ids) + len(self.completion_ids)
@@ -82,9 +84,26 @@ def update_size(samples: Sequence[Sample]) -> UpdateSize:
     return UpdateSize(sequences=len(samples), tokens=sum(lengths), kept_tokens=sum(kept))
 
 
-def contributes(sample: Sample, beta: float) -> bool:
-    """Whether a sample has any gradient: at β = 0 a zero advantage or a full mask has none."""
-    return sample.keep and (beta > 0 or sample.advantage != 0.0)
+def select_tokens(samples: Sequence[Sample], settings: LossSettings, generator: np.random.Generator) -> None:
+    """Let the loss select tokens among all of an update's kept samples, by their old log-probabilities. Every rank has
+    all samples, so the selection depends neither on the ranks nor on the micro-batches."""
+    kept = [s for s in samples if s.keep]
+    if settings.loss.select is None or not kept:
+        return
+    logps_N = np.concatenate([s.old_logps for s in kept if s.old_logps is not None])
+    counts = [len(s.completion_ids) for s in kept]
+    chosen_N = settings.loss.select(logps_N, np.repeat([s.advantage for s in kept], counts), settings, generator)
+    for sample in samples:
+        sample.selected = np.zeros(len(sample.completion_ids), dtype=bool)
+    for sample, chosen in zip(kept, np.split(chosen_N, np.cumsum(counts)[:-1]), strict=True):
+        sample.selected = chosen
+
+
+def contributes(sample: Sample, beta: float, entropy_coef: float = 0.0) -> bool:
+    """Whether a sample has any gradient: a full mask has none, nor a zero advantage without KL term, entropy bonus or
+    selected tokens."""
+    selected = sample.selected is not None and bool(sample.selected.any())
+    return sample.keep and (beta > 0 or entropy_coef > 0 or selected or sample.advantage != 0.0)
 
 
 def pack(lengths: Sequence[int], budget: int, alike: Sequence[Hashable] | None = None) -> list[list[int]]:
@@ -129,6 +148,7 @@ class MicroBatch:
     engine_logps_C: Tensor
     old_logps_C: Tensor | None
     ref_logps_C: Tensor | None
+    selected_C: Tensor | None
 
 
 def micro_batch(samples: Sequence[Sample], device: torch.device) -> MicroBatch:
@@ -157,4 +177,5 @@ def micro_batch(samples: Sequence[Sample], device: torch.device) -> MicroBatch:
         engine_logps_C=engine_logps_C,
         old_logps_C=join([s.old_logps for s in samples]),
         ref_logps_C=join([s.ref_logps for s in samples]),
+        selected_C=join([s.selected for s in samples]),
     )

@@ -20,7 +20,7 @@ from r1rl.distributed.shards import read_tensors
 from r1rl.errors import ConfigError, TrainingError
 from r1rl.grpo.backend import Step, assign, build_backend
 from r1rl.grpo.balance import imbalance, partition
-from r1rl.grpo.batch import Batch, MicroBatch, Sample, contributes, micro_batch, pack, update_size
+from r1rl.grpo.batch import Batch, MicroBatch, Sample, contributes, micro_batch, pack, select_tokens, update_size
 from r1rl.grpo.losses import LossInputs, LossSettings, UpdateSize, load_loss, policy_loss
 from r1rl.grpo.reference import AdaptersOff, FrozenCopy, ReferencePolicy, frozen
 from r1rl.grpo.schedule import learning_rate
@@ -84,11 +84,14 @@ class Learner:
         self.policy, self.cfg, self.seed, self.total_updates = policy, cfg, seed, total_updates
         self.interrupt = interrupt or Interrupt()
         self.progress = UpdateCounts()
-        self.settings = LossSettings(load_loss(cfg.loss), cfg.clip_low, cfg.clip_high, cfg.beta, max_length)
+        self.settings = LossSettings(
+            load_loss(cfg.loss), cfg.clip_low, cfg.clip_high, cfg.beta, max_length, cfg.entropy_coef, cfg.covariance
+        )
         autocast = None if dtype == "float32" else DTYPES[dtype]
         ranks, rank = accelerator.num_processes, accelerator.process_index
         team = Team.form(cfg.sequence_parallel, rank, ranks, *attention_heads(policy))
-        forward = PolicyForward(policy.model, temperature, cfg.logprob_chunk, autocast, team, fp32_head)
+        bonus = cfg.entropy_coef > 0
+        forward = PolicyForward(policy.model, temperature, cfg.logprob_chunk, autocast, team, fp32_head, bonus)
         start = frozen(forward) if cfg.beta > 0 and not adapted(policy.model) else None
         train_mode(forward)
         self.dropouts = dropouts(policy.model)
@@ -122,7 +125,8 @@ class Learner:
 
         With one update per rollout, the old log-probabilities are the new ones, detached, and no pass is spent on
         them; with several, one pass over the rollout records them before the first update. With dropout in adapters
-        that pass is always made, without dropout: π_old is the policy that sampled.
+        that pass is always made, without dropout: π_old is the policy that sampled. So it is for a loss that selects
+        tokens by their log-probabilities.
 
         Raises:
             NonFiniteUpdate: ``guards.non_finite`` is stop; called again with the same batch, it resumes with that one.
@@ -130,7 +134,7 @@ class Learner:
                 after the last update made.
         """
         whole = self.progress.done == 0
-        if (self.updates_per_rollout > 1 or self.dropouts) and whole:
+        if (self.updates_per_rollout > 1 or self.dropouts or self.settings.loss.select) and whole:
             self._record(batch.samples)
         history: dict[str, list[float]] = defaultdict(list)
         for samples in self._minibatches(batch)[self.progress.done :]:
@@ -148,7 +152,7 @@ class Learner:
         means = {name: float(np.mean(values)) for name, values in history.items()}
         if whole and "policy/ratio_deviation" in history:
             means["policy/first_ratio_deviation"] = history["policy/ratio_deviation"][0]
-        forwarded = sum(contributes(sample, self.cfg.beta) for sample in batch.samples)
+        forwarded = sum(contributes(sample, self.cfg.beta, self.cfg.entropy_coef) for sample in batch.samples)
         counts = {
             "policy/updates": float(self.updates_per_rollout),
             "policy/forwarded_fraction": forwarded / max(1, len(batch.samples)),
@@ -164,11 +168,13 @@ class Learner:
     def _step(self, samples: Sequence[Sample]) -> Metrics:
         """One optimizer step on one minibatch."""
         size = update_size(samples)
-        forwarded = [s for s in samples if contributes(s, self.cfg.beta)]
+        select_tokens(samples, self.settings, np.random.default_rng([self.seed, self.progress.updates]))
+        forwarded = [s for s in samples if contributes(s, self.cfg.beta, self.cfg.entropy_coef)]
         teams = partition([len(s) for s in forwarded], self.teams)
         packed = self._pack(forwarded, teams)
         lr = learning_rate(self.cfg, self.progress.updates, self.total_updates)
-        entropy = self.cfg.entropy_every > 0 and self.progress.updates % self.cfg.entropy_every == 0
+        logged = self.cfg.entropy_every > 0 and self.progress.updates % self.cfg.entropy_every == 0
+        entropy = logged or self.cfg.entropy_coef > 0
         sums: dict[str, Tensor] = {}
         worst_gap = 0.0
         for i, chunk in enumerate(packed):
@@ -208,7 +214,7 @@ class Learner:
         ref_logps_C = chunk.ref_logps_C
         if self.reference is not None and ref_logps_C is None:
             ref_logps_C = self.reference(chunk.tokens)
-        inputs = self._loss_inputs(chunk, logps_C, ref_logps_C)
+        inputs = self._loss_inputs(chunk, logps_C, ref_logps_C, entropy_C)
         outputs = policy_loss(inputs, self.settings, size)
         with torch.no_grad():
             kept = float(samples[0].keep)  # a micro-batch that only fills up leaves no trace in the metrics
@@ -220,7 +226,9 @@ class Learner:
             gap = kept * float((inputs.old_logps_C - chunk.engine_logps_C).abs().max())
         return outputs.loss, counted, gap
 
-    def _loss_inputs(self, chunk: MicroBatch, logps_C: Tensor, ref_logps_C: Tensor | None) -> LossInputs:
+    def _loss_inputs(
+        self, chunk: MicroBatch, logps_C: Tensor, ref_logps_C: Tensor | None, entropy_C: Tensor | None = None
+    ) -> LossInputs:
         old_logps_C = chunk.old_logps_C if chunk.old_logps_C is not None else logps_C.detach()
         correction_C = None
         if self.cfg.importance_cap > 0:
@@ -237,6 +245,8 @@ class Learner:
             lengths_S=chunk.lengths_S,
             ref_logps_C=ref_logps_C,
             correction_C=correction_C,
+            entropy_C=entropy_C,
+            selected_C=chunk.selected_C,
         )
 
     def _pack(self, samples: Sequence[Sample], teams: Sequence[Sequence[int]]) -> list[list[Sample]]:
@@ -375,4 +385,5 @@ def _silent(sample: Sample) -> Sample:
         keep=False,
         old_logps=sample.old_logps,
         ref_logps=sample.ref_logps,
+        selected=sample.selected,
     )

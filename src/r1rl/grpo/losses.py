@@ -7,11 +7,13 @@ all ranks, all micro-batches, the rows that were left out included. However an u
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
+import numpy as np
 import torch
 from torch import Tensor
 
+from r1rl.config.grpo import CovarianceConfig
 from r1rl.errors import ConfigError
 from r1rl.registry import LOSSES
 
@@ -21,7 +23,9 @@ class LossInputs:
     """One packed micro-batch; C completion tokens of S sequences.
 
     ``advantages_C`` repeats each sequence's advantage over its tokens. ``keep_C`` is 0.0 on the tokens of masked
-    completions, else 1.0. ``correction_C`` is the truncated importance weight π_old/π_engine, detached.
+    completions, else 1.0. ``correction_C`` is the truncated importance weight π_old/π_engine, detached. ``entropy_C``
+    is the policy's entropy at each token, nats, where it was computed. ``selected_C`` marks the tokens that
+    :attr:`Loss.select` chose, [C] bool.
     """
 
     logps_C: Tensor
@@ -32,6 +36,8 @@ class LossInputs:
     lengths_S: Tensor
     ref_logps_C: Tensor | None = None
     correction_C: Tensor | None = None
+    entropy_C: Tensor | None = None
+    selected_C: Tensor | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,6 +49,8 @@ class LossSettings:
     clip_high: float
     beta: float
     max_length: int
+    entropy_coef: float = 0.0
+    covariance: CovarianceConfig = field(default_factory=CovarianceConfig)
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,6 +94,56 @@ def capped_reinforce(inputs: LossInputs, s: LossSettings) -> tuple[Tensor, Tenso
     return -ratio.clamp(max=cap) * inputs.advantages_C * inputs.logps_C, ratio > cap
 
 
+def covariance_clip(inputs: LossInputs, s: LossSettings) -> tuple[Tensor, Tensor]:
+    """Clip-Cov (arXiv 2505.22617, section 4.2): :func:`token_clip`, of which the selected tokens have no gradient."""
+    loss_C, clipped_C = token_clip(inputs, s)
+    selected_C = _selected(inputs)
+    return torch.where(selected_C, loss_C.detach(), loss_C), clipped_C | selected_C
+
+
+def covariance_kl(inputs: LossInputs, s: LossSettings) -> tuple[Tensor, Tensor]:
+    """KL-Cov (arXiv 2505.22617, section 4.2): −ρ·A without clipping, and on the selected tokens a penalty on leaving
+    π_old, ``covariance.kl_coef`` × |log π − log π_old|, as in the paper's listing."""
+    log_ratio_C = inputs.logps_C - inputs.old_logps_C
+    selected_C = _selected(inputs)
+    penalty_C = s.covariance.kl_coef * log_ratio_C.abs() * selected_C
+    return penalty_C - log_ratio_C.exp() * inputs.advantages_C, torch.zeros_like(selected_C)
+
+
+def _selected(inputs: LossInputs) -> Tensor:
+    return torch.zeros_like(inputs.keep_C, dtype=torch.bool) if inputs.selected_C is None else inputs.selected_C
+
+
+def covariances(logps_N: np.ndarray, advantages_N: np.ndarray) -> np.ndarray:
+    """Each token's part of the covariance of log-probability and advantage, [N] (arXiv 2505.22617, section 4.1)."""
+    return (logps_N - logps_N.mean()) * (advantages_N - advantages_N.mean())
+
+
+def select_between(
+    logps_N: np.ndarray, advantages_N: np.ndarray, s: LossSettings, generator: np.random.Generator
+) -> np.ndarray:
+    """Clip-Cov: a random share of the tokens, out of those whose covariance is between two bounds; [N] bool."""
+    found_N = covariances(logps_N, advantages_N)
+    [inside] = np.nonzero((found_N > s.covariance.low) & (found_N < s.covariance.high))
+    chosen_N = np.zeros(len(found_N), dtype=bool)
+    chosen_N[generator.permutation(inside)[: _share(s, len(found_N))]] = True
+    return chosen_N
+
+
+def select_largest(
+    logps_N: np.ndarray, advantages_N: np.ndarray, s: LossSettings, generator: np.random.Generator
+) -> np.ndarray:
+    """KL-Cov: the share of the tokens with the largest covariance; [N] bool."""
+    found_N = covariances(logps_N, advantages_N)
+    chosen_N = np.zeros(len(found_N), dtype=bool)
+    chosen_N[np.argsort(-found_N, kind="stable")[: _share(s, len(found_N))]] = True
+    return chosen_N
+
+
+def _share(s: LossSettings, tokens: int) -> int:
+    return max(1, int(s.covariance.fraction * tokens))
+
+
 def _clip(ratio: Tensor, advantages: Tensor, s: LossSettings) -> tuple[Tensor, Tensor]:
     clipped = ratio.clamp(1 - s.clip_low, 1 + s.clip_high)
     loss = -torch.minimum(ratio * advantages, clipped * advantages)
@@ -124,12 +182,16 @@ class Loss:
     """One policy loss; the table is :data:`r1rl.registry.LOSSES`, one of your own is ``module:name``.
 
     ``surrogate`` gives the loss per token, [C], and which tokens were clipped, [C] bool, for a metric. ``weight`` is
-    what each token counts, [C], and ``denominator`` what the sum over the whole update is divided by.
+    what each token counts, [C], and ``denominator`` what the sum over the whole update is divided by. ``select`` gets
+    the old log-probabilities and the advantages of all N tokens of the update's kept completions, on every rank the
+    same, and returns which of them are :attr:`LossInputs.selected_C`, [N] bool. It needs a pass over the rollout
+    before the first update.
     """
 
     surrogate: Callable[[LossInputs, LossSettings], tuple[Tensor, Tensor]]
     weight: Callable[[LossInputs], Tensor] = per_token
     denominator: Callable[[UpdateSize, LossSettings], float] = tokens
+    select: Callable[[np.ndarray, np.ndarray, LossSettings, np.random.Generator], np.ndarray] | None = None
 
 
 GRPO = Loss(token_clip, per_sequence, sequences)
@@ -139,6 +201,8 @@ DR_GRPO = Loss(token_clip, per_token, longest_sequences)
 DAPO = Loss(token_clip, per_token, tokens)
 GSPO = Loss(sequence_clip, per_sequence, sequences)
 CISPO = Loss(capped_reinforce, per_token, tokens)
+CLIP_COV = Loss(covariance_clip, per_token, tokens, select_between)
+KL_COV = Loss(covariance_kl, per_token, tokens, select_largest)
 
 
 def load_loss(name: str) -> Loss:
@@ -171,6 +235,9 @@ def policy_loss(inputs: LossInputs, settings: LossSettings, size: UpdateSize) ->
         sums["kl"] = kl_C.detach().sum()
     weights_C = loss.weight(inputs) * inputs.keep_C
     total = (surrogate_C * weights_C).sum() / max(loss.denominator(size, settings), 1)
+    if settings.entropy_coef and inputs.entropy_C is not None:
+        # The mean over the update's tokens, whatever the loss divides by, so that the coefficient means the same.
+        total = total - settings.entropy_coef * (inputs.entropy_C * inputs.keep_C).sum() / max(size.kept_tokens, 1)
     with torch.no_grad():
         log_ratio = inputs.logps_C - inputs.old_logps_C
         sums["approx_kl"] = (log_ratio.exp() - log_ratio - 1).sum()

@@ -111,13 +111,21 @@ class ChunkedHead(nn.Module):
     Args:
         cap: applied to the logits.
         fp32: compute the logits in float32, see :func:`r1rl.model.head.head_function`.
+        entropy_grad: let gradients flow through the entropies.
     """
 
     def __init__(
-        self, head: nn.Module, chunk: int, temperature: float, cap: Callable[[Tensor], Tensor], fp32: bool = True
+        self,
+        head: nn.Module,
+        chunk: int,
+        temperature: float,
+        cap: Callable[[Tensor], Tensor],
+        fp32: bool = True,
+        entropy_grad: bool = False,
     ) -> None:
         super().__init__()
         self.head, self.chunk, self.temperature, self.cap, self.fp32 = head, chunk, temperature, cap, fp32
+        self.entropy_grad = entropy_grad
 
     def forward(self, hidden_CE: Tensor, targets_C: Tensor, entropy: bool) -> tuple[Tensor, Tensor]:
         apply = head_function(self.head, self.fp32)  # by its weight, not as a module: see the class
@@ -132,7 +140,7 @@ class ChunkedHead(nn.Module):
             logits_CV = self.cap(apply(hidden_CE)).float() / self.temperature
             lse_C = logits_CV.logsumexp(-1)
             logps_C = logits_CV.gather(-1, targets_C[:, None])[:, 0] - lse_C
-            with torch.no_grad():
+            with torch.set_grad_enabled(self.entropy_grad and torch.is_grad_enabled()):
                 entropy_C = _entropy(logits_CV, lse_C) if entropy else lse_C.new_zeros(0)
             return logps_C, entropy_C
 
@@ -150,6 +158,7 @@ class PolicyForward(nn.Module):
         chunk: tokens whose logits exist at once; they are recomputed in the backward pass.
         autocast: precision of the pass; log-probabilities are float32 in any case.
         fp32_head: compute the logits in float32 whatever ``autocast`` is.
+        entropy_grad: let gradients flow through the entropies, for a loss that contains them.
         team: ranks that compute every row together; all of them are given the same tokens and get all results.
     """
 
@@ -161,11 +170,12 @@ class PolicyForward(nn.Module):
         autocast: torch.dtype | None = None,
         team: Team | None = None,
         fp32_head: bool = True,
+        entropy_grad: bool = False,
     ) -> None:
         super().__init__()
         self.model = model
         cap = partial(softcap, model=model)
-        self.head = ChunkedHead(body_and_head(model)[1], chunk, temperature, cap, fp32_head)
+        self.head = ChunkedHead(body_and_head(model)[1], chunk, temperature, cap, fp32_head, entropy_grad)
         self.autocast, self.team = autocast, team
 
     def forward(self, tokens: PackedTokens, entropy: bool = False) -> tuple[Tensor, Tensor | None]:
@@ -192,4 +202,7 @@ class PolicyForward(nn.Module):
 
 
 def _entropy(logits_CV: Tensor, lse_C: Tensor) -> Tensor:
-    return lse_C - (logits_CV.sub(lse_C[:, None]).exp_().mul_(logits_CV)).sum(-1)
+    probs_CV = logits_CV.sub(lse_C[:, None]).exp_()
+    # In place only where no backward pass needs the probabilities.
+    products_CV = probs_CV * logits_CV if probs_CV.requires_grad else probs_CV.mul_(logits_CV)
+    return lse_C - products_CV.sum(-1)
