@@ -72,3 +72,8 @@ def test_every_page_is_in_the_navigation_of_the_site() -> None:
         for entry in ([value] if isinstance(value, str) else value)
     ]
     assert sorted(entries) == sorted(path.name for path in (ROOT / "docs").glob("*.md"))
+
+
+def test_pages_of_the_site_link_to_each_other_only() -> None:
+    outside = [path.name for path in (ROOT / "docs").glob("*.md") if "](../" in path.read_text(encoding="utf-8")]
+    assert not outside
