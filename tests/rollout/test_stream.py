@@ -154,7 +154,7 @@ def test_a_policy_can_be_trained_between_items_and_each_token_names_its_weights(
     model = tiny_policy.model.train()
     assert model.generation_config is not None
     model.generation_config.eos_token_id = list(range(0, 300, 15))  # so that groups end at different times
-    optimizer = torch.optim.SGD(model.parameters(), learning_rate=1e-2)
+    optimizer = torch.optim.SGD(model.parameters(), lr=1e-2)
     requests = [Request(Problem(str(i), (5, 6 + i), ""), (2 * i, 2 * i + 1)) for i in range(20)]
     finished = engine.stream(requests, SamplingParams(60))
     first, completions = next(finished)
