@@ -15,7 +15,7 @@ evaluate.reward
 grpo.algorithm grpo.checkpoint_every grpo.deadline_s grpo.entropy_every grpo.eval_every grpo.guards
 grpo.keep_checkpoints grpo.logprob_chunk grpo.sequence_parallel grpo.tokens_per_microbatch
 model.gradient_checkpointing
-rollout.engine rollout.max_concurrent
+rollout.dynamic_sampling rollout.engine rollout.max_concurrent
 rewards.NAME.processes rewards.NAME.where
 scoring.concurrency scoring.cpu_seconds scoring.function_memory_mb scoring.function_timeout_s scoring.max_lost
 scoring.memory_mb scoring.wall_seconds scoring.workers
@@ -40,12 +40,23 @@ def test_what_is_free_for_a_policy_in_training_is_listed_here() -> None:
     free = {key for key in used if effect("grpo", key, run) is Effect.FREE}
     vllm = {key for key in free if key.startswith("rollout.vllm.")}
     inside = {
-        key for key in free if any(key.startswith(f"{each}.") for each in ("grpo.guards", "data.eval", "data.held_out"))
+        key
+        for key in free
+        if any(
+            key.startswith(f"{each}.")
+            for each in ("grpo.guards", "data.eval", "data.held_out", "rollout.dynamic_sampling")
+        )
     }
     assert free - vllm - inside == set(FREE_FOR_GRPO.split()) - {"data.eval.NAME", "data.held_out.NAME"}
     assert {key for key in used if key.startswith("rollout.vllm.")} - vllm == {
         f"rollout.vllm.{name}" for name in VLLM_THAT_COUNTS
     }
+
+
+def test_what_steers_dynamic_sampling_counts_where_it_is_on() -> None:
+    for key in ("rollout.dynamic_sampling.reward", "rollout.dynamic_sampling.max_rounds"):
+        assert effect("grpo", key, RunConfig()) is Effect.FREE
+        assert effect("grpo", key, RunConfig(grpo={"dynamic_sampling": True})) is Effect.LEARNED
 
 
 def test_a_key_without_a_row_is_learned() -> None:

@@ -44,6 +44,18 @@ def _free(why: str, *patterns: str, kinds: tuple[str, ...] = ()) -> tuple[KeyRul
     return tuple(KeyRule(pattern, Effect.FREE, why, kinds) for pattern in patterns)
 
 
+def _refuses_overlap(view: RunConfig) -> bool:
+    return view.data.on_overlap == "error"
+
+
+def _samples_once(view: RunConfig) -> bool:
+    return not view.grpo.dynamic_sampling
+
+
+def _measures_no_pass_rate(view: RunConfig) -> bool:
+    return view.data.difficulty is None and _samples_once(view)
+
+
 _ROUNDING = "how the same update is computed; equal up to rounding"
 _WATCHED = "what is saved, logged or measured on the way"
 _LIMITS = "how long things may take, and how many run at once"
@@ -143,7 +155,7 @@ ROWS: tuple[KeyRule, ...] = (
             Effect.FREE,
             "what is measured, and never trained on; with data.on_overlap: drop it decides what is trained on",
             ("grpo", "sft", "reward_model"),
-            lambda view: view.data.on_overlap == "error",
+            _refuses_overlap,
         )
         for pattern in ("data.eval.*", "data.held_out.*")
     ),
@@ -152,7 +164,14 @@ ROWS: tuple[KeyRule, ...] = (
         Effect.FREE,
         "decides what is learned only where data.difficulty or dynamic sampling looks at it",
         ("grpo",),
-        lambda view: view.data.difficulty is None and not view.grpo.dynamic_sampling,
+        _measures_no_pass_rate,
+    ),
+    KeyRule(
+        "rollout.dynamic_sampling.*",
+        Effect.FREE,
+        "not read while grpo.dynamic_sampling is off",
+        ("grpo",),
+        _samples_once,
     ),
     KeyRule("grpo.steps", Effect.EXTENDS, "how far the stage goes"),
     KeyRule("sft.epochs", Effect.EXTENDS, "how far the stage goes"),
