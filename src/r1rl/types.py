@@ -88,7 +88,8 @@ class ScoredGroup:
     @property
     def scored(self) -> np.ndarray:
         """The rewards of the completions that have one, [S] float64 with S at most G."""
-        return self.rewards[~np.isnan(self.rewards)]
+        scored: np.ndarray = self.rewards[~np.isnan(self.rewards)]
+        return scored
 
 
 @dataclass(frozen=True, slots=True)

@@ -114,7 +114,7 @@ class Origins(dict[tuple[str, ...], str]):
         both.former = {**{new: old for new, old in self.former.items() if new not in over}, **over.former}
         return both
 
-    __hash__ = None  # type: ignore[assignment]
+    __hash__ = None
 
     def find(self, path: tuple[str, ...]) -> str:
         """Where the key stands, what was written in it, or the nearest section around it; empty if nothing was."""

@@ -70,7 +70,7 @@ def parse_value(text: str) -> Any:
     stripped = text.strip()
     expected = _OPENS.get(stripped[:1])
     if expected is None:
-        plain = _Loader("").resolve(yaml.ScalarNode, stripped, (True, False))
+        plain = _Loader("").resolve(yaml.ScalarNode, stripped, (True, False))  # type: ignore[no-untyped-call]  # PyYAML
         return text if not stripped or plain.endswith((":str", ":merge")) else parse_document(stripped)
     try:
         value = parse_document(stripped)

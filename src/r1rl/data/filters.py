@@ -78,6 +78,8 @@ def longest_paragraph(text: str) -> int:
 
 
 def _length(paragraph: str) -> int:
+    rest: str
+    characters: int
     rest, characters = _CHARACTER.subn(" ", paragraph)
     return len(_CJK_PUNCTUATION.sub(" ", rest).split() if characters else rest.split()) + characters // 2
 
@@ -98,7 +100,8 @@ def words(text: str) -> list[str]:
 
     Compatibility forms are one (NFKC): a full-width ``３`` is ``3``.
     """
-    return _TOKEN.findall(unicodedata.normalize("NFKC", text).casefold())
+    tokens: list[str] = _TOKEN.findall(unicodedata.normalize("NFKC", text).casefold())
+    return tokens
 
 
 def ngrams(tokens: Sequence[str], n: int) -> Iterator[tuple[str, ...]]:

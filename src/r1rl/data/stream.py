@@ -71,7 +71,8 @@ class PromptStream:
 
     def _draw(self, source: int, ordinal: int) -> Problem:
         epoch, position = divmod(ordinal, len(self.pools[source]))
-        return self.pools[source][self._order(source, epoch)[position]]
+        problem: Problem = self.pools[source][self._order(source, epoch)[position]]
+        return problem
 
     def _shuffled(self, source: int, epoch: int) -> np.ndarray:
         return self._rng(_EPOCH, zlib.crc32(self.names[source].encode()), epoch).permutation(len(self.pools[source]))

@@ -138,7 +138,7 @@ class Background:
 
     def _forget(self, call: Future[CallResult | Lost]) -> None:
         with self._lock:
-            self._calls.discard(call)  # type: ignore[arg-type]
+            self._calls.discard(call)
 
     def _event_loop(self) -> asyncio.AbstractEventLoop:
         with self._lock:

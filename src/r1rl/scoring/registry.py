@@ -101,7 +101,7 @@ def _takes_completions(found: Any) -> bool:
 
 def _make(name: str, factory: Callable[..., Any], args: Mapping[str, Any]) -> Callable[..., Any]:
     try:
-        made = factory(**args)
+        made: object = factory(**args)
     except TypeError as error:
         raise RewardError(f"reward {name!r} cannot be made from args {dict(args)}: {error}") from error
     if not callable(made):

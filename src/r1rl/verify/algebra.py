@@ -47,7 +47,7 @@ _SMALL_TERMS = 8
 _UNEVALUATED = (sympy.Integral, sympy.Sum, sympy.Product, sympy.Limit, sympy.Derivative)
 
 
-class _Grammar(_Latex2Sympy):
+class _Grammar(_Latex2Sympy):  # type: ignore[misc]  # latex2sympy has no types
     """latex2sympy's visitor, without its reading of literals by ``sympy.Number(text)``, which uses ``eval``."""
 
     def parse_number(self, text: str) -> sympy.Rational:

@@ -15,6 +15,7 @@ from fractions import Fraction
 import sympy
 
 from r1rl.verify import algebra, sets
+from r1rl.verify.bounded import Undecided
 from r1rl.verify.exact import compare_exactly, parse_number, parse_words
 from r1rl.verify.sets import FLIPPED, canonical, expression, interval_of
 from r1rl.verify.structure import Items, Leaf, Matrix, Parsed, Relation, Sets, is_name
@@ -37,7 +38,7 @@ class Comparison:
         self.path = "structure"
 
     def equal(self, gold: Parsed, answer: Parsed) -> bool:
-        """Whether the answer is the gold one. Raises algebra.Unparsable and algebra.Undecided."""
+        """Whether the answer is the gold one. Raises Unparsable and Undecided."""
         gold, answer = canonical(gold), canonical(answer)
         if gold == answer:
             return True
@@ -99,7 +100,7 @@ class Comparison:
             try:
                 if self._matched(gold.parts, answer.parts):
                     return True
-            except algebra.Undecided:
+            except Undecided:
                 pass  # the sets may still be comparable as sets
         self.path = "sets"
         return sets.same(gold, answer)

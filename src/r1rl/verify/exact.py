@@ -152,7 +152,8 @@ def same_value(first: Number, second: Number) -> bool:
 
 def _terminates_within(value: Fraction, decimals: int) -> bool:
     """Whether that many decimals write the value exactly; any other decimal of that length is then a wrong one."""
-    return (10**decimals) % value.denominator == 0
+    scale: int = 10**decimals
+    return scale % value.denominator == 0
 
 
 def parse_words(text: str) -> str | None:

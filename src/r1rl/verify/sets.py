@@ -8,6 +8,7 @@ from functools import reduce
 import sympy
 
 from r1rl.verify import algebra
+from r1rl.verify.bounded import Unparsable
 from r1rl.verify.exact import parse_words
 from r1rl.verify.structure import Items, Leaf, Matrix, Parsed, Relation, Sets, is_name
 
@@ -142,9 +143,9 @@ _JOINED = {"union": sympy.Set.union, "intersection": sympy.Set.intersect, "minus
 
 
 def expression(node: Parsed) -> sympy.Expr:
-    """The expression of a leaf, or a matrix of leaves. Raises algebra.Unparsable."""
+    """The expression of a leaf, or a matrix of leaves. Raises Unparsable."""
     if isinstance(node, Matrix):
         return sympy.ImmutableMatrix([[expression(entry) for entry in row] for row in node.rows])
     if not isinstance(node, Leaf):
-        raise algebra.Unparsable("nested structure")
+        raise Unparsable("nested structure")
     return algebra.parse_expression(node.text)

@@ -10,7 +10,7 @@ from typing import Never
 
 import sympy
 
-from r1rl.verify import algebra
+from r1rl.verify.bounded import Undecided, Unparsable
 from r1rl.verify.compare import Comparison
 from r1rl.verify.notation import normalise
 from r1rl.verify.structure import Malformed, Parsed, parse
@@ -46,9 +46,9 @@ def compare(gold: str, answer: str) -> list[str]:
     comparison = Comparison()
     try:
         same = comparison.equal(gold_node, answer_node)
-    except algebra.Unparsable:
+    except Unparsable:
         return ["unparsable", "expression"]
-    except algebra.Undecided as reason:
+    except Undecided as reason:
         return ["unparsable", str(reason)]
     except ArithmeticError:  # overflow, or precision that does not suffice
         return ["unparsable", "arithmetic"]
