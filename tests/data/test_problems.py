@@ -147,10 +147,10 @@ def test_missing_column(load):
         ({"question": float("nan"), "answer": "1"}, {}, "column 'question' is missing"),
         ({"question": "Q", "answer": float("-inf")}, {}, "gold answer in column 'answer' is -inf"),
         ({"question": "Q", "answer": [None, float("nan"), " "]}, {}, "gold answer in column 'answer' is empty"),
-        ({"question": "cut \ud83d", "answer": "1"}, {}, "column 'question' holds half a character"),
-        ({"question": "Q", "answer": "1", "chosen": "\ude42"}, {}, "column 'chosen' holds half a character"),
-        ({"question": "Q", "answer": "1", "hints": [{"a": "\ud83d"}]}, {}, "column 'hints' holds half a character"),
-        ({"question": "Q", "answer": "no mark"}, {"answer_pattern": "#### (.+)"}, "finds nothing in column 'answer'"),
+        ({"question": "cut \ud83d", "answer": "1"}, {}, "column 'question' contains a lone surrogate"),
+        ({"question": "Q", "answer": "1", "chosen": "\ude42"}, {}, "column 'chosen' contains a lone surrogate"),
+        ({"question": "Q", "answer": "1", "hints": [{"a": "\ud83d"}]}, {}, "column 'hints' contains a lone surrogate"),
+        ({"question": "Q", "answer": "no mark"}, {"answer_pattern": "#### (.+)"}, "has no match in column 'answer'"),
     ],
 )
 def test_bad_rows_are_named_or_counted(load, caplog, row, keys, message):
@@ -161,7 +161,7 @@ def test_bad_rows_are_named_or_counted(load, caplog, row, keys, message):
         sets = load(rows, **keys, on_bad_row="skip")
     assert len(sets) == 1
     assert sets.metrics() == {"data/s/problems": 1, "data/s/skipped_bad_row": 1}
-    assert "left out: 1 bad_row" in caplog.text
+    assert "skipped rows: 1 bad_row" in caplog.text
 
 
 @pytest.mark.parametrize(
@@ -195,7 +195,7 @@ def test_a_whole_emoji_is_no_bad_row(load):
 
 
 def test_nothing_left(load):
-    with pytest.raises(DataError, match="no usable row left; left out: 2 bad_row"):
+    with pytest.raises(DataError, match="no usable row; skipped rows: 2 bad_row"):
         load([{"question": "Q", "answer": ""}] * 2, on_bad_row="skip")
 
 
@@ -205,7 +205,7 @@ def test_prompts_longer_than_the_limit(load, caplog):
         load(rows, PromptConfig(template="raw", max_tokens=20))
     sets = load(rows, PromptConfig(template="raw", max_tokens=20, too_long="skip"))
     assert sets.skipped["s"] == {"too_long": 1}
-    assert "left out: 1 too_long" in caplog.text
+    assert "skipped rows: 1 too_long" in caplog.text
 
 
 def test_bad_answer_patterns(tmp_path):

@@ -79,7 +79,7 @@ def test_corrupt_lines_are_named_or_counted(tmp_path, bad):
 
 def test_corrupt_files(tmp_path):
     (tmp_path / "a.json").write_text('{"rows": []}')
-    with pytest.raises(DataError, match="must hold a list of rows, and holds a dict"):
+    with pytest.raises(DataError, match="must be a list of rows, not a dict"):
         load_rows(DatasetConfig(path=str(tmp_path / "a.json")))
     (tmp_path / "b.json").write_text("[1")
     with pytest.raises(DataError, match=r"b\.json is not JSON"):
@@ -133,8 +133,8 @@ def test_tables_agree_with_pandas(tmp_path):
 @pytest.mark.parametrize(
     ("bad", "why"),
     [
-        ("a,b,c", "3 cells, and the first line names 2"),
-        ("a", "1 cells, and the first line names 2"),
+        ("a,b,c", "3 cells, but the first line names 2"),
+        ("a", "1 cells, but the first line names 2"),
         ('"a" b,c', "',' expected after"),
     ],
 )
@@ -169,7 +169,7 @@ def test_tables_that_cannot_be_read(tmp_path):
     ("path", "message"),
     [
         ("mine.csv", r"dataset file mine\.csv does not exist .*; did you mean mind\.csv\?; correct data"),
-        ("notes.txt", "notes.txt has a format that is not read here; give .jsonl or"),
+        ("notes.txt", "notes.txt has an unsupported format; use .jsonl or"),
         ("table.xlsx", "dataset file table.xlsx does not exist"),
         ("a/b/c", "dataset a/b/c does not exist"),
         ("~/no such folder", "does not exist"),

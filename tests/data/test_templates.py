@@ -150,7 +150,7 @@ def test_errors_say_what_to_change(tokenizer, make_tokenizer):
         PromptConfig(template="nope")
     with pytest.raises(ConfigError, match=r"prompt template file 'nope\.py' does not exist"):
         render("Q", tokenizer, PromptConfig(template="nope.py:shout"))
-    with pytest.raises(ConfigError, match="no place in the raw template"):
+    with pytest.raises(ConfigError, match=r"the raw template does not use prompt\.system"):
         render("Q", tokenizer, PromptConfig(template="raw", system="S"))
     with pytest.raises(ModelError, match=r"no system role; change prompt.system"):
         render("Q", make_tokenizer(template=INST), PromptConfig(template="chat", system="S"))

@@ -110,7 +110,7 @@ def test_half_a_character_is_a_bad_row(stages: Any, tiny: Path, rows: Path) -> N
         stream.write(json.dumps({"question": "What is 1+1?", "response": "2 \ud83d"}) + "\n")
     ctx = stages(PLAN.format(model=tiny, data=rows), "tune")
     tokenizer = load_policy(ctx.config.model, torch.device("cpu")).tokenizer
-    with pytest.raises(DataError, match="line 13: column 'response' holds half a character"):
+    with pytest.raises(DataError, match="line 13: column 'response' contains a lone surrogate"):
         sft.read_examples(ctx, tokenizer)
     ctx.config.data.train["rows"].on_bad_row = "skip"
     examples, skipped = sft.read_examples(ctx, tokenizer)

@@ -1,4 +1,4 @@
-"""Which columns a source names, and whether its rows have them."""
+"""The columns that a source names, checked against those of its rows."""
 
 from __future__ import annotations
 
@@ -10,12 +10,13 @@ from collections.abc import Sequence
 from r1rl.config.data import DatasetConfig
 
 PLACE = re.compile(r"\{\{([^{}]+)\}\}|\{([^{}]+)\}")
-"""A place in ``question_from``: its first group is what stands in double braces, its second what in single ones."""
+"""A placeholder in ``question_from``: the first group is a name in double braces, the second one in single braces."""
 _NAME_LIKE = re.compile(r"[^\W\d]\w*")
 
 
 def missing_columns(config: DatasetConfig, there: Sequence[str]) -> str:
-    """Which columns that a source names are not ``there``, and the nearest that are; empty where all are."""
+    """An error text about the columns that a source names and that are not ``there``, with the nearest names; empty if
+    none is missing."""
     named = [config.question]
     if config.question_from:
         places = [place[1] or place[2] for place in PLACE.finditer(config.question_from) if not place[1]]

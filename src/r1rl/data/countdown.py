@@ -1,6 +1,6 @@
 """Countdown problems: reach a target with each of a few numbers used exactly once (after TinyZero).
 
-The columns are those of Jiayi-Pan/Countdown-Tasks-3to4 (``nums``, ``target``) and a written ``question``.
+The columns are those of Jiayi-Pan/Countdown-Tasks-3to4 (``nums``, ``target``) and a ``question`` in words.
 """
 
 from __future__ import annotations
@@ -26,12 +26,12 @@ def countdown(
     largest: int = 99,
     target_max: int = 99,
 ) -> list[dict[str, Any]]:
-    """``size`` different solvable problems; the same for the same arguments.
+    """``size`` distinct solvable problems; identical for the same arguments.
 
-    ``numbers`` lists how many numbers the problems have, in turn; each number is between 1 and ``largest``, the target
-    between 1 and ``target_max``. Whatever the seeds, ``split: test`` shares no problem with ``split: train``: a tenth
-    of all problems, chosen by a checksum of the problem itself, is kept for tests.
-    Raises DataError where the bounds hold too few problems.
+    ``numbers`` lists how many numbers the problems have, used in rotation; each number is between 1 and ``largest``,
+    the target between 1 and ``target_max``. Regardless of the seeds, ``split: test`` shares no problem with
+    ``split: train``: a tenth of all problems, chosen by a checksum of the problem itself, is reserved for tests.
+    Raises DataError if there are too few problems within the bounds.
     """
     if split not in ("train", "test"):
         raise DataError(f"generated:countdown has the splits train and test, not {split!r}; correct args.split")

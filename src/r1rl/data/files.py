@@ -1,4 +1,4 @@
-"""Reads local files of rows, one function for each format; every row comes with its place in the file."""
+"""Reads local data files, with one function per format; every row comes with its place in the file."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class SourceRow:
 
 
 def read_file(config: DatasetConfig, skipped: Counter[str]) -> Iterator[SourceRow]:
-    """The rows of ``config.path``, read as they are asked for; corrupt ones raise, or are counted in ``skipped``.
+    """The rows of ``config.path``, read lazily; corrupt ones raise, or are counted in ``skipped``.
 
     Raises: DataError for a file that is missing, of an unknown format, or corrupt.
     """
@@ -34,14 +34,14 @@ def read_file(config: DatasetConfig, skipped: Counter[str]) -> Iterator[SourceRo
 
 
 def existing(name: str) -> Path:
-    """The file of that name. Raises DataError where there is none, or none that can be read here."""
+    """The file's path. Raises DataError if it does not exist or has an unsupported format."""
     path = Path(name).expanduser()
     if not path.is_file():
         raise DataError(
             f"dataset file {path} does not exist (looked from {Path.cwd()}){nearest(path)}; correct data.*.path"
         )
     if path.suffix.lower() not in READERS:
-        raise DataError(f"dataset file {path} has a format that is not read here; give {' or '.join(READERS)}")
+        raise DataError(f"dataset file {path} has an unsupported format; use {' or '.join(READERS)}")
     return path
 
 
@@ -75,7 +75,7 @@ def _json_object(line: bytes) -> dict[str, Any]:
 
 
 def _read_json(path: Path, config: DatasetConfig, skipped: Counter[str]) -> Iterator[SourceRow]:
-    """A list of objects; or one object per line, which many datasets also call .json."""
+    """A list of objects, or one object per line, for which many datasets also use the ending .json."""
     try:
         document = json.loads(path.read_bytes())
     except json.JSONDecodeError as error:
@@ -86,7 +86,7 @@ def _read_json(path: Path, config: DatasetConfig, skipped: Counter[str]) -> Iter
     except (UnicodeDecodeError, RecursionError) as error:
         raise DataError(f"{path} is not JSON: {error}; fix the file") from error
     if not isinstance(document, list):
-        raise DataError(f"{path} must hold a list of rows, and holds a {type(document).__name__}; use one row per line")
+        raise DataError(f"{path} must be a list of rows, not a {type(document).__name__}; use one row per line")
     for number, value in enumerate(document, start=1):
         if isinstance(value, dict):
             yield SourceRow(f"row {number}", value)
@@ -113,12 +113,12 @@ def _read_parquet(path: Path, config: DatasetConfig, skipped: Counter[str]) -> I
 
 
 def _read_csv(path: Path, config: DatasetConfig, skipped: Counter[str]) -> Iterator[SourceRow]:
-    """Every cell is text, as it stands: ``007`` and ``1.50`` stay what they are, an empty cell is an empty text.
+    """Every cell is read verbatim as text: ``007`` and ``1.50`` are unchanged, an empty cell is an empty string.
 
-    The first line names the columns; a cell may hold line breaks in quotes. A row with more or fewer cells than names
-    is corrupt, since a quote that was never closed looks like that.
+    The first line names the columns; a quoted cell may contain line breaks. A row with more or fewer cells than names
+    is corrupt: an unclosed quote looks like that.
     """
-    csv.field_size_limit(2**31 - 1)  # of the whole process; the default would refuse a cell of 131,072 characters
+    csv.field_size_limit(2**31 - 1)  # process-wide; the default rejects cells of 131,072 characters
     names, delimiter = header(path)
     with _opened(path) as file:
         rows = csv.reader(file, delimiter=delimiter, strict=True)
@@ -133,17 +133,17 @@ def _read_csv(path: Path, config: DatasetConfig, skipped: Counter[str]) -> Itera
             if cells is None:
                 return
             if cells and len(cells) != len(names):
-                wrong = ValueError(f"{len(cells)} cells, and the first line names {len(names)}")
+                wrong = ValueError(f"{len(cells)} cells, but the first line names {len(names)}")
                 _corrupt(path, place, wrong, config, skipped)
             elif cells:
                 yield SourceRow(place, {name: cell for name, cell in zip(names, cells, strict=True) if name})
 
 
 def header(path: Path) -> tuple[list[str], str]:
-    """The names of a table's columns and what stands between its cells: a tab in .tsv; in .csv whichever of comma,
-    semicolon and tab cuts the first line into most names.
+    """The column names of a table and its delimiter: a tab in .tsv; in .csv whichever of comma, semicolon and tab
+    splits the first line into most names.
 
-    Columns without a name (after a last delimiter, or an exported index) are empty here and left out of the rows.
+    Columns without a name (after a trailing delimiter, or an exported index) are empty here and left out of the rows.
     """
     delimiters = "\t" if path.suffix.lower() == ".tsv" else ",;\t"
     found = []
@@ -152,7 +152,7 @@ def header(path: Path) -> tuple[list[str], str]:
             try:
                 found.append([name.strip() for name in next(csv.reader(file, delimiter=delimiter), [])])
             except csv.Error as error:
-                raise DataError(f"{path}: its first line names no columns: {error}; fix it") from error
+                raise DataError(f"{path}: its first line is not valid CSV: {error}; fix it") from error
     names = max(found, key=len)
     twice = [name for name, count in Counter(names).items() if name and count > 1]
     if twice:
@@ -178,4 +178,4 @@ READERS: dict[str, Callable[[Path, DatasetConfig, Counter[str]], Iterator[Source
     ".tsv": _read_csv,
     ".parquet": _read_parquet,
 }
-"""By the ending of the file's name, whatever its case."""
+"""By file name extension, in lower case."""

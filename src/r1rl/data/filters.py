@@ -1,7 +1,6 @@
-"""What rejection sampling leaves out: samples that break a text rule, repeat themselves, are duplicates or
-contaminated.
+"""The filters of rejection sampling: text rules, repetition, duplicates, contamination.
 
-Every function is pure and says of one text whether it passes; none judges whether an answer is right.
+Every function is pure and looks at a single text; none judges whether an answer is right.
 
 Texts are counted in words. Chinese, Japanese, Thai and other scripts put no spaces between words: there every
 character, with the marks on it, is a token of its own, and two of them count as one word. A text may mix both.
@@ -18,7 +17,8 @@ import regex
 from r1rl.config.sample import FilterConfig, LanguageFilterConfig
 
 Share = Callable[[str, str], float | None]
-"""Words of a text's thought in a language over all its words, 0 to 1; None where it has no words."""
+"""``(text, language) -> share`` of the words of the text's thought that are in the language, 0 to 1; None without
+words."""
 
 _FENCE = re.compile(r"^[ \t]*(```|~~~)", re.MULTILINE)
 _PARAGRAPH = re.compile(r"\n\s*\n")
@@ -40,25 +40,33 @@ def failed_rule(text: str, finish: str, tokens: int, rules: FilterConfig, share:
     """Name of the first rule that a sample breaks, or None.
 
     Args:
-        text: the whole response, with what the template pre-filled.
+        text: the whole response, including the template's prefill.
         finish: why sampling ended: ``stop``, ``length`` or ``abort``.
-        tokens: its length.
+        tokens: length of the completion.
         share: measures the language of a thought.
     """
-    checks: tuple[tuple[str, Callable[[], bool]], ...] = (
-        ("truncated", lambda: rules.truncated and finish != "stop"),
-        ("thought", lambda: rules.thought and not has_thought(text)),
-        ("too_short", lambda: tokens < rules.min_tokens),
-        ("language", lambda: rules.language is not None and not is_one_language(text, rules.language, share)),
-        ("paragraph", lambda: longest_paragraph(text) > (rules.max_paragraph_words or float("inf"))),
-        ("code", lambda: rules.code_blocks and has_code_block(text)),
-        ("repetition", lambda: rules.max_repetition is not None and repetition(text) > rules.max_repetition),
-    )
-    return next((name for name, breaks in checks if breaks()), None)
+    return next(_broken_rules(text, finish, tokens, rules, share), None)
+
+
+def _broken_rules(text: str, finish: str, tokens: int, rules: FilterConfig, share: Share) -> Iterator[str]:
+    if rules.truncated and finish != "stop":
+        yield "truncated"
+    if rules.thought and not has_thought(text):
+        yield "thought"
+    if tokens < rules.min_tokens:
+        yield "too_short"
+    if rules.language is not None and not is_one_language(text, rules.language, share):
+        yield "language"
+    if rules.max_paragraph_words is not None and longest_paragraph(text) > rules.max_paragraph_words:
+        yield "paragraph"
+    if rules.code_blocks and has_code_block(text):
+        yield "code"
+    if rules.max_repetition is not None and repetition(text) > rules.max_repetition:
+        yield "repetition"
 
 
 def has_thought(text: str) -> bool:
-    """Exactly one ``<think>…</think>``, in this order, with something in it and something after it."""
+    """Whether there is exactly one ``<think>…</think>``, at the beginning, with text inside and text after it."""
     if text.count("<think>") != 1 or text.count("</think>") != 1:
         return False
     before, _, rest = text.partition("<think>")
@@ -67,13 +75,14 @@ def has_thought(text: str) -> bool:
 
 
 def is_one_language(text: str, rule: LanguageFilterConfig, share: Share) -> bool:
-    """Whether enough words are in the target language, or in one of those allowed; a thought without words passes."""
+    """Whether enough words are in the target language, or in one of the allowed ones; a thought without words
+    passes."""
     shares = [share(text, target) for target in ([rule.target] if rule.target else rule.among)]
     return any(each is None or each >= rule.min_share for each in shares)
 
 
 def longest_paragraph(text: str) -> int:
-    """Words of the longest paragraph, punctuation included; paragraphs are set apart by an empty line."""
+    """Number of words in the longest paragraph, including punctuation; empty lines separate paragraphs."""
     return max(map(_length, _PARAGRAPH.split(text)))
 
 
@@ -85,27 +94,27 @@ def _length(paragraph: str) -> int:
 
 
 def has_code_block(text: str) -> bool:
-    """Whether a line opens a fenced block."""
+    """Whether a line opens a fenced code block."""
     return _FENCE.search(text) is not None
 
 
 def repetition(text: str) -> float:
-    """Share of the 8-grams of words that came before in the same text, 0 to 1."""
+    """Share of the 8-grams of words that occur earlier in the same text, 0 to 1."""
     grams = list(ngrams(words(text), _REPEATED))
     return 1 - len(set(grams)) / len(grams) if grams else 0.0
 
 
 def words(text: str) -> list[str]:
-    """Lower-case words, numbers, arithmetic signs, characters of unspaced scripts; without punctuation and whitespace.
+    """Lower-case words, numbers, arithmetic signs, characters of unspaced scripts; no punctuation or whitespace.
 
-    Compatibility forms are one (NFKC): a full-width ``３`` is ``3``.
+    Compatibility forms are unified (NFKC): a full-width ``３`` becomes ``3``.
     """
     tokens: list[str] = _TOKEN.findall(unicodedata.normalize("NFKC", text).casefold())
     return tokens
 
 
 def ngrams(tokens: Sequence[str], n: int) -> Iterator[tuple[str, ...]]:
-    """From every token on, the fewest that make n words (a character of an unspaced script is half a word)."""
+    """From each token, the shortest run that makes n words (a character of an unspaced script is half a word)."""
     halves = [1 if _CHARACTER.match(token) else 2 for token in tokens]
     end = length = 0
     for start in range(len(tokens)):
@@ -126,8 +135,8 @@ def normalized(text: str) -> str:
 class Contamination:
     """Finds evaluation problems inside other texts by shared n-grams of words (paper: n = 10).
 
-    A problem shorter than n counts where all of it stands in the text, unless a sign right before or after makes it
-    a part of another sum. Neither finds a paraphrase.
+    A problem shorter than n must occur as a whole, and not next to an arithmetic sign, where it is part of another sum.
+    Paraphrases are not found.
     """
 
     def __init__(self, evaluated: Iterable[str], n: int) -> None:
@@ -142,7 +151,7 @@ class Contamination:
                 self._short.setdefault(len(tokens), set()).add(tuple(tokens))
 
     def found_in(self, text: str) -> bool:
-        """Whether a text holds a piece of an evaluation problem."""
+        """Whether a text contains an n-gram of an evaluation problem, or a whole shorter one."""
         tokens = words(text)
         if any(gram in self._grams for gram in ngrams(tokens, self.n)):
             return True

@@ -1,4 +1,5 @@
-"""Rows become problems: rendered prompts with the gold answer at hand, in sets that are proven disjoint."""
+"""Turns rows into problems, with rendered prompt and gold answer, in training and evaluation sets checked to be
+disjoint."""
 
 from __future__ import annotations
 
@@ -32,7 +33,7 @@ _SURROGATE = re.compile(r"[\ud800-\udfff]")
 
 @dataclass(slots=True)
 class ProblemSets:
-    """Problems by source name, and the rows left out, by source and reason.
+    """Problems by source name, and the numbers of skipped rows, by source and reason.
 
     The reasons: ``corrupt`` (unreadable line), ``bad_row`` (no question, no gold answer, a lone surrogate),
     ``too_long``, ``overlap`` (also an evaluation question), ``difficulty`` (outside the bounds of ``data.difficulty``).
@@ -46,11 +47,11 @@ class ProblemSets:
 
     @property
     def problems(self) -> list[Problem]:
-        """All of them, source after source."""
+        """All problems, source by source."""
         return [problem for source in self.by_source.values() for problem in source]
 
     def renamed(self, rename: Callable[[str], str]) -> ProblemSets:
-        """The same sets, whose problems carry another ``source``."""
+        """The same sets with the ``source`` of every problem renamed."""
         sets = {name: [replace(p, source=rename(name)) for p in each] for name, each in self.by_source.items()}
         return ProblemSets(sets, self.skipped)
 
@@ -68,18 +69,18 @@ def load_problems(
     tokenizer: PreTrainedTokenizerBase,
     response: str | None = None,
 ) -> ProblemSets:
-    """Reads every source and writes its prompts; a source's own ``prompt`` comes before the run's.
+    """Reads every source and renders its prompts; a source's own ``prompt`` takes precedence over the run's.
 
-    With ``response``, a conversation may end with the assistant's message: that is then the column of this name, and
-    the question what comes before it.
+    With ``response``, a conversation may end with the assistant's message, which then becomes the column of this name;
+    the messages before it are the question.
 
     A problem's ``columns`` are those of its source, None where the row lacks one, and always ``question`` (as the
-    dataset has it) and, where the source has one, ``answer``: the gold answer, text if it was text or a number. Rows
-    left out are counted and logged.
+    dataset has it) and, where the source has one, ``answer``: the gold answer, as text if it was text or a number.
+    Skipped rows are counted and logged.
 
     Raises DataError for what ``read_rows`` cannot read, a missing column, a row without question or gold answer or with
-    half a character (unless ``on_bad_row: skip``), a prompt longer than ``prompt.max_tokens`` (unless
-    ``too_long: skip``), and a source with nothing left.
+    a lone surrogate (unless ``on_bad_row: skip``), a prompt longer than ``prompt.max_tokens`` (unless ``too_long:
+    skip``), and a source with nothing left.
     """
     sets = ProblemSets()
     for name, config in sources.items():
@@ -87,9 +88,9 @@ def load_problems(
         problems = Source(name, config, config.prompt or prompt, response).problems(rows, tokenizer)
         if rows.skipped:
             reasons = ", ".join(f"{count} {reason}" for reason, count in rows.skipped.items())
-            log.warning("data source %s: %d problems; left out: %s", name, len(problems), reasons)
+            log.warning("data source %s: %d problems; skipped rows: %s", name, len(problems), reasons)
             if not problems:
-                raise DataError(f"data source {name} ({config.path}) has no usable row left; left out: {reasons}")
+                raise DataError(f"data source {name} ({config.path}) has no usable row; skipped rows: {reasons}")
         sets.by_source[name] = problems
         sets.skipped[name] = rows.skipped
     return sets
@@ -100,7 +101,7 @@ class BadRow(ValueError):
 
 
 class Source:
-    """One source's way from rows to problems."""
+    """Turns the rows of one source into problems."""
 
     def __init__(self, name: str, config: DatasetConfig, prompt: PromptConfig, response: str | None = None) -> None:
         self.name, self.config, self.prompt, self.response = name, config, prompt, response
@@ -112,7 +113,7 @@ class Source:
         for row in rows.rows:
             try:
                 question, said = self._split(self.question(row.values))
-                columns = {**dict.fromkeys(self.there), **said, **row.values}  # None where only other rows have it
+                columns = {**dict.fromkeys(self.there), **said, **row.values}  # None if only other rows have it
                 kept.append((row, question, {**columns, "question": question, **self._gold(row.values)}))
             except BadRow as error:
                 if self.config.on_bad_row == "error":
@@ -130,7 +131,7 @@ class Source:
         return problems
 
     def _rendered(self, asked: list[tuple[SourceRow, Question]], tokenizer: PreTrainedTokenizerBase) -> list[Rendered]:
-        """The questions as prompts, in order; rows with the same settings are written together."""
+        """The questions as prompts, in order; rows with the same settings are rendered together."""
         alike: dict[str | None, list[int]] = {}
         for index, (row, _) in enumerate(asked):
             origin = row.values.get("source")
@@ -148,7 +149,7 @@ class Source:
         self.require_columns(rows)
         found = []
         for row in rows.rows:
-            with contextlib.suppress(BadRow):  # the stage that evaluates on it says so, where it is an error
+            with contextlib.suppress(BadRow):  # the stage that evaluates on it reports the row, if that is an error
                 found.append(_normalized(self._split(self.question(row.values))[0]))
         return found
 
@@ -157,11 +158,11 @@ class Source:
         question, said = self._split(self.question(values))
         response = response_text({**said, **values}.get(self.response or ""))
         if response is None:
-            raise BadRow(f"column {self.response!r} holds no text")
+            raise BadRow(f"column {self.response!r} does not hold text")
         return question, response
 
     def _split(self, question: Question) -> tuple[Question, dict[str, str]]:
-        """The question without the assistant's last message, and that as the column of the response."""
+        """The question without the assistant's last message, and that message as the response column."""
         if self.response is None or isinstance(question, str) or question[-1]["role"] != "assistant":
             return question, {}
         if len(question) == 1:
@@ -179,10 +180,10 @@ class Source:
             raise DataError(f"data source {self.name} ({self.config.path}) {missing}")
 
     def question(self, values: Mapping[str, Any]) -> Question:
-        """What a row asks. Raises BadRow, also for text in any of its columns that no tokenizer takes."""
+        """The question of a row. Raises BadRow, also for text in any of its columns that is not valid Unicode."""
         for column, value in values.items():
             if not _is_unicode([column, value]):
-                raise BadRow(f"column {column!r} holds half a character (a lone surrogate, as in a truncated emoji)")
+                raise BadRow(f"column {column!r} contains a lone surrogate (half a character, as in a truncated emoji)")
         if self.config.question_from:
             return self._written(self.config.question_from, values)
         question = self._present(values, self.config.question)
@@ -217,7 +218,7 @@ class Source:
         if self.pattern is not None:
             match = self.pattern.search(value) if isinstance(value, str) else None
             if match is None or match[1] is None:
-                raise BadRow(f"answer_pattern {self.pattern.pattern!r} finds nothing in column {self.config.answer!r}")
+                raise BadRow(f"answer_pattern {self.pattern.pattern!r} has no match in column {self.config.answer!r}")
             value = match[1]
         if isinstance(value, str):
             value = value.strip()
@@ -243,7 +244,7 @@ class Source:
         return False
 
     def _id(self, row: SourceRow, seen: Counter[str]) -> str:
-        """The source's name and a hash of the row; equal rows are numbered."""
+        """The source's name and a hash of the row, numbered for repeated rows."""
         content = json.dumps(row.values, sort_keys=True, default=str).encode(errors="surrogatepass")
         identity = f"{self.name}-{hashlib.blake2b(content, digest_size=8).hexdigest()}"
         seen[identity] += 1
@@ -251,7 +252,7 @@ class Source:
 
 
 def _digits(number: float | Decimal) -> str:
-    """A number as people write it: whole ones as integers, the rest as decimals, never with an exponent."""
+    """A number as people write it: integers without a point, others as decimals, never with an exponent."""
     if isinstance(number, int):
         return str(int(number))
     exact = number if isinstance(number, Decimal) else Decimal(repr(float(number)))
@@ -259,7 +260,7 @@ def _digits(number: float | Decimal) -> str:
 
 
 def _is_unicode(value: Any) -> bool:
-    """Whether all text in it has a UTF-8 form; JSON escapes can spell text that has none."""
+    """Whether all text in it can be encoded as UTF-8; JSON escapes allow lone surrogates, which cannot."""
     match value:
         case str():
             return value.isascii() or _SURROGATE.search(value) is None
@@ -271,7 +272,7 @@ def _is_unicode(value: Any) -> bool:
 
 
 def _is_missing(value: Any) -> bool:
-    """None, or the NaN that stands for it in tables."""
+    """None, or NaN, which replaces it in tables."""
     return value is None or (isinstance(value, float) and math.isnan(value))
 
 
@@ -284,21 +285,21 @@ def _is_message(value: Any) -> bool:
 
 
 def question_text(question: Question) -> str:
-    """A question as text: of a conversation what was said, without the system message, which many questions share."""
+    """A question as text: for a conversation its messages, without the system message, which many questions share."""
     if isinstance(question, str):
         return question
     return "\n".join(message["content"] for message in question if message["role"] != "system")
 
 
 def response_text(value: Any) -> str | None:
-    """A response as text, plain or as a conversation that ends with it; None where there is none."""
+    """The text of a response, given as text or as a conversation that ends with it; None if there is none."""
     if isinstance(value, list) and value and all(map(_is_message, value)) and value[-1]["role"] == "assistant":
         value = value[-1]["content"]
     return value if isinstance(value, str) and value.strip() else None
 
 
 def normalized_question(problem: Problem) -> str:
-    """The question without its template: Unicode-normalised (NFC), case folded, whitespace collapsed."""
+    """The question without its template: normalised to NFC, case-folded, whitespace collapsed."""
     return _normalized(problem.columns.get("question", problem.prompt))
 
 
@@ -308,7 +309,7 @@ def _normalized(asked: Question) -> str:
 
 
 def read_questions(sources: Mapping[str, DatasetConfig]) -> dict[str, str]:
-    """The normalised questions of every source, each with the source it is in; needs no tokenizer.
+    """The normalised questions of all sources, each with the name of its source; needs no tokenizer.
 
     Raises DataError for what ``read_rows`` cannot read and a missing column.
     """
@@ -320,8 +321,8 @@ def read_questions(sources: Mapping[str, DatasetConfig]) -> dict[str, str]:
 
 
 def never_evaluated(train: ProblemSets, data: DataConfig) -> ProblemSets:
-    """The training problems, none of whose questions is one of ``data.eval`` or ``data.held_out``, as
-    :func:`ensure_disjoint` has it: for stages that do not evaluate."""
+    """The training problems without the questions of ``data.eval`` and ``data.held_out``, by :func:`ensure_disjoint`;
+    for stages that do not evaluate."""
     return ensure_disjoint(
         train, ProblemSets(), data.on_overlap, read_questions(data.eval) | read_questions(data.held_out)
     )
@@ -333,11 +334,11 @@ def ensure_disjoint(
     on_overlap: Literal["error", "drop"],
     also: Mapping[str, str] | None = None,
 ) -> ProblemSets:
-    """The training problems, none of whose questions is also in ``held_out`` (equal once normalised), or one of
-    ``also``: normalised questions with the names of their sources.
+    """The training problems without the questions in ``held_out`` (equal once normalised) and in ``also``, which maps
+    normalised questions to the names of their sources.
 
-    With ``drop`` the shared ones leave training and are counted as ``overlap``; with ``error`` they raise a DataError
-    with their number and an example. Near copies are not found: this only proves that no question is identical.
+    With ``drop`` the shared ones are removed from training and counted as ``overlap``; with ``error`` they raise a
+    DataError with their number and an example. Only identical questions are found, not paraphrases.
     """
     evaluated = {**(also or {}), **{normalized_question(problem): problem.source for problem in held_out.problems}}
     kept = ProblemSets(skipped={name: Counter(reasons) for name, reasons in train.skipped.items()})
@@ -368,11 +369,11 @@ def ensure_disjoint(
 def filter_by_pass_rate(
     problems: Sequence[Problem], pass_rates: Mapping[str, float | None], config: DifficultyConfig
 ) -> list[Problem]:
-    """The problems whose pass rate (by id, share of correct samples in 0..1) lies within the bounds, both included.
+    """The problems whose pass rate (by id, share of correct samples in 0..1) lies within the bounds, inclusive.
 
-    One whose pass rate is None, because no sample of it could be judged, stays.
+    A problem whose pass rate is None, because none of its samples could be judged, is kept.
 
-    Raises DataError for a problem without a pass rate, and where nothing is left.
+    Raises DataError for a problem missing from ``pass_rates``, and if no problem is left.
     """
     unmeasured = [problem.id for problem in problems if problem.id not in pass_rates]
     if unmeasured:

@@ -1,4 +1,4 @@
-"""Rejection sampling's filters in their order: what is left of a set of samples, what was dropped, and why."""
+"""Applies the filters of rejection sampling in order; records what is kept, what is dropped, and why."""
 
 from __future__ import annotations
 
@@ -17,22 +17,22 @@ from r1rl.records import Row
 
 @dataclass(slots=True)
 class Sieve:
-    """Rows (of :func:`r1rl.records.sampled_rows`) on their way through the filters."""
+    """Rows (of :func:`r1rl.records.sampled_rows`) passing through the filters."""
 
     rows: list[Row]
     dropped: list[Row] = field(default_factory=list)
-    """Each with the filter's name under ``dropped``."""
+    """Dropped rows, each with the filter's name under ``dropped``."""
     table: list[tuple[str, int, int]] = field(default_factory=list)
-    """Each filter, what it removed and what it left."""
+    """For each filter, the numbers of rows it removed and left."""
 
     def keep(self, name: str, verdicts: Iterable[bool]) -> None:
-        """Drop the rows whose verdict is false, for the reason ``name``."""
+        """Drop the rows whose verdict is False, with the reason ``name``."""
         self.reject(name if good is False else None for good in verdicts)
         if not self.table or self.table[-1][0] != name:
             self.table.append((name, 0, len(self.rows)))
 
     def reject(self, reasons: Iterable[str | None]) -> None:
-        """Drop the rows that have a reason; the table gets one line per reason."""
+        """Drop the rows that have a reason; adds one line per reason to the table."""
         judged = list(zip(self.rows, reasons, strict=True))
         self.rows = [row for row, reason in judged if reason is None]
         lost = [row | {"dropped": reason} for row, reason in judged if reason is not None]
@@ -44,15 +44,15 @@ class Sieve:
 
     def verify(self, bounds: Mapping[str, float]) -> None:
         """Drop samples whose rewards are too low or missing."""
-        self.reject(_unvouched(row, bounds) for row in self.rows)
+        self.reject(_failed_reward(row, bounds) for row in self.rows)
 
     def apply_rules(self, settings: SampleConfig, share: Share) -> None:
-        """Drop what breaks a rule on its text."""
+        """Drop samples whose text breaks a rule."""
         rules = settings.filters
         self.reject(failed_rule(row["response"], row["finish"], row["tokens"], rules, share) for row in self.rows)
 
     def deduplicate(self) -> None:
-        """Drop a response that the same question already has."""
+        """Drop repeated responses to the same question."""
         seen: set[tuple[str, str]] = set()
         verdicts = []
         for row in self.rows:
@@ -62,24 +62,25 @@ class Sieve:
         self.keep("double", verdicts)
 
     def decontaminate(self, evaluated: Iterable[str], n: int) -> None:
-        """Drop rows whose question or response holds a piece of an evaluation problem."""
+        """Drop rows whose question or response shares an n-gram with an evaluation problem."""
         contamination = Contamination(evaluated, n)
         texts = ((question_text(row["question"]), row["response"]) for row in self.rows)
         self.keep("contaminated", [not any(map(contamination.found_in, pair)) for pair in texts])
 
     def balance(self, per_problem: int | None, limits: Mapping[str, int]) -> None:
-        """Cap the rows of a problem, the shortest first, and of a source, one of every problem before a second."""
-        place = _places(self.rows)
+        """Limit the rows per problem, keeping the shortest, and per source, keeping one of every problem before a
+        second of any."""
+        ranks = _length_ranks(self.rows)
         if per_problem is not None:
-            self.keep("per_problem", [place[id(row)] < per_problem for row in self.rows])
+            self.keep("per_problem", [ranks[id(row)] < per_problem for row in self.rows])
         for source, limit in limits.items():
-            mine = sorted((row for row in self.rows if row["source"] == source), key=lambda row: place[id(row)])
-            over = {id(row) for row in mine[limit:]}
+            mine = sorted((id(row) for row in self.rows if row["source"] == source), key=ranks.__getitem__)
+            over = set(mine[limit:])
             self.keep(f"limit_{source}", [id(row) not in over for row in self.rows])
 
 
 def mixed_rows(settings: SampleConfig) -> list[Row]:
-    """The rows of ``sample.mix``, written like samples; they were not sampled, so they have no rewards.
+    """The rows of ``sample.mix`` in the format of samples; they were not sampled, so they have no rewards.
 
     Raises: DataError for a row without question or response (unless its source says ``on_bad_row: skip``).
     """
@@ -111,8 +112,9 @@ def mixed_rows(settings: SampleConfig) -> list[Row]:
     return rows
 
 
-def _unvouched(row: Row, bounds: Mapping[str, float]) -> str | None:
-    """Why a sample is not kept: a reward at or below its bound, or none that applies."""
+def _failed_reward(row: Row, bounds: Mapping[str, float]) -> str | None:
+    """The reason to drop a sample: the first reward at or below its bound, or ``unverified`` if none applies; None to
+    keep it."""
     values = {name: row["rewards"].get(name) for name in bounds}
     if all(value is None for value in values.values()):
         return "unverified" if bounds else None
@@ -120,13 +122,15 @@ def _unvouched(row: Row, bounds: Mapping[str, float]) -> str | None:
     return failed[0] if failed else None
 
 
-def _places(rows: list[Row]) -> dict[int, int]:
-    """By id of a row: how many shorter ones its problem has."""
+def _length_ranks(rows: list[Row]) -> dict[int, int]:
+    """For each row, by ``id()``: how many shorter rows its problem has."""
     by_problem: dict[str, list[Row]] = defaultdict(list)
     for row in rows:
         by_problem[row["problem"]].append(row)
     return {
-        id(row): place
-        for mine in by_problem.values()
-        for place, row in enumerate(sorted(mine, key=lambda row: len(row["response"])))
+        id(row): rank for mine in by_problem.values() for rank, row in enumerate(sorted(mine, key=_response_length))
     }
+
+
+def _response_length(row: Row) -> int:
+    return len(row["response"])

@@ -1,6 +1,6 @@
-"""Reads the rows of a dataset, wherever it is: the Hugging Face hub, a local file, or a generator.
+"""Reads the rows of a dataset: the Hugging Face hub, a local file, or a generator.
 
-Every failure is a DataError of one line that names the place and what to change.
+Every failure is a one-line DataError that names the place and what to change.
 """
 
 from __future__ import annotations
@@ -20,12 +20,12 @@ from r1rl.places import FILE_ENDINGS, is_local, nearest
 from r1rl.registry import SOURCES
 
 RowGenerator: TypeAlias = Callable[..., list[dict[str, Any]]]
-"""Makes the rows of ``path: generated:NAME`` from the dataset's ``args``; the same rows for the same arguments."""
+"""Makes the rows of ``path: generated:NAME`` from the dataset's ``args``; identical for the same arguments."""
 
 
 @dataclass(slots=True)
 class SourceRows:
-    """What was read from a source, and how many rows were left out, by reason."""
+    """The rows of a source, and how many were skipped, by reason."""
 
     rows: list[SourceRow]
     skipped: Counter[str] = field(default_factory=Counter)
@@ -35,13 +35,13 @@ def load_rows(config: DatasetConfig) -> list[dict[str, Any]]:
     """The rows of a dataset as plain dictionaries, after ``skip`` and ``limit``.
 
     Raises DataError for a dataset, subset or split that does not exist, a file that cannot be read, a corrupt line
-    (unless ``on_bad_row: skip``), a generator that is unknown or refuses its arguments, and a dataset without rows.
+    (unless ``on_bad_row: skip``), a generator that is unknown or rejects its arguments, and a dataset without rows.
     """
     return [row.values for row in read_rows(config).rows]
 
 
 def read_rows(config: DatasetConfig) -> SourceRows:
-    """As ``load_rows``, with each row's place and the count of corrupt lines left out (reason ``corrupt``)."""
+    """As ``load_rows``, with each row's place, and the number of corrupt lines skipped (reason ``corrupt``)."""
     skipped: Counter[str] = Counter()
     stop = None if config.limit is None else config.skip + config.limit
     rows = list(itertools.islice(_open(config, skipped), config.skip, stop))
@@ -53,9 +53,9 @@ def read_rows(config: DatasetConfig) -> SourceRows:
 
 
 def first_rows(config: DatasetConfig, count: int) -> list[SourceRow]:
-    """Up to so many rows of what is on this disk or generated, corrupt ones left out; nothing else is read.
+    """The first rows of a local or generated dataset, without corrupt ones; nothing is downloaded.
 
-    Raises DataError as ``read_rows``, and for a folder that is not there; empty where only the hub can tell.
+    Raises DataError as ``read_rows``, and for a missing folder; empty for a dataset on the hub.
     """
     look(config)
     if config.path.startswith("generated:") or Path(config.path).expanduser().is_file():
@@ -65,7 +65,8 @@ def first_rows(config: DatasetConfig, count: int) -> list[SourceRow]:
 
 
 def count_rows(config: DatasetConfig) -> int | None:
-    """Rows of a local file, corrupt ones aside; None for a file that cannot be read and anything else."""
+    """Rows of a local file, without corrupt ones; None for an unreadable file and for anything that is not a local
+    file."""
     if not Path(config.path).expanduser().is_file():
         return None
     lenient = config.model_copy(update={"on_bad_row": "skip"})
@@ -76,7 +77,7 @@ def count_rows(config: DatasetConfig) -> int | None:
 
 
 def look(config: DatasetConfig) -> None:
-    """Raises DataError for what can be seen to be missing without reading or downloading anything."""
+    """Raises DataError for what is visibly missing, without reading or downloading anything."""
     if config.path.startswith("generated:"):
         _bound(config)
     elif _is_file(config.path):
@@ -97,7 +98,7 @@ def _is_file(name: str) -> bool:
 
 
 def _folder_or_name(config: DatasetConfig) -> str:
-    """What the hub's library takes: a folder that is there, or a name."""
+    """The path as the ``datasets`` library takes it: an existing folder, or a name on the hub."""
     folder = Path(config.path).expanduser()
     if is_local(config.path) and not folder.is_dir():
         *others, last = READERS
@@ -136,7 +137,7 @@ def _datasets(config: DatasetConfig) -> Iterator[SourceRow]:
 
 
 def _as_text(folder: Path) -> dict[str, Any]:
-    """Options that leave the cells of a folder's CSV files text, as those of a single file are."""
+    """Options that keep the cells of a folder's CSV files as text, as for a single file."""
     endings = Counter(path.suffix.lower() for path in folder.rglob("*.*")) if folder.is_dir() else Counter()
     if not endings or endings.most_common(1)[0][0] not in (".csv", ".tsv"):
         return {}
@@ -155,7 +156,7 @@ def _first_line(error: Exception) -> str:
 
 
 def _bound(config: DatasetConfig) -> RowGenerator:
-    """The generator, which takes the arguments that are given."""
+    """The generator, after checking that it accepts the given arguments."""
     function: RowGenerator = SOURCES.load(config.path.removeprefix("generated:"))
     try:
         inspect.signature(function).bind(**config.args)

@@ -11,46 +11,46 @@ import numpy as np
 from r1rl.errors import DataError
 from r1rl.types import Problem
 
-_EXTRA = 1  # keeps the random streams of further draws apart from those of the epochs
+_EXTRA = 1  # separates the random streams of extra draws from those of the epochs
 _EPOCH = 0
 
 
 class PromptStream:
     """An endless, deterministic mixture of sources.
 
-    Each source is walked in epochs, every problem once per epoch, reshuffled each time. The sources are
-    interleaved so evenly that after any number of draws each source is within a draw or two of its share.
+    Each source is walked in epochs, every problem once per epoch, in a new order each time. The sources are interleaved
+    evenly: after any number of draws each is within one or two draws of its share.
     """
 
     def __init__(
         self, problems_by_source: Mapping[str, Sequence[Problem]], weights: Mapping[str, float], seed: int
     ) -> None:
-        """``weights`` are positive and relative, one per source. Raises DataError for a source that is empty, or
-        none."""
+        """``weights`` are positive and relative, one per source. Raises DataError for an empty source, and without
+        sources."""
         if not problems_by_source:
             raise DataError("there is no training data; add a source under data.train")
         for name, problems in problems_by_source.items():
             if not problems:
-                raise DataError(f"data source {name} has no problems; remove it or correct it")
+                raise DataError(f"data source {name} has no problems; remove or correct it")
             if not weights[name] > 0:
                 raise DataError(f"data source {name} has weight {weights[name]}; weights must be positive")
         self.names = list(problems_by_source)
         self.pools = [list(problems_by_source[name]) for name in self.names]
         share = np.array([float(weights[name]) for name in self.names])
         self.shares = share / share.sum()
-        self.seed = seed % 2**63  # numpy takes no negative seed
+        self.seed = seed % 2**63  # numpy rejects negative seeds
         self._order = lru_cache(maxsize=4 * len(self.names))(self._shuffled)
 
     def batch(self, step: int, n: int) -> list[Problem]:
-        """The ``n`` problems of a step (from 0); the same for the same seed, step and n, in any process."""
+        """The ``n`` problems of a step (from 0); identical for the same seed, step and n, in any process."""
         source_N, ordinal_N = interleave(self.shares, step * n, n)
         return [self._draw(int(k), int(j)) for k, j in zip(source_N, ordinal_N, strict=True)]
 
     def extra(self, step: int, round: int, n: int, drawn: Iterable[Problem]) -> list[Problem]:
         """``n`` further problems for dynamic sampling, also deterministic.
 
-        ``drawn`` is what the step has drawn so far (its batch and earlier rounds); none of these comes again while
-        their source, or else any other, has one that is not among them. Sources follow their weights by chance.
+        ``drawn`` is what the step has drawn so far (its batch and earlier rounds); none of these is repeated while its
+        source, or failing that any other, has problems left. The source of each is drawn at random by weight.
         """
         taken = {problem.id for problem in drawn}
         rng = self._rng(_EXTRA, step, round)
@@ -65,7 +65,7 @@ class PromptStream:
         return extra
 
     def epochs(self, step: int, n: int) -> dict[str, float]:
-        """Passes over each source that steps of ``n`` problems have made when ``step`` begins, for logging."""
+        """Number of passes over each source, with ``n`` problems per step, when ``step`` begins; for logging."""
         drawn_K = step * n * self.shares
         return {name: float(drawn_K[k]) / len(self.pools[k]) for k, name in enumerate(self.names)}
 
@@ -86,14 +86,16 @@ class PromptStream:
 
 
 def interleave(shares_K: np.ndarray, start: int, n: int) -> tuple[np.ndarray, np.ndarray]:
-    """Draws ``start`` to ``start + n`` of K sources mixed by their shares: source and ordinal of each, [n] int64 both.
+    """Draws ``start`` to ``start + n`` from K sources mixed by their shares: the source and the ordinal of each, both
+    [n] int64.
 
-    Source k's j-th draw falls due at time (j + ½) / share, and draws come in order of time, ties to the earlier source
-    (Webster's method of apportionment): after any number of draws source k is off its share by at most
-    ½ + K·share/2. Any window is computed on its own, without the draws before it.
+    Source k's j-th draw falls due at time (j + ½) / share, and draws are taken in order of time, the earlier source
+    first in a tie (Webster's method of apportionment): after any number of draws source k is off its share by at most ½
+    + K·share/2. Any window is computed without the draws before it.
     """
     count = len(shares_K)
-    begin, end = start - count, start + n + count  # by time t about t draws fell due, to within half of the sources
+    # by time t, t ± K/2 draws are due
+    begin, end = start - count, start + n + count
     first_K = np.maximum(0, np.floor(begin * shares_K - 0.5).astype(np.int64) - 1)
     last_K = np.ceil(end * shares_K + 0.5).astype(np.int64) + 1
     source_M = np.repeat(np.arange(count), last_K - first_K)

@@ -1,8 +1,8 @@
-"""How a question becomes the text that the policy continues: the prompt templates, one function each.
+"""The prompt templates, one function each: they turn a question into the text that the policy continues.
 
-A template is built once for a tokenizer and its settings, so that what can be wrong is found before any row is read;
-it then writes one question at a time. Tokenizing is done for many prompts at once. Nothing here depends on a tag such
-as ``<think>`` being one token: tags are text, and the tokenizer splits them as it likes.
+A template is built once for a tokenizer and its settings, so that errors are found before any row is read; it then
+writes one question at a time. Many prompts are tokenized at once. Nothing here depends on a tag such as ``<think>``
+being one token: tags are text, which the tokenizer may split.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from r1rl.types import Message
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
-_ENCODED_AT_ONCE = 1024  # what the tokenizer returns for a prompt is far larger than its ids
+_ENCODED_AT_ONCE = 1024  # the tokenizer's result for a prompt is far larger than its ids
 
 Question: TypeAlias = str | list[Message]
 
@@ -31,16 +31,17 @@ class Written:
 
     text: str
     prompt: str | list[Message]
-    """What reward functions see: plain text, or the messages of a conversational prompt; never the prefill."""
+    """Passed to reward functions: plain text, or the messages of a conversational prompt; never the prefill."""
     prefill: str
-    """What is already written for the assistant; a completion continues it and does not repeat it."""
+    """Text already written for the assistant; a completion continues it without repeating it."""
     complete: bool = False
-    """The text holds all its special tokens (a chat template decides that); otherwise the tokenizer begins it."""
+    """Whether the text contains all its special tokens, as a chat template writes them; otherwise the tokenizer adds
+    them."""
 
 
 @dataclass(frozen=True, slots=True)
 class Rendered:
-    """A prompt as token ids, with what reward functions see of it."""
+    """A prompt as token ids, and as reward functions see it."""
 
     prompt_ids: tuple[int, ...]
     prompt: str | list[Message]
@@ -55,8 +56,8 @@ Template: TypeAlias = "Callable[[PreTrainedTokenizerBase, PromptConfig], PromptW
 def render(question: Question, tokenizer: PreTrainedTokenizerBase, config: PromptConfig) -> Rendered:
     """One question as a prompt; ``render_all`` does many at once.
 
-    Raises ConfigError for an unknown template or a setting it has no use for, ModelError where the tokenizer lacks
-    what the template needs, DataError for a question that the template cannot write.
+    Raises ConfigError for an unknown template or a setting it does not support, ModelError if the tokenizer lacks what
+    the template needs, DataError for a question that the template cannot render.
     """
     return render_all([question], tokenizer, config)[0]
 
@@ -64,10 +65,10 @@ def render(question: Question, tokenizer: PreTrainedTokenizerBase, config: Promp
 def render_all(
     questions: Sequence[Question], tokenizer: PreTrainedTokenizerBase, config: PromptConfig
 ) -> list[Rendered]:
-    """Questions as prompts, in order; the tokenizer sees them all at once. Errors as in ``render``."""
+    """Questions as prompts, in order; tokenized in batches. Errors as in ``render``."""
     write = writer(tokenizer, config)
     written = [write(question) for question in questions]
-    same: dict[int, int] = {}  # one object a token id, however many prompts hold it
+    same: dict[int, int] = {}  # one object per token id, however many prompts contain it
     rendered: list[Rendered] = []
     for start in range(0, len(written), _ENCODED_AT_ONCE):
         chunk = written[start : start + _ENCODED_AT_ONCE]
@@ -83,10 +84,10 @@ def writer(tokenizer: PreTrainedTokenizerBase, config: PromptConfig) -> PromptWr
 
 
 def encode(prompts: Sequence[Written], tokenizer: PreTrainedTokenizerBase) -> list[list[int]]:
-    """Token ids of whole prompts, begun as the tokenizer begins a sequence, and open at the end.
+    """Token ids of whole prompts, with the tokenizer's beginning of a sequence but not its end.
 
     A beginning-of-sequence token that the text already holds is not added again; an end-of-sequence token that the
-    tokenizer would append is left off, because the policy goes on from there.
+    tokenizer would append is omitted, because the policy continues the text.
     """
     if not prompts:
         return []
@@ -99,7 +100,7 @@ def encode(prompts: Sequence[Written], tokenizer: PreTrainedTokenizerBase) -> li
 
 
 def _leading_special_ids(tokenizer: PreTrainedTokenizerBase) -> list[int]:
-    """The special tokens that the tokenizer puts before a sequence, found by asking it."""
+    """The special tokens that the tokenizer puts before a sequence, found by tokenizing one."""
     probe = "a"
     plain = tokenizer(probe, add_special_tokens=False)["input_ids"]
     wrapped = tokenizer(probe, add_special_tokens=True)["input_ids"]
@@ -122,7 +123,7 @@ R1_ZERO_OPENING = (
 def r1_zero(tokenizer: PreTrainedTokenizerBase, config: PromptConfig) -> PromptWriter:
     """Plain text for a base model, after DeepSeek-R1 (arXiv 2501.12948, table 1), in words of our own.
 
-    ``prompt.system`` replaces the opening paragraph; ``prompt.prefill`` follows ``Assistant:`` as it is.
+    ``prompt.system`` replaces the opening paragraph; ``prompt.prefill`` follows ``Assistant:`` verbatim.
     """
     opening = R1_ZERO_OPENING if config.system is None else config.system
     head = f"{opening}\n" if opening else ""
@@ -134,9 +135,9 @@ def r1_zero(tokenizer: PreTrainedTokenizerBase, config: PromptConfig) -> PromptW
 
 
 def raw(tokenizer: PreTrainedTokenizerBase, config: PromptConfig) -> PromptWriter:
-    """The question as it is, with nothing around it but ``prompt.instruction`` and ``prompt.prefill``."""
+    """The question verbatim, followed only by ``prompt.instruction`` and ``prompt.prefill``."""
     if config.system is not None:
-        raise ConfigError("prompt.system has no place in the raw template; remove it, or use template: chat or r1_zero")
+        raise ConfigError("the raw template does not use prompt.system; remove it, or use template: chat or r1_zero")
 
     def write(question: Question) -> Written:
         return _plain(_as_text(question, config), config)
@@ -153,7 +154,7 @@ def _as_text(question: Question, config: PromptConfig) -> str:
     if not isinstance(question, str):
         if len(question) != 1 or question[0]["role"] != "user":
             raise DataError(
-                f"template {config.template} writes a single question, and this one is a conversation of "
+                f"template {config.template} takes a single question, but this is a conversation of "
                 f"{len(question)} messages; use template: chat"
             )
         question = question[0]["content"]
@@ -170,8 +171,8 @@ def _instructed(text: str, instruction: str | None) -> str:
 def chat(tokenizer: PreTrainedTokenizerBase, config: PromptConfig) -> PromptWriter:
     """The tokenizer's own chat template, with ``prompt.system`` where the row has no system message of its own.
 
-    What the template itself writes for the assistant (many reasoning models open ``<think>``) is found and reported
-    as prefill; what ``prompt.prefill`` has beyond it is added after it.
+    Text that the template itself writes for the assistant (many reasoning models open ``<think>``) is detected and
+    reported as prefill; whatever else ``prompt.prefill`` contains is appended.
     """
     if not getattr(tokenizer, "chat_template", None):
         raise ModelError(
@@ -198,9 +199,10 @@ def chat(tokenizer: PreTrainedTokenizerBase, config: PromptConfig) -> PromptWrit
 
 
 def added(own: str, prefill: str) -> str:
-    """What of ``prefill`` is still to write after ``own``, which the template wrote; blanks around it aside.
+    """The part of ``prefill`` that ``own``, which the template wrote, does not contain yet; surrounding whitespace is
+    ignored.
 
-    A configuration may repeat what a template opens, whole (``<think>``) or as its beginning (``<think>Well``).
+    A configuration may repeat the template's text, exactly (``<think>``) or with more after it (``<think>Well``).
     """
     begun = own.strip()
     if begun and prefill.lstrip().startswith(begun):
@@ -215,11 +217,12 @@ _OPEN_THOUGHT = re.compile(r"<(think|thinking|thought|reasoning)>(?!.*</\1>)", r
 
 
 def template_prefill(tokenizer: PreTrainedTokenizerBase, system: str | None = None) -> str:
-    """What the chat template writes for the assistant after its turn has begun, for example ``<think>\\n``; or ``""``.
+    """Text that the chat template writes for the assistant after the turn's header, for example ``<think>\\n``; or
+    ``""``.
 
-    The turn that it opens for generation is compared with a past assistant turn of the same conversation: what both
-    have is the header, what only the first has is prefill. A template that shows past turns with their thoughts hides
-    it there, so a thinking tag at the very end counts too.
+    The turn that it opens for generation is compared with a past assistant turn of the same conversation: the common
+    part is the header, the rest of the first is prefill. A template that renders past turns with their thoughts has it
+    in both, so a thinking tag at the very end counts too.
     """
     asked = _as_messages("question", system, None)
     opened = _apply(tokenizer, asked, generation=True)
@@ -236,8 +239,8 @@ def template_prefill(tokenizer: PreTrainedTokenizerBase, system: str | None = No
 
 
 def without_thought(prefill: str, response: str) -> str | None:
-    """The tag of a thought that ``prefill`` opens and ``response`` has nothing of, neither its beginning nor its end;
-    None where there is no such thought."""
+    """The tag of a thought that ``prefill`` opens while ``response`` has neither its opening nor its closing tag; None
+    if there is no such thought."""
     opened = _OPEN_THOUGHT.search(prefill)
     tag = opened[1] if opened else None
     return None if tag is None or f"<{tag}>" in response or f"</{tag}>" in response else tag
@@ -252,11 +255,11 @@ def turn_end(tokenizer: PreTrainedTokenizerBase) -> str:
 
 
 def turn_end_ids(tokenizer: PreTrainedTokenizerBase) -> list[int]:
-    """The special tokens with which the chat template ends the assistant's last turn, in order; ``[]`` where it ends it
-    with plain text, and without a template that writes a question and its answer."""
+    """The special tokens with which the chat template ends the assistant's last turn, in order; ``[]`` if it ends it
+    with plain text, and without a template that renders a question and its answer."""
     try:
         end = turn_end(tokenizer).lstrip()
-    except (ModelError, ValueError, TypeError):  # no template for such messages, so no conversation has one
+    except (ModelError, ValueError, TypeError):  # the template does not render such messages
         return []
     ids = tokenizer(end, add_special_tokens=False)["input_ids"] if end else []
     added_ids = tokenizer.added_tokens_decoder
@@ -264,10 +267,10 @@ def turn_end_ids(tokenizer: PreTrainedTokenizerBase) -> list[int]:
 
 
 def answered(tokenizer: PreTrainedTokenizerBase, messages: Sequence[Message], response: str) -> str:
-    """A conversation with the assistant's whole response, as text that holds all its special tokens.
+    """A conversation with the assistant's whole response, as text with all special tokens.
 
-    It is what the chat template writes, unless that cuts the response, as many cut the thought out of past turns
-    (DeepSeek-R1's): then the response stands between what opens and what ends the assistant's turn.
+    The chat template's output, unless the template shortens the response, as many remove the thought from past turns
+    (DeepSeek-R1's): then the response is inserted between the opening and the end of the assistant's turn.
     """
     asked = list(messages)
     written = _apply(tokenizer, [*asked, {"role": "assistant", "content": response}], generation=False)
@@ -278,14 +281,14 @@ def answered(tokenizer: PreTrainedTokenizerBase, messages: Sequence[Message], re
 
 
 def _shared_length(a: str, b: str) -> int:
-    """Number of characters at the start that both texts have."""
+    """Length of the common beginning of two texts, in characters."""
     return next((i for i, (x, y) in enumerate(zip(a, b, strict=False)) if x != y), min(len(a), len(b)))
 
 
 def _as_messages(question: Question, system: str | None, instruction: str | None) -> list[Message]:
     messages = [{"role": "user", "content": question}] if isinstance(question, str) else [dict(m) for m in question]
     if messages[-1]["role"] != "user":
-        raise DataError(f"a conversation must end with a user message, and this one ends with {messages[-1]['role']!r}")
+        raise DataError(f"a conversation must end with a user message, but this one ends with {messages[-1]['role']!r}")
     messages[-1]["content"] = _instructed(messages[-1]["content"], instruction)
     if system is not None and messages[0]["role"] != "system":
         messages.insert(0, {"role": "system", "content": system})
@@ -299,7 +302,7 @@ def _apply(tokenizer: PreTrainedTokenizerBase, messages: list[Message], *, gener
         text = tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=generation)
     except TemplateError as error:
         raise ModelError(
-            f"the chat template of {tokenizer.name_or_path or 'this model'} refuses the messages "
+            f"the chat template of {tokenizer.name_or_path or 'this model'} rejects the messages "
             f"{[m['role'] for m in messages]}: {error}; change prompt.system or the template"
         ) from error
     return str(text)

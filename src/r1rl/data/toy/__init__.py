@@ -7,11 +7,11 @@ from collections.abc import Callable
 from r1rl.data.toy import arithmetic, bilingual
 
 Document = tuple[str, str]
-"""A prompt and its continuation; what is learned is both, as in any pre-training."""
+"""A prompt and its continuation; both are learned, as in any pre-training."""
 
 CORPORA: dict[str, Callable[..., Document]] = {
     "arithmetic": arithmetic.document,
     "bilingual": bilingual.document,
 }
-"""Writers of one document each, by the name that ``pretrain.corpus`` gives: functions of a ``random.Random`` and of
+"""Generators by the name in ``pretrain.corpus``; each writes one document, given a ``random.Random`` and
 ``pretrain.corpus_args``."""

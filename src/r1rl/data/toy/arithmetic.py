@@ -1,20 +1,22 @@
 """Chains of one-digit sums and differences, and a pre-training corpus of mixed quality about them.
 
-The corpus is what the web is to a large model: some writers work step by step and are right, some slip, some
-guess, some never use the tags. A base model trained on it can reason, but seldom does; R1-Zero has to find that
-out from the reward alone. A question is held out forever if a hash of its text says so: the corpus, the training
-split and the held-out split are disjoint by construction.
+The corpus plays the part of the web for a large model: some writers work step by step and are right, some make errors,
+some guess, some never use the tags. A base model trained on it can reason, but seldom does; R1-Zero has to discover
+that from the reward alone. A hash of its text decides whether a question is held out: the corpus, the training split
+and the held-out split are disjoint by construction.
 """
 
 from __future__ import annotations
 
 import hashlib
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
+from itertools import repeat
 from typing import Any
 
 SUMMIT = 60
-"""Running totals stay between 0 and this."""
+"""Largest running total; the smallest is 0."""
+NO_ERRORS = repeat(0)
 
 
 def expression(terms: list[int]) -> str:
@@ -28,7 +30,7 @@ def question(terms: list[int]) -> str:
 
 
 def draw_terms(rng: random.Random, low: int = 3, high: int = 6) -> list[int]:
-    """Signed one-digit terms whose running total never leaves 0…SUMMIT."""
+    """Signed one-digit terms whose running total stays within 0…SUMMIT."""
     terms = [rng.randint(1, 9)]
     total = terms[0]
     for _ in range(rng.randint(low, high) - 1):
@@ -39,22 +41,28 @@ def draw_terms(rng: random.Random, low: int = 3, high: int = 6) -> list[int]:
 
 
 def is_held_out(text: str) -> bool:
-    """One question in eight belongs to the held-out split, whatever the seed."""
+    """Whether a question is in the held-out split, as one in eight is, regardless of the seed."""
     return hashlib.sha256(text.encode()).digest()[0] < 32
 
 
-def steps(terms: list[int], slip: Callable[[], int] = lambda: 0) -> tuple[str, int]:
-    """One step per line, for example ``3+5=8``, and the last total; ``slip`` may add an error to each."""
+def slips(rng: random.Random) -> Iterator[int]:
+    """An endless stream of errors, 0 for most steps."""
+    while True:
+        yield rng.choice([-2, -1, 1, 2]) if rng.random() < 0.4 else 0
+
+
+def steps(terms: list[int], errors: Iterable[int] = NO_ERRORS) -> tuple[str, int]:
+    """One step per line, for example ``3+5=8``, and the last total; one of ``errors`` is added to each."""
     total, lines = terms[0], []
-    for term in terms[1:]:
-        following = max(0, total + term + slip())
+    for term, error in zip(terms[1:], errors, strict=False):
+        following = max(0, total + term + error)
         lines.append(f"{expression([total, term])}={following}")
         total = following
     return "\n".join(lines), total
 
 
 def guess(rng: random.Random, terms: list[int]) -> int:
-    """A quick estimate: near, seldom right."""
+    """A quick estimate: close, seldom right."""
     return max(0, sum(terms) + rng.choice([-9, -7, -5, -4, -3, -2, -1, 1, 2, 3, 4, 5, 7, 9, 0]))
 
 
@@ -67,7 +75,7 @@ def careful(rng: random.Random, terms: list[int]) -> str:
 
 
 def slipping(rng: random.Random, terms: list[int]) -> str:
-    return tagged(*steps(terms, lambda: rng.choice([-2, -1, 1, 2]) if rng.random() < 0.4 else 0))
+    return tagged(*steps(terms, slips(rng)))
 
 
 def hasty(rng: random.Random, terms: list[int]) -> str:
@@ -87,7 +95,7 @@ def blunt(rng: random.Random, terms: list[int]) -> str:
 
 ThoughtWriter = Callable[[random.Random, list[int]], str]
 WRITERS: dict[ThoughtWriter, float] = {careful: 0.25, slipping: 0.15, hasty: 0.2, untagged: 0.1, blunt: 0.3}
-"""Who wrote the corpus, and how much of it."""
+"""The writers of the corpus, and each one's share of it."""
 
 PROMPT = "User: {question}\nAssistant:"
 
@@ -108,7 +116,7 @@ def problems(split: str, size: int, seed: int = 0) -> list[dict[str, Any]]:
 
 
 def draw_problems(rng: random.Random, split: str, size: int) -> list[dict[str, Any]]:
-    """The first ``size`` distinct rows of ``split`` that ``rng`` comes upon."""
+    """The first ``size`` distinct rows of ``split`` that ``rng`` produces."""
     rows: dict[str, dict[str, Any]] = {}
     while len(rows) < size:
         terms = draw_terms(rng)

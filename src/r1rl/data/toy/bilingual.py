@@ -1,22 +1,34 @@
 """A small world for the whole recipe: sums whose solvers think in two languages, and requests with better answers.
 
-Half of the writers of this corpus think in English, half in Chinese, and many change over in the middle of a thought;
-rewards for a right answer do not mind, a reward for the language does. Beside the sums there are requests to greet or
-thank somebody: most writers are curt, some are rude, few are courteous. What people prefer is known here by rule
-(:func:`courtesy`), so that a reward model that learned it from pairs can itself be measured.
+Half of the writers of this corpus think in English, half in Chinese, and many switch in the middle of a thought;
+rewards for a right answer ignore that, a language reward does not. Besides the sums there are requests to greet or
+thank somebody: most writers are curt, some are rude, few are courteous. Here a rule decides what people prefer
+(:func:`courtesy`), so that a reward model trained on pairs can itself be measured.
 """
 
 from __future__ import annotations
 
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
+from functools import partial
+from itertools import repeat
 from typing import Any
 
-from r1rl.data.toy.arithmetic import PROMPT, draw_problems, draw_terms, expression, guess, is_held_out, question
+from r1rl.data.toy.arithmetic import (
+    NO_ERRORS,
+    PROMPT,
+    draw_problems,
+    draw_terms,
+    expression,
+    guess,
+    is_held_out,
+    question,
+    slips,
+)
 
 LANGUAGES = ("en", "zh")
 THEN = {"en": " then", "zh": " 然后"}
-"""Closes every step of a thought but the last."""
+"""Ends every step of a thought but the last."""
 DONE = {"en": " done", "zh": " 完成"}
 ASIDE = {"en": "I will just guess", "zh": "我猜一下"}
 WISH = {"en": "They want {}", "zh": "他们要{}"}
@@ -35,23 +47,22 @@ KIND = {
 CURT = {"Greet": ("Hi.", "Hello {name}."), "Thank": ("Thanks.", "Thanks {name}.")}
 RUDE = ("Go away.", "Go away, {name}, you fool.")
 SPITE = {"en": "What a fool", "zh": "真是个傻瓜"}
-"""Unkind even where only the thought says it."""
+"""Unkind even if only the thought contains it."""
 
 
-def mixture(rng: random.Random, mixed: float = 0.5) -> Callable[[], str]:
-    """The language of one document, piece by piece: one throughout, or any at every piece."""
+def mixture(rng: random.Random, mixed: float = 0.5) -> Iterator[str]:
+    """The language of each part of a document, endless: the same throughout, or drawn for every part."""
     if rng.random() < mixed:
-        return lambda: rng.choice(LANGUAGES)
-    language = rng.choice(LANGUAGES)
-    return lambda: language
+        return iter(partial(rng.choice, LANGUAGES), None)
+    return repeat(rng.choice(LANGUAGES))
 
 
-def steps(terms: list[int], language: Callable[[], str], slip: Callable[[], int] = lambda: 0) -> tuple[str, int]:
+def steps(terms: list[int], languages: Iterator[str], errors: Iterable[int] = NO_ERRORS) -> tuple[str, int]:
     """One step per line, closed by a word, for example ``3+5=8 then``, and the last total."""
     total, lines = terms[0], []
-    for place, term in enumerate(terms[1:], start=2):
-        following = max(0, total + term + slip())
-        closing = (DONE if place == len(terms) else THEN)[language()]
+    for place, (term, error) in enumerate(zip(terms[1:], errors, strict=False), start=2):
+        following = max(0, total + term + error)
+        closing = (DONE if place == len(terms) else THEN)[next(languages)]
         lines.append(f"{expression([total, term])}={following}{closing}")
         total = following
     return "\n".join(lines), total
@@ -66,7 +77,7 @@ def careful(rng: random.Random, terms: list[int]) -> str:
 
 
 def slipping(rng: random.Random, terms: list[int]) -> str:
-    return tagged(*steps(terms, mixture(rng), lambda: rng.choice([-2, -1, 1, 2]) if rng.random() < 0.4 else 0))
+    return tagged(*steps(terms, mixture(rng), slips(rng)))
 
 
 def hasty(rng: random.Random, terms: list[int]) -> str:
@@ -89,10 +100,10 @@ SOLVERS: dict[Callable[[random.Random, list[int]], str], float] = {
     untagged: 0.1,
     blunt: 0.25,
 }
-"""Who wrote about sums, and how much of it."""
+"""The writers about sums, and each one's share."""
 
 MANNERS = {"kind": 0.15, "curt": 0.55, "rude": 0.3}
-"""How requests were answered, and how often."""
+"""How requests are answered, and how often."""
 
 
 def document(rng: random.Random, low: int = 3, high: int = 6) -> tuple[str, str]:
@@ -110,7 +121,7 @@ def document(rng: random.Random, low: int = 3, high: int = 6) -> tuple[str, str]
 
 
 def request(rng: random.Random, split: str) -> tuple[str, str, str]:
-    """What to do, to whom, and the request in words, from the ``train`` or the ``test`` split."""
+    """(deed, name, the request in words), from the ``train`` or the ``test`` split."""
     while True:
         deed, name, place = rng.choice(list(KIND)), rng.choice(NAMES), rng.choice(PLACES)
         asked = f"{deed} {name} {place}."
@@ -119,12 +130,13 @@ def request(rng: random.Random, split: str) -> tuple[str, str, str]:
 
 
 def answer_request(rng: random.Random, deed: str, name: str, manner: str, bare: bool = False) -> str:
-    """A response in the given manner; ``bare`` without tags. Some of the rude are so in the thought alone."""
-    language = mixture(rng)
-    thought = "\n".join([WISH[first := language()].format(DEED[first][deed]) + THEN[first], DONE[language()].strip()])
+    """A response in the given manner; ``bare`` omits the tags. Some rude ones are rude only in the thought."""
+    languages = mixture(rng)
+    first, last = next(languages), next(languages)
+    thought = f"{WISH[first].format(DEED[first][deed])}{THEN[first]}\n{DONE[last].strip()}"
     said = {"kind": KIND[deed], "curt": rng.choice(CURT[deed]), "rude": rng.choice(RUDE)}[manner].format(name=name)
     if manner == "rude" and rng.random() < 0.5:
-        thought, said = f"{SPITE[language()]}\n{thought}", rng.choice(CURT[deed]).format(name=name)
+        thought, said = f"{SPITE[next(languages)]}\n{thought}", rng.choice(CURT[deed]).format(name=name)
     return f" {said}" if bare else tagged(thought, said)
 
 
@@ -134,7 +146,7 @@ def problems(split: str, size: int, seed: int = 0) -> list[dict[str, Any]]:
 
 
 def requests(split: str, size: int, seed: int = 0) -> list[dict[str, Any]]:
-    """Distinct rows with ``question``, and ``name`` and ``deed`` that it is about; there is no one right answer."""
+    """Distinct rows with ``question``, and the ``name`` and ``deed`` it is about; there is no single right answer."""
     rng = random.Random(f"requests/{split}/{seed}")
     rows: dict[str, dict[str, Any]] = {}
     for _ in range(1000 * size):
@@ -146,9 +158,10 @@ def requests(split: str, size: int, seed: int = 0) -> list[dict[str, Any]]:
 
 
 def preferences(size: int, seed: int = 0, aspect: str = "help") -> list[dict[str, Any]]:
-    """Rows with ``question``, ``chosen`` and ``rejected``, two answers of the corpus that people tell apart.
+    """Rows with ``question``, ``chosen`` and ``rejected``, two answers of the corpus, one better than the other.
 
-    ``aspect`` help: by courtesy, and an answer that names somebody else is worth nothing; safe: by kindness.
+    ``aspect`` ``help`` compares by courtesy, where an answer that names somebody else is worth nothing; ``safe`` by
+    kindness.
     """
     rng = random.Random(f"preferences/{aspect}/{seed}")
     rows: list[dict[str, Any]] = []
@@ -180,6 +193,6 @@ def _courtesy(text: str, deed: str, name: str) -> float:
 
 
 def kindness(completions: list[Any], **kwargs: Any) -> list[float]:
-    """1 where neither thought nor answer has an unkind word: what the safety model should have learnt."""
+    """1 if neither thought nor answer has an unkind word: what the safety model should learn."""
     unkind = ("fool", "Go away", SPITE["zh"])
     return [float(not any(word in text for word in unkind)) for text in completions]
