@@ -108,7 +108,7 @@ def test_what_is_too_old_is_dropped_and_counted(scorer: Scorer) -> None:
 
 def test_samples_that_never_come_end_in_an_error(scorer: Scorer) -> None:
     engine = Slow()
-    with pytest.raises(EngineError, match="rank 0: the samples of step 0 did not come"):
+    with pytest.raises(EngineError, match="rank 0: the samples of step 0 did not arrive"):
         experience(engine, scorer, 1, deadline_s=0.2).collect(0)
     for gate in engine.gates:
         gate.set()

@@ -55,9 +55,9 @@ def reinforce_pp_baseline(rewards: Groups, lengths: Groups) -> Groups:
 def max_likelihood(rewards: Groups, lengths: Groups) -> Groups:
     """MaxRL (arXiv 2602.02710): minus the group's mean, over that mean; 0 where no completion is right.
 
-    With rewards of 0 and 1 it is the average of ∇log π over the right completions, less that over all. Rewards in
-    which a right completion does not have more than a wrong one's 0 are outside of what the paper derives; groups whose
-    mean is not positive have 0.
+    With rewards of 0 and 1 it is the average of ∇log π over the right completions, less that over all. The paper's
+    derivation assumes rewards of 0 for wrong completions and more for right ones; groups whose mean is not positive
+    have 0.
     """
     return [_centred(r) / r.mean() if len(r) and r.mean() > 0 else np.zeros_like(r) for r in rewards]
 

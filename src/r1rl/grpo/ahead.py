@@ -18,19 +18,19 @@ from r1rl.scoring import Scorer
 from r1rl.types import Completion, Group, Problem, ScoredGroup
 
 Arrival = tuple[Place, Group | BaseException]
-"""A finished group, or why its step brings no more."""
+"""A finished group, or the reason why its step yields no more."""
 
 
 class AheadExperience(PlainExperience):
-    """Asks for the problems of up to ``staleness`` further steps before the current one is learned from.
+    """Requests the problems of up to ``staleness`` further steps before the current one is learned from.
 
-    Step s is asked for when step s − staleness is collected, so its samples start at most that many updates behind
-    the policy that learns from them. Weights are swapped under running completions; each token carries the version
-    that sampled it. Samples that are older than that nevertheless are dropped and counted. Groups that a step did not
+    Step s is requested when step s − staleness is collected, so its samples start at most that many updates behind
+    the policy that learns from them. Weights are swapped while completions run; each token carries the version
+    that sampled it. Samples that are older than that are dropped and counted. Groups that a step did not
     wait for (dynamic sampling with over-sampling) keep running and are offered to the next one.
 
     Args:
-        steps: of the run; nothing is asked for beyond them.
+        steps: of the run; nothing is requested beyond them.
         deadline_s: longest wait for a step's samples.
     """
 
@@ -49,12 +49,12 @@ class AheadExperience(PlainExperience):
         super().__init__(prompts, rollouts, scorer, accelerator, interrupt)
         self.staleness, self.steps, self.deadline_s = staleness, steps, deadline_s
         self._asked = 0
-        """The first step that nothing was asked for yet."""
+        """The first step that was not requested yet."""
         self._missing: dict[int, int] = {}
-        """Groups of each step that were asked for and not taken."""
+        """Groups of each step that were requested and not taken yet."""
         self._arrivals: queue.SimpleQueue[Arrival] = queue.SimpleQueue()
         self._early: list[Arrival] = []
-        """Arrived for a step that is not due."""
+        """Groups that arrived for a step that is not due yet."""
         self._metrics: dict[str, float] = {}
 
     def metrics(self) -> dict[str, float]:
@@ -68,7 +68,7 @@ class AheadExperience(PlainExperience):
         wanted: int | None = None,
         useful: Useful = any_group,
     ) -> list[ScoredGroup]:
-        """The step's own problems come from what was asked for ahead; further rounds are sampled now."""
+        """The step's own problems come from what was requested ahead; further rounds are sampled now."""
         groups = super().sample(step, round, problems, wanted, useful)
         if round:
             return groups
@@ -78,7 +78,7 @@ class AheadExperience(PlainExperience):
         return fresh
 
     def fill(self, quota: Quota, step: int, round: int, mine: Sequence[tuple[int, Problem]]) -> None:
-        """Ask for what is due, and take the groups of this step as they come."""
+        """Request what is due, and take the groups of this step as they arrive."""
         if round:
             super().fill(quota, step, round, mine)
             return
@@ -116,7 +116,7 @@ class AheadExperience(PlainExperience):
             self._arrivals.put(((step, 0), error))
 
     def _due(self, step: int) -> Iterator[tuple[Place, Group]]:
-        """Groups of this step, and of earlier ones that were not waited for, as they come."""
+        """Groups of this step, and of earlier ones that were not waited for, as they arrive."""
         until = time.monotonic() + self.deadline_s
         due, self._early = self._early, []
         try:
@@ -138,13 +138,13 @@ class AheadExperience(PlainExperience):
             return self._arrivals.get(timeout=max(0.0, until - time.monotonic()))
         except queue.Empty:
             raise EngineError(
-                f"rank {self.accelerator.process_index}: the samples of step {step} did not come within "
+                f"rank {self.accelerator.process_index}: the samples of step {step} did not arrive within "
                 f"{self.deadline_s:g} s (grpo.deadline_s)"
             ) from None
 
 
 def staleness(completions: Sequence[Completion], version: int) -> dict[str, float]:
-    """How old the tokens are, in updates; and how many completions saw the weights change."""
+    """Age of the tokens, in updates, and the number of completions during which the weights changed."""
     ages = [
         version - (c.versions if c.versions is not None else np.full(len(c), c.version)) for c in completions if len(c)
     ]

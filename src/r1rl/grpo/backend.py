@@ -1,6 +1,6 @@
-"""Where gradients meet and weights are updated: one process, DDP, or DeepSpeed ZeRO, behind one small protocol.
+"""Reduces gradients and updates weights: one process, DDP, or DeepSpeed ZeRO, behind one small protocol.
 
-The learner is an algorithm and knows none of them. A new backend is one class and one row of :data:`BACKENDS`.
+The learner uses only the protocol. A new backend is one class and one row of :data:`BACKENDS`.
 """
 
 from __future__ import annotations
@@ -24,12 +24,12 @@ from r1rl.model.load import Policy
 from r1rl.model.state import named_state, persistent_buffers
 
 ADAM_SLOTS = ("exp_avg", "exp_avg_sq")
-"""AdamW's running averages, a tensor a parameter each."""
+"""AdamW's running averages, each one tensor per parameter."""
 
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """What became of an update: the gradient's norm before clipping, and whether the weights moved."""
+    """The result of an update: the gradient's norm before clipping, and whether the weights moved."""
 
     norm: float
     applied: bool
@@ -54,7 +54,7 @@ class Backend(Protocol):
         """Sum over ranks, on every rank."""
 
     def gather(self, items: list[Any]) -> list[Any]:
-        """The items of every rank, in the order of ranks, on every rank."""
+        """The items of all ranks, in rank order, on every rank."""
 
     def weights(self) -> Iterator[NamedTensor]:
         """The trained float32 weights, whole, and the model's persistent buffers, one at a time, by their names."""
@@ -63,7 +63,7 @@ class Backend(Protocol):
         """AdamW's averages, whole, one at a time, as ``SLOT/NAME``; nothing before the first update."""
 
     def adam_steps(self) -> int:
-        """Updates that AdamW has counted."""
+        """Number of updates that AdamW has counted."""
 
     def load(self, weights: Iterable[NamedTensor], adam: Iterable[NamedTensor], steps: int) -> None:
         """Take optimizer state that :meth:`adam` gave, at any number of ranks and by any backend.
@@ -72,7 +72,7 @@ class Backend(Protocol):
         """
 
     def place(self, module: PolicyForward) -> PolicyForward:
-        """Bring a frozen module to where passes without gradients can be made through it."""
+        """Place a frozen module so that forward passes without gradients can run through it."""
 
     def assign(self, module: nn.Module, weights: Iterable[NamedTensor]) -> None:
         """Overwrite weights and persistent buffers of a placed module, by their names in the model."""
@@ -169,7 +169,7 @@ def assign(module: nn.Module, weights: Iterable[NamedTensor]) -> None:
 BackendFactory = Callable[[Policy, nn.Module, torch.optim.Optimizer, GRPOConfig, Accelerator], Backend]
 
 BACKENDS: dict[str, BackendFactory | str] = {"DEEPSPEED": "r1rl.grpo.zero:ZeroBackend"}
-"""By accelerate's name for how processes work together; every other one is :class:`AccelerateBackend`."""
+"""By accelerate's distributed type; all others use :class:`AccelerateBackend`."""
 
 
 def build_backend(

@@ -13,7 +13,7 @@ def partition(lengths: Sequence[int], ranks: int) -> list[list[int]]:
     """
     if ranks == 1:
         return [list(range(len(lengths)))]
-    # A partial solution is a list of (tokens, indices) a rank, largest first; the two with the widest gap merge.
+    # A partial solution is a list of (tokens, indices) per rank, largest first; the two with the widest gap merge.
     heap: list[tuple[int, int, list[tuple[int, list[int]]]]] = []
     for order, i in enumerate(range(len(lengths))):
         parts: list[tuple[int, list[int]]] = [(lengths[i], [i])] + [(0, []) for _ in range(ranks - 1)]

@@ -17,7 +17,8 @@ from r1rl.types import ScoredGroup
 
 @dataclass(slots=True)
 class Sample:
-    """One completion on its way into an update. Log-probabilities are [C] float32 arrays, C completion tokens."""
+    """One completion, prepared for an update. Log-probabilities are [C] float32 arrays, C completion
+    tokens."""
 
     prompt_ids: np.ndarray
     completion_ids: np.ndarray
@@ -114,7 +115,7 @@ def pack(lengths: Sequence[int], budget: int, alike: Sequence[Hashable] | None =
 
     Args:
         alike: a key for each sequence; those of one key are kept together where they fit, because what they have in
-            common is computed once a micro-batch. Tokens in common still count for each of them: the budget bounds
+            common is computed once per micro-batch. Tokens in common still count for each of them: the budget bounds
             memory, and attention holds them all.
     """
     keys = alike if alike is not None else [None] * len(lengths)

@@ -1,4 +1,4 @@
-"""Checkpoints: written beside and renamed, flushed, with a manifest, so that the newest good one is always whole."""
+"""Checkpoints: written atomically and flushed, with a manifest, so that an intact one is always there."""
 
 from __future__ import annotations
 
@@ -27,19 +27,19 @@ log = logging.getLogger(__name__)
 STATE, MANIFEST, BEST = "state.json", "manifest.json", "best.json"
 _NAME = re.compile(r"step-\d{6,}")
 FORMAT = 1
-"""Of the files in a checkpoint; raised when an older program could not read them."""
+"""Of the files in a checkpoint; incremented when an older program could not read them."""
 
 
 @dataclass(frozen=True, slots=True)
 class RunState:
-    """Where the run stands after a step. The random streams of sampling and batching follow from the seed and these
-    numbers; those that torch keeps (dropout) lie in the checkpoint's rng.pt."""
+    """The state of a run after a step. The random streams of sampling and batching follow from the seed and these
+    numbers; those that torch keeps (dropout) are in the checkpoint's rng.pt."""
 
     step: int
     version: int
     """Policy version that the engine samples from."""
     fingerprint: str
-    """Of the configuration that trained it; another one does not resume from here."""
+    """Of the configuration that trained it; a run with another one does not resume from it."""
     learner: dict[str, int] = field(default_factory=dict)
     """The learner's counters."""
     ranks: int = 1
@@ -74,7 +74,7 @@ class Checkpoints:
             score: of the policy on held-out problems; the checkpoint with the highest one is kept as the best.
 
         Raises:
-            StorageError: the folder cannot be written, or the disk is full; earlier checkpoints are as they were.
+            StorageError: the folder cannot be written, or the disk is full; earlier checkpoints are unchanged.
         """
         final = self.folder / f"step-{state.step:06d}"
         draft = self.folder / f".writing-{state.step:06d}"
@@ -98,14 +98,14 @@ class Checkpoints:
         return final
 
     def newest(self, fingerprint: str) -> tuple[RunState, Path] | None:
-        """The newest whole checkpoint that belongs to this configuration, or None; damaged ones are said and left."""
+        """The newest intact checkpoint of this configuration, or None; damaged ones are reported and skipped."""
         for rest in (f for pattern in (".writing-*", ".dropping-*") for f in self.folder.glob(pattern)):
             if is_own(rest):
                 discard(rest)
         for folder in reversed(self._all()):
             fault = damage(folder)
             if fault is not None:
-                log.warning(f"{folder} is damaged ({fault}) and is left alone; looking for an earlier checkpoint")
+                log.warning(f"{folder} is damaged ({fault}) and is skipped; looking for an earlier checkpoint")
                 continue
             state = _read_state(folder)
             if state.format > FORMAT:
@@ -125,7 +125,7 @@ class Checkpoints:
         return sorted(named, key=_step)
 
     def _begin(self, draft: Path, final: Path) -> None:
-        """An empty draft, marked as ours; what a killed process left of one goes.
+        """An empty draft, marked as ours; leftovers of a killed process are removed.
 
         Raises: StorageError where the checkpoint's place is taken.
         """
@@ -171,7 +171,7 @@ class Checkpoints:
                 discard(self._aside(old))
 
     def _aside(self, checkpoint: Path) -> Path:
-        """Renames it: one that is half deleted when the power fails must not look like a damaged one."""
+        """Renamed before it is deleted, so that a half-deleted one never looks like a damaged checkpoint."""
         aside = self.folder / f".dropping-{checkpoint.name}"
         discard(aside)
         mark(checkpoint)
@@ -199,7 +199,7 @@ def _step(checkpoint: Path) -> int:
 
 
 def damage(folder: Path) -> str | None:
-    """What is wrong with a checkpoint; None if every file is as it was written."""
+    """What is wrong with a checkpoint; None if every file is intact."""
     try:
         files = json.loads((folder / MANIFEST).read_text())["files"]
     except FileNotFoundError:
@@ -218,7 +218,7 @@ def damage(folder: Path) -> str | None:
 
 
 def _others(folder: Path) -> list[str]:
-    """What lies in a checkpoint's folder that is not part of a checkpoint of r1rl; such a one is not removed."""
+    """Files in a checkpoint's folder that are not part of an r1rl checkpoint; such a folder is not removed."""
     try:
         listed = json.loads((folder / MANIFEST).read_text())["files"]
     except (FileNotFoundError, ValueError, KeyError, TypeError):

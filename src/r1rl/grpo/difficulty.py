@@ -32,7 +32,7 @@ from r1rl.types import Group, Problem, SamplingParams
 log = logging.getLogger(__name__)
 
 FILE = "difficulty.jsonl"
-"""In the stage's folder: a line that says what was measured with, then one for each problem."""
+"""In the stage's folder: one line with the conditions of the measurement, then one line per problem."""
 
 _ROUND = 256
 """Problems that each process measures between two writes of the file; a killed run loses no more than these."""
@@ -70,7 +70,7 @@ class Difficulty:
         self.measured_with = _measured_with(config, policy, self.bounds.samples)
 
     def filter(self, train: ProblemSets, engine: Engine, scorer: Scorer, begun: bool) -> None:
-        """Leave in ``train`` the problems whose pass rate lies within the bounds; others are counted as ``difficulty``.
+        """Keep in ``train`` the problems whose pass rate lies within the bounds; others are counted as ``difficulty``.
 
         Sources to which ``evaluate.reward`` does not apply, and problems on which it gave no value, stay.
 
@@ -93,7 +93,7 @@ class Difficulty:
             raise DataError(
                 f"{self.path} lacks the pass rates of {len(missing)} of {len(wanted)} problems (of this policy, seed, "
                 "prompt and sampling), and the policy has been trained since, so they cannot be measured any more. Put "
-                "the file back, remove data.difficulty, or start the stage anew in another run folder"
+                "the file back, remove data.difficulty, or start again in another run folder"
             )
         if missing:
             self._measure(missing, rates, engine, scorer)
@@ -111,7 +111,7 @@ class Difficulty:
         log.info(f"{name}: {len(kept)} of {len(problems)} problems are within the difficulty bounds{also}")
 
     def _measure(self, missing: Sequence[tuple[int, Problem]], rates: Rates, engine: Engine, scorer: Scorer) -> None:
-        """Each round every process measures its share; the first one writes what all of them found."""
+        """In each round every process measures its share; the main process writes the results of all."""
         rank, ranks = self.accelerator.process_index, self.accelerator.num_processes
         size = _ROUND * ranks
         with self.console.progress("measuring difficulty", total=len(missing), unit="problem") as bar:
@@ -139,7 +139,7 @@ class Difficulty:
         return {_key(g.group.problem): _rate(g.by_reward[self.reward]) for g in scorer.score(groups)}
 
     def _read(self) -> Rates:
-        """What the file holds; nothing where it is not there or was measured with something else."""
+        """The pass rates in the file; none where it is missing or was measured under other conditions."""
         if not self.accelerator.is_main_process or not self.path.is_file():
             return {}
         try:
@@ -148,7 +148,7 @@ class Difficulty:
                 head["reward"] = {RewardConfig.former_names.get(key, key): v for key, v in head["reward"].items()}
             found: Rates = {row["problem"]: row["pass_rate"] for row in rows}
         except (ValueError, KeyError, TypeError) as error:
-            raise DataError(f"{self.path} cannot be read: {error!r}; remove it to measure anew") from error
+            raise DataError(f"{self.path} cannot be read: {error!r}; remove it to measure again") from error
         other = [key for key, value in self.measured_with.items() if head.get(key) != value]
         if other:
             log.warning(f"{self.path} was measured with another {', '.join(other)}: not used")
@@ -162,7 +162,7 @@ class Difficulty:
 
 
 def _measured_with(config: RunConfig, policy: Policy, samples: int) -> dict[str, Any]:
-    """What pass rates depend on, but for the prompts."""
+    """Everything that pass rates depend on, except the prompts."""
     rollout, reward = config.rollout, config.evaluate.reward
     return {
         "policy": digest(policy),
@@ -187,7 +187,7 @@ def digest(policy: Policy) -> str:
 
 
 def _key(problem: Problem) -> str:
-    """A problem's id and a hash of its prompt as it is put to the policy."""
+    """A problem's id and a hash of its prompt as the policy reads it."""
     prompt = np.asarray(problem.prompt_ids, dtype=np.int64).tobytes()
     return f"{problem.id}/{hashlib.blake2b(prompt, digest_size=4).hexdigest()}"
 

@@ -29,14 +29,14 @@ class Experience(Protocol):
         """The step's scored groups, the same list in the same order on every process."""
 
     def metrics(self) -> dict[str, float]:
-        """About the last collection."""
+        """Figures of the last collection."""
 
 
 Place = tuple[int, int]
 """Step and index of a group; the order of groups on every process."""
 
 Useful = Callable[[ScoredGroup], bool]
-"""Whether a group counts among those that are wanted."""
+"""Whether a group counts towards the wanted number."""
 
 
 def any_group(group: ScoredGroup) -> bool:
@@ -57,7 +57,7 @@ class StepPrompts:
     oversample: float = 1.0
 
     def first(self, step: int) -> list[Problem]:
-        """The step's batch, and what over-sampling draws beyond it."""
+        """The step's batch, and the extra problems of over-sampling."""
         batch, more = self.stream.batch(step, self.wanted), self._over(self.wanted) - self.wanted
         return batch + self.stream.extra(step, 0, more, batch) if more else batch
 
@@ -66,7 +66,7 @@ class StepPrompts:
         return self.stream.extra(step, round, self._over(missing), drawn) if round else self.first(step)
 
     def _over(self, missing: int) -> int:
-        return math.ceil(round(missing * self.oversample, 6))  # 10 × 1.1 is 11 and a trace
+        return math.ceil(round(missing * self.oversample, 6))  # in floating point 10 × 1.1 is slightly more than 11
 
 
 class Quota:
@@ -98,7 +98,8 @@ class Quota:
     def take(self, place: Place, group: Group) -> bool:
         """Take a finished group; True when there are enough.
 
-        Rewards are waited for only where they could complete the number. Until then scoring continues beside sampling.
+        Waits for rewards only where they could complete the wanted number. Until then scoring continues beside
+        sampling.
         """
         self._waiting.append((place, group))
         if self.wanted is not None and self._found + len(self._waiting) >= self.wanted:
@@ -106,7 +107,7 @@ class Quota:
         return self.full
 
     def scored(self) -> list[tuple[Place, ScoredGroup]]:
-        """All that were taken."""
+        """All groups that were taken."""
         self._score()
         return self._scored
 
@@ -148,8 +149,8 @@ class PlainExperience:
         """Sample and score problems, distributed round-robin over the processes; a group stays whole on one of them.
 
         Args:
-            wanted: stop at so many useful groups over all processes, each of which looks for its share; None
-                waits for all.
+            wanted: stop after this many useful groups over all processes, each of which collects its share; None waits
+                for all.
 
         Raises:
             Interrupted: a stop was requested on any process; raised on all of them.
@@ -174,16 +175,16 @@ class PlainExperience:
                 break
 
     def oldest(self) -> int:
-        """The first policy version whose samples may be learned from; on-policy, all are of the current one."""
+        """The oldest policy version whose samples may be learned from; on-policy, every sample qualifies."""
         return 0
 
     def fresh(self, groups: Sequence[ScoredGroup]) -> list[ScoredGroup]:
-        """Those of an earlier step that may still be learned from: on-policy, none."""
+        """The groups of an earlier step that may still be learned from; on-policy, none."""
         del groups
         return []
 
     def share(self, problems: Sequence[Problem]) -> list[tuple[int, Problem]]:
-        """This process's part of them, each with its index among all."""
+        """This process's share of the problems, each with its index among all."""
         return list(enumerate(problems))[self.accelerator.process_index :: self.accelerator.num_processes]
 
     def quota(self, step: int, wanted: int | None, useful: Useful) -> Quota:
@@ -193,7 +194,7 @@ class PlainExperience:
         return Quota(self.scorer, {"global_step": step}, share, useful, self.oldest())
 
     def gather(self, taken: list[tuple[Place, ScoredGroup]] | None) -> list[ScoredGroup]:
-        """Every process's groups, in order. None tells the others, which may already wait here, of an interrupt.
+        """All processes' groups, in order. None reports an interrupt to the others, which may already wait here.
 
         Raises:
             Interrupted: any process passed None; raised on all of them.
@@ -248,7 +249,7 @@ class DynamicExperience:
         return useful[:wanted] or last
 
     def useful(self, group: ScoredGroup) -> bool:
-        """Whether the reward that counts differs within the group, and the sum of all does too, so that there is an
+        """Whether both the configured reward and the sum of all rewards differ within the group, so that there is an
         advantage. Where that reward applies to none of its completions, the sum alone decides."""
         named = group.by_reward.get(self.reward, np.zeros(0))
         named = named[~np.isnan(named)]
@@ -262,17 +263,17 @@ class DynamicExperience:
 
 
 def is_fresh(group: Group, oldest: int) -> bool:
-    """Whether no completion of a group was begun by an older policy version than ``oldest``."""
+    """Whether no completion of a group was started by a policy version older than ``oldest``."""
     return all(completion.version >= oldest for completion in group.completions)
 
 
 def sampled_rewards(groups: Sequence[ScoredGroup]) -> dict[str, float]:
-    """Each reward's mean over all groups that were sampled, those that were replaced included."""
+    """Each reward's mean over all groups that were sampled, including those that were replaced."""
     means = {name: value for name, value in reward_metrics(groups).items() if name.endswith("/mean")}
     return {f"rollout/dynamic_{name.removesuffix('/mean')}": value for name, value in means.items()}
 
 
 def check_gathered(groups: Sequence[ScoredGroup]) -> None:
-    """Raises TrainingError where a step brought nothing at all."""
+    """Raises TrainingError where a step produced no tokens at all."""
     if not any(len(c) for g in groups for c in g.group.completions):
         raise TrainingError("the engine returned no tokens at all in this step; check the prompt and the stop strings")

@@ -32,7 +32,7 @@ GUARDS: list[tuple[str, str, Callable[[float, float], bool], str]] = [
 
 
 def crossings(cfg: GuardConfig, step: int, metrics: Mapping[str, float]) -> list[str]:
-    """A sentence about every bound that this step crossed, whatever ``guards.action`` is."""
+    """One sentence per bound that this step crossed, whatever ``guards.action`` is."""
     crossed: list[str] = []
     for metric, bound_name, bad, meaning in GUARDS:
         bound = getattr(cfg, bound_name)

@@ -47,7 +47,7 @@ class UpdateCounts:
     skipped: int = 0
     tokens: int = 0
     done: int = 0
-    """Updates made of the current rollout; not 0 only while it is being learned from."""
+    """Updates made from the current rollout; nonzero only while it is being learned from."""
 
 
 class Learner:
@@ -55,15 +55,15 @@ class Learner:
 
     Args:
         policy: model and tokenizer, float32 weights on the accelerator's device.
-        cfg: the dials.
+        cfg: the settings.
         temperature: the sampling temperature, by which logits are divided.
         max_length: longest completion, tokens (Dr. GRPO's denominator).
         total_updates: length of the learning-rate schedule.
         seed: orders the minibatches.
         resume: weights of a checkpoint, put into the policy after the reference was copied from it and before a
-            backend shards it; :meth:`load` then brings the rest.
+            backend shards it; :meth:`load` then restores the rest.
         fp32_head: compute logits in float32 whatever ``dtype`` is.
-        interrupt: asked before every update, on every rank at once.
+        interrupt: checked before every update, on every rank at once.
     """
 
     def __init__(
@@ -101,7 +101,7 @@ class Learner:
             weight_decay_groups(policy.model, cfg.weight_decay), lr=cfg.learning_rate, betas=cfg.adam_betas, fused=True
         )
         self.backend = build_backend(policy, forward, optimizer, cfg, accelerator)
-        # Ranks of a team are given the same samples; what they sum up then counts as many times.
+        # Ranks of a team get the same samples, so a sum over ranks counts each sample once per member.
         self.teams, self.team = ranks // cfg.sequence_parallel, rank // cfg.sequence_parallel
         self.reference = self._reference(start)
 
@@ -125,8 +125,8 @@ class Learner:
 
         With one update per rollout, the old log-probabilities are the new ones, detached, and no pass is spent on
         them; with several, one pass over the rollout records them before the first update. With dropout in adapters
-        that pass is always made, without dropout: π_old is the policy that sampled. So it is for a loss that selects
-        tokens by their log-probabilities.
+        that pass is always made, without dropout: π_old is the policy that sampled. The same holds for a loss that
+        selects tokens by their log-probabilities.
 
         Raises:
             NonFiniteUpdate: ``guards.non_finite`` is stop; called again with the same batch, it resumes with that one.
@@ -147,7 +147,7 @@ class Learner:
         return self._summary(batch, history, whole)
 
     def _summary(self, batch: Batch, history: dict[str, list[float]], whole: bool) -> Metrics:
-        """Means over the updates of a rollout; of the ones made since where it was resumed in between."""
+        """Means over the updates of a rollout; after a resume, over the updates made since."""
         tokens = {"policy/tokens": float(sum(history.pop("policy/tokens", [])))}
         means = {name: float(np.mean(values)) for name, values in history.items()}
         if whole and "policy/ratio_deviation" in history:
@@ -217,7 +217,7 @@ class Learner:
         inputs = self._loss_inputs(chunk, logps_C, ref_logps_C, entropy_C)
         outputs = policy_loss(inputs, self.settings, size)
         with torch.no_grad():
-            kept = float(samples[0].keep)  # a micro-batch that only fills up leaves no trace in the metrics
+            kept = float(samples[0].keep)  # micro-batches of weight 0 do not enter the metrics
             counts = kept / self.cfg.sequence_parallel
             counted = {name: counts * value for name, value in (outputs.sums | engine_gap(inputs, chunk)).items()}
             if entropy_C is not None:
@@ -250,7 +250,7 @@ class Learner:
         )
 
     def _pack(self, samples: Sequence[Sample], teams: Sequence[Sequence[int]]) -> list[list[Sample]]:
-        """This team's micro-batches; every team has as many, the missing ones repeat a short sample at weight 0."""
+        """This team's micro-batches; every team has the same number, missing ones repeat a short sample at weight 0."""
         packs = [
             [[samples[part[i]] for i in bin_] for bin_ in self._bins([samples[i] for i in part])] for part in teams
         ]
@@ -287,7 +287,7 @@ class Learner:
 
     @torch.no_grad()
     def _policy(self, tokens: PackedTokens) -> Tensor:
-        """[C] float32, no gradient: log-probabilities under the policy as it is."""
+        """[C] float32, no gradient: log-probabilities under the current policy."""
         return self.backend.forward(tokens)[0]
 
     def _logps(
@@ -311,8 +311,7 @@ class Learner:
 
     def tensors(self) -> Iterator[tuple[str, Tensor]]:
         """Everything the next update depends on, as ``FOLDER/NAME``: weights, AdamW's averages, the reference if it
-        changes. Whole tensors, one at a time: they say nothing of how many ranks or which backend held them.
-        Collective.
+        changes. Whole tensors, one at a time, independent of the number of ranks and of the backend. Collective.
         """
         parts = [(WEIGHTS, self.backend.weights()), (ADAM, self.backend.adam())]
         if self.cfg.ref_update_every and isinstance(self.reference, FrozenCopy):
@@ -325,7 +324,7 @@ class Learner:
         return asdict(self.progress) | {"adam_steps": self.backend.adam_steps()}
 
     def load(self, folder: Path, state: dict[str, int]) -> None:
-        """Take over a checkpoint's :meth:`tensors`; the weights themselves came in by ``resume``."""
+        """Load a checkpoint's :meth:`tensors`; the weights themselves were loaded by ``resume``."""
         numbers = dict(state)
         steps = numbers.pop("adam_steps")
         self.progress = UpdateCounts(**numbers)

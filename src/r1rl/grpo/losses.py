@@ -1,7 +1,8 @@
 """The policy losses, each a row of :data:`r1rl.registry.LOSSES`.
 
 A loss is Σ over tokens of weight × (surrogate + β·KL), divided by a denominator that belongs to the whole update:
-all ranks, all micro-batches, the rows that were left out included. However an update is cut, the gradient is one.
+all ranks, all micro-batches, including the rows that were left out. So the gradient does not depend on how the update
+is split.
 """
 
 from __future__ import annotations
@@ -42,7 +43,7 @@ class LossInputs:
 
 @dataclass(frozen=True, slots=True)
 class LossSettings:
-    """The dials a loss reads; see ``GRPOConfig``."""
+    """The settings that a loss reads; see ``GRPOConfig``."""
 
     loss: Loss
     clip_low: float
@@ -55,7 +56,7 @@ class LossSettings:
 
 @dataclass(frozen=True, slots=True)
 class UpdateSize:
-    """What denominators are made of, counted over the whole update on every rank."""
+    """The counts that denominators are made of, over the whole update on every rank."""
 
     sequences: int
     tokens: int
@@ -76,7 +77,7 @@ def _sum_by_sequence(x_C: Tensor, inputs: LossInputs) -> Tensor:
 
 
 def token_clip(inputs: LossInputs, s: LossSettings) -> tuple[Tensor, Tensor]:
-    """PPO's clipped surrogate a token (DeepSeekMath, arXiv 2402.03300, eq. 3); the second value marks clipped ones."""
+    """PPO's clipped surrogate per token (DeepSeekMath, arXiv 2402.03300, eq. 3), and which tokens were clipped."""
     ratio = (inputs.logps_C - inputs.old_logps_C).exp()
     return _clip(ratio, inputs.advantages_C, s)
 
@@ -95,7 +96,7 @@ def capped_reinforce(inputs: LossInputs, s: LossSettings) -> tuple[Tensor, Tenso
 
 
 def covariance_clip(inputs: LossInputs, s: LossSettings) -> tuple[Tensor, Tensor]:
-    """Clip-Cov (arXiv 2505.22617, section 4.2): :func:`token_clip`, of which the selected tokens have no gradient."""
+    """Clip-Cov (arXiv 2505.22617, section 4.2): :func:`token_clip` without the selected tokens' gradient."""
     loss_C, clipped_C = token_clip(inputs, s)
     selected_C = _selected(inputs)
     return torch.where(selected_C, loss_C.detach(), loss_C), clipped_C | selected_C
@@ -173,7 +174,7 @@ def kept_tokens(size: UpdateSize, s: LossSettings) -> float:
 
 
 def longest_sequences(size: UpdateSize, s: LossSettings) -> float:
-    """The completions, each as long as may be (Dr. GRPO)."""
+    """Tokens if every completion had the maximum length (Dr. GRPO)."""
     return size.sequences * s.max_length
 
 
@@ -182,10 +183,10 @@ class Loss:
     """One policy loss; the table is :data:`r1rl.registry.LOSSES`, one of your own is ``module:name``.
 
     ``surrogate`` gives the loss per token, [C], and which tokens were clipped, [C] bool, for a metric. ``weight`` is
-    what each token counts, [C], and ``denominator`` what the sum over the whole update is divided by. ``select`` gets
+    the weight of each token, [C], and ``denominator`` what the sum over the whole update is divided by. ``select`` gets
     the old log-probabilities and the advantages of all N tokens of the update's kept completions, on every rank the
-    same, and returns which of them are :attr:`LossInputs.selected_C`, [N] bool. It needs a pass over the rollout
-    before the first update.
+    same, and returns which of them are :attr:`LossInputs.selected_C`, [N] bool. It needs a pass over the rollout before
+    the first update.
     """
 
     surrogate: Callable[[LossInputs, LossSettings], tuple[Tensor, Tensor]]
@@ -206,7 +207,7 @@ KL_COV = Loss(covariance_kl, per_token, tokens, select_largest)
 
 
 def load_loss(name: str) -> Loss:
-    """The loss that ``grpo.loss`` names. Raises ConfigError where there is none, or it is no :class:`Loss`."""
+    """The loss that ``grpo.loss`` names. Raises ConfigError where there is none, or it is not a :class:`Loss`."""
     found = LOSSES.load(name)
     if not isinstance(found, Loss):
         raise ConfigError(
@@ -217,7 +218,7 @@ def load_loss(name: str) -> Loss:
 
 
 def k3(logps: Tensor, ref_logps: Tensor) -> Tensor:
-    """Unbiased, non-negative estimate of KL(π ‖ π_ref) a token: π_ref/π − log(π_ref/π) − 1 (DeepSeekMath, eq. 4)."""
+    """Unbiased, non-negative estimate of KL(π ‖ π_ref) per token: π_ref/π − log(π_ref/π) − 1 (DeepSeekMath, eq. 4)."""
     log_ratio = ref_logps - logps
     return log_ratio.exp() - log_ratio - 1
 
@@ -236,7 +237,8 @@ def policy_loss(inputs: LossInputs, settings: LossSettings, size: UpdateSize) ->
     weights_C = loss.weight(inputs) * inputs.keep_C
     total = (surrogate_C * weights_C).sum() / max(loss.denominator(size, settings), 1)
     if settings.entropy_coef and inputs.entropy_C is not None:
-        # The mean over the update's tokens, whatever the loss divides by, so that the coefficient means the same.
+        # The mean over the update's tokens, whatever the loss divides by, so that the coefficient means the same for
+        # every loss.
         total = total - settings.entropy_coef * (inputs.entropy_C * inputs.keep_C).sum() / max(size.kept_tokens, 1)
     with torch.no_grad():
         log_ratio = inputs.logps_C - inputs.old_logps_C

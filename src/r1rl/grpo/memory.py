@@ -8,7 +8,7 @@ from r1rl.errors import TrainingError
 
 
 def out_of_memory(error: RuntimeError, longest: int, budget: int, recomputes: bool) -> TrainingError | None:
-    """The error to end with where ``error`` says that memory did not suffice; None where it says something else.
+    """The error to raise where ``error`` reports that memory ran out; None for any other error.
 
     Args:
         longest: tokens of the longest sample being learned from, 0 if there is none.

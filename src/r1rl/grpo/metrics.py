@@ -12,7 +12,8 @@ from r1rl.types import ScoredGroup
 
 
 def rollout_metrics(groups: Sequence[ScoredGroup]) -> dict[str, float]:
-    """Rewards, lengths and how much the groups can teach. Unscored completions count in no figure of rewards."""
+    """Rewards, lengths and the share of groups without a learning signal. Unscored completions count in no reward
+    figure."""
     completions = [c for g in groups for c in g.group.completions]
     lengths = np.array([len(c) for c in completions])
     flat = [float(len(g.scored) < 2 or np.ptp(g.scored) == 0) for g in groups]
@@ -32,12 +33,12 @@ _OVER_RANKS: dict[str, Callable[[Iterable[float]], float]] = {
     "rollout/duplicates_dropped": sum,
     "rollout/servers": min,
 }
-"""How figures of single ranks are joined where it is not by their maximum. Times are those of the slowest rank; every
-rank sees the same servers fail, but each asks for groups of its own."""
+"""How the figures of the ranks are combined, where not by their maximum. Times are those of the slowest rank; every
+rank sees the same servers fail, but each requests its own groups."""
 
 
 def over_ranks(figures: Sequence[Mapping[str, float]]) -> dict[str, float]:
-    """Figures that every rank measured for itself, as one."""
+    """Combines the figures that every rank measured for itself."""
     names = dict.fromkeys(name for each in figures for name in each)
     return {name: _OVER_RANKS.get(name, max)(each[name] for each in figures if name in each) for name in names}
 

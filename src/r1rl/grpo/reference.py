@@ -22,11 +22,11 @@ class ReferencePolicy(Protocol):
         """[C] float32, no gradient; collective where weights are sharded."""
 
     def replace(self, weights: Iterable[NamedTensor]) -> None:
-        """Take other weights from now on."""
+        """Use these weights from now on."""
 
 
 class FrozenCopy:
-    """Weights of its own: the policy as it started, or as it was when they were last replaced."""
+    """Its own copy of the weights: the initial policy, or the policy when they were last replaced."""
 
     def __init__(self, forward: PolicyForward, backend: Backend) -> None:
         self.forward, self.backend = forward, backend
@@ -59,5 +59,5 @@ class AdaptersOff:
 
 
 def frozen(forward: PolicyForward) -> PolicyForward:
-    """A copy that no gradient reaches."""
+    """A copy without gradients."""
     return copy.deepcopy(forward).eval().requires_grad_(False)

@@ -33,7 +33,8 @@ class SavedRun:
         self.checkpoints = Checkpoints(folder / "checkpoints", config.grpo.keep_checkpoints)
 
     def newest(self) -> tuple[RunState, Path | None]:
-        """The newest intact checkpoint and its state, the same on every process; a first state and None without one."""
+        """The newest intact checkpoint and its state, the same on every process; an initial state and None without
+        one."""
         found = self.checkpoints.newest(self.fingerprint) if self.accelerator.is_main_process else None
         found = from_main(found)
         if found is None:

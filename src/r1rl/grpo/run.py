@@ -19,7 +19,7 @@ from r1rl.tracking import Progress, Tracker
 
 @dataclass(slots=True)
 class Run:
-    """What :meth:`GRPOTrainer.train_step` works with and moves on.
+    """What :meth:`GRPOTrainer.train_step` works with and updates.
 
     Another engine, another way to collect experience or another tracker is another object here, never a branch in the
     step.
@@ -37,9 +37,10 @@ class Run:
     step: int
     """Finished steps."""
     version: int
-    """Of the policy, which the engine samples from: one more after each step."""
+    """Of the policy that the engine samples from; incremented after each step."""
     rollout: Rollout | None = None
-    """Being learned from. A checkpoint of an interrupted step stores it, and the resumed step starts with it."""
+    """The rollout being learned from. A checkpoint of an interrupted step stores it, and the resumed step starts with
+    it."""
     metrics: Metrics = field(default_factory=dict)
     """Of the last step."""
     opening: Metrics = field(default_factory=dict)
@@ -51,7 +52,7 @@ class Run:
         return max((len(sample) for sample in self.rollout.batch.samples), default=0) if self.rollout else 0
 
     def save(self, score: float | None = None) -> Path:
-        """Write a checkpoint of the run as it stands, see :meth:`SavedRun.save`."""
+        """Write a checkpoint of the run's current state, see :meth:`SavedRun.save`."""
         return self.saved.save(self.step, self.version, self.learner, self.rollout, score)
 
 

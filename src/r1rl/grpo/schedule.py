@@ -22,7 +22,7 @@ def cosine(progress: float) -> float:
 
 
 SCHEDULES: dict[str, Callable[[float], float]] = {"constant": constant, "linear": linear, "cosine": cosine}
-"""Share of the peak left at a given progress, 0 to 1, through the decay."""
+"""Share of the peak at a given progress through the decay, 0 to 1."""
 
 
 def learning_rate(cfg: GRPOConfig, update: int, total: int) -> float:

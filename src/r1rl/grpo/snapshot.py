@@ -56,7 +56,7 @@ def read_groups(file: Path) -> list[ScoredGroup]:
 
 
 def restore_logps(file: Path, samples: Sequence[Sample]) -> None:
-    """Give samples, made anew from the stored groups, the log-probabilities stored beside them."""
+    """Give samples, rebuilt from the stored groups, the log-probabilities stored with them."""
     for sample, (old, ref) in zip(samples, torch.load(file, weights_only=True)["logps"], strict=True):
         sample.old_logps = None if old is None else old.numpy()
         sample.ref_logps = None if ref is None else ref.numpy()
@@ -86,7 +86,7 @@ def _plain(scored: ScoredGroup) -> dict[str, Any]:
 
 
 def _plain_value(value: Any) -> Any:
-    """What JSON has no type for: an array as a list, anything else as text."""
+    """Converts what JSON has no type for: an array as a list, anything else as text."""
     return value.tolist() if hasattr(value, "tolist") else str(value)
 
 

@@ -56,7 +56,7 @@ HEADLINES = {
     "policy/loss": "loss",
     "rollout/completions_per_s": "completions/s",
 }
-"""Metrics that the console shows while training, and what it calls them."""
+"""Metrics that the console shows while training, and their names there."""
 
 
 class GRPOTrainer:
@@ -65,10 +65,9 @@ class GRPOTrainer:
     Args:
         config: the run as its grpo stage sees it (``r1rl.stage_config``), ``model.path`` a checkpoint.
         folder: receives metrics.jsonl, samples.jsonl, checkpoints/ and model/.
-        overwrite: where the folder holds work that was made with other settings, files or code, rename it and begin
-            anew; otherwise :meth:`train` refuses.
-        fingerprint: stands for everything that the run learns from, and is compared instead of it; computed where it
-            is not given.
+        overwrite: where the folder holds work that was made with other settings, files or code, rename it and start
+            from the beginning; otherwise :meth:`train` refuses.
+        fingerprint: identifies everything that the run learns from; computed where it is not given.
 
     Example:
         >>> from r1rl import GRPOTrainer, load_config
@@ -104,13 +103,13 @@ class GRPOTrainer:
         """Run to the last step, resuming from the newest checkpoint; the model is left in ``folder/model``.
 
         Returns:
-            The last step's metrics, also where the run had ended before.
+            The last step's metrics, also where the run was already finished.
 
         Raises:
             R1Error: ``folder`` holds work that was made with other settings, files or code (see ``overwrite``), or
-                something else than this stage's files.
+                files of something else.
             StorageError: another process trains in ``folder``.
-            TrainingError: a guard stopped the run, memory did not suffice, or another process was lost.
+            TrainingError: a guard stopped the run, memory ran out, or another process was lost.
             Preempted: a scheduler, or Ctrl-C, asked the run to end; it left a checkpoint.
         """
         with self._claimed():
@@ -134,7 +133,7 @@ class GRPOTrainer:
         """One step of the algorithm: problems → groups → scores → advantages → update → new weights to the engine.
 
         Raises:
-            Interrupted: a stop was requested; ``run`` is as the last whole update left it, its rollout included.
+            Interrupted: a stop was requested; ``run`` is as the last complete update left it, including its rollout.
             TrainingError: the step crossed a bound of ``guards`` and ``guards.action`` is stop; raised on every rank,
                 once the step is logged and saved.
         """
@@ -197,14 +196,14 @@ class GRPOTrainer:
         return metrics
 
     def _evaluate(self, run: Run) -> Iterator[tuple[str, Evaluation]]:
-        """The policy as it is on each held-out source, by its name."""
+        """Evaluates the current policy on each held-out source; figures by source name."""
         for name, problems in run.held_out.by_source.items():
             title, parts = f"evaluating {name}", (run.engine, run.scorer)
             yield name, evaluate(*parts, problems, self.config, self.accelerator, self.console, title, step=run.step)
 
     @contextlib.contextmanager
     def _open(self) -> Iterator[Run]:
-        """The run where an earlier start left it, with all its parts, each closed by its owner in reverse order."""
+        """The run, resumed where it last stopped, with all its parts; they are closed in reverse order."""
         cfg = self.config
         train, held_out = self._problems()
         saved = SavedRun(self.folder, cfg, self.accelerator, self.fingerprint)
@@ -338,7 +337,7 @@ class GRPOTrainer:
         held.enter_context(alone_in(self.folder))
         self.fingerprint, aside = take(self.folder, identity, self.overwrite, self.fingerprint)
         if aside is not None:
-            held.close()  # it went with the folder that was renamed
+            held.close()  # the old one moved with the renamed folder
             held.enter_context(alone_in(self.folder))
             log.info(f"{self.folder} held other work, which is now in {aside}")
 
@@ -357,7 +356,7 @@ class GRPOTrainer:
             raise explained from error
 
     def _leave(self, run: Run) -> NoReturn:
-        """Checkpoint where the run stands and end it."""
+        """Save a checkpoint of the current state and end the run."""
         saved = run.save()
         what = "with its rollout, " if run.rollout is not None else ""
         self._mark_preempted()
@@ -370,7 +369,7 @@ class GRPOTrainer:
 
 
 def due(step: int, every: int) -> bool:
-    """Whether something happens after ``step``; 0 is never."""
+    """Whether something is due after ``step``; 0 is never."""
     return every > 0 and step % every == 0
 
 

@@ -1,4 +1,4 @@
-"""DeepSpeed ZeRO 1, 2 and 3: optimizer states, gradients and weights in shards, one a rank."""
+"""DeepSpeed ZeRO 1, 2 and 3: optimizer states, gradients and weights sharded over the ranks."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ class ZeroBackend:
         self.names = {name: p for name, p in policy.model.named_parameters() if p.requires_grad}
         self._replica: Policy | None = None
         if self.stage == 3 and adapted(policy.model):
-            raise ConfigError("model.lora: adapters do not go with ZeRO-3 here; they are small, so use ZeRO-2")
+            raise ConfigError("model.lora is not supported with ZeRO-3; adapters are small, so use ZeRO-2")
         set_z3_leaf_modules(forward, [ChunkedHead], raise_if_not_found=False)
         self.forward, _ = accel.prepare(forward, optimizer)
         unset_hf_deepspeed_config()  # accelerate sets it again
@@ -131,7 +131,7 @@ class ZeroBackend:
         yield from persistent_buffers(inner(module))
 
     def sampler(self) -> Policy:
-        """Under ZeRO-3 a whole copy: ranks sample different lengths, so no weights can be gathered while they do."""
+        """Under ZeRO-3 a full copy: ranks sample different lengths, so weights cannot be gathered during sampling."""
         if self.stage < 3:
             return self.policy
         if self._replica is None:
@@ -156,7 +156,7 @@ class ZeroBackend:
             safe_set_local_optimizer_state(p, shard, slot)
 
     def _create_states(self, steps: int) -> None:
-        """AdamW makes its averages in the first step; make them now, so that there is something to load into."""
+        """AdamW creates its averages in its first step; create them now, so that they can be loaded."""
         adam = self._zero.optimizer
         zero3 = self.stage == 3
         for flat in self._zero.fp32_partitioned_groups_flat if zero3 else self._zero.single_partition_of_fp32_groups:
@@ -189,7 +189,7 @@ class ZeroBackend:
 
 
 def engine_settings(clip: float, ranks: int, half: bool) -> dict[str, Any]:
-    """What the run's configuration decides in DeepSpeed's, whatever the launch file says."""
+    """The DeepSpeed settings that the run's configuration decides, whatever the launch file says."""
     settings: dict[str, Any] = {
         "train_micro_batch_size_per_gpu": 1,
         "gradient_accumulation_steps": 1,
