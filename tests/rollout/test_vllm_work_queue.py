@@ -83,7 +83,7 @@ def test_a_request_that_fails_everywhere_ends_its_job() -> None:
     work.admit("a")
     assert work.retry("a", take(work, "a"), FAILED)
     error = job.finished.get(timeout=HANG_S)
-    assert str(error) == "a group failed 2 times, at last on a: refused"
+    assert str(error) == "a group failed 2 times, most recently on a: refused"
 
 
 def test_a_refused_request_ends_its_job_at_once() -> None:

@@ -1,4 +1,4 @@
-"""Collectives on plain objects: every process calls them, in the same order, and all get the same answer."""
+"""Collectives on plain objects: every process calls them, in the same order, and all get the same result."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ T = TypeVar("T")
 
 
 def gather(items: list[T]) -> list[T]:
-    """The items of every process, in the order of ranks, on every process."""
+    """The items of all processes, in rank order, on every process."""
     gathered: list[T] = gather_object(items) if PartialState().num_processes > 1 else items
     return gathered
 
@@ -28,10 +28,10 @@ def from_main(value: T) -> T:
 
 @contextlib.contextmanager
 def failing_together(kind: type[R1Error]) -> Iterator[None]:
-    """Ends on every process where the block failed on one, so that no process waits for one that has left.
+    """Raises on every process where the block failed on one, so that no process waits for one that has left.
 
     Raises:
-        R1Error: of the ``kind`` given: the process's own error, or the message of the first process that failed.
+        R1Error: of this ``kind``: the process's own error, or the message of the first process that failed.
     """
     failure: R1Error | None = None
     try:

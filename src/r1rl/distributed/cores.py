@@ -1,8 +1,8 @@
 """Cores of one machine for a learner and launched servers that work at the same time.
 
 OpenMP's threads wait by spinning: where two processes have more of them than there are cores, each waits for a thread
-that the other keeps from running. On two cores asynchronous steps took 3 to 20 s with two threads each, and 1.8 s with
-one each (docs/log.md).
+that the other prevents from running. On two cores asynchronous steps took 3 to 20 s with two threads each, and 1.8 s
+with one each (docs/log.md).
 """
 
 from __future__ import annotations
@@ -21,17 +21,17 @@ CGROUPS, OWN_CGROUP = Path("/sys/fs/cgroup"), Path("/proc/self/cgroup")
 
 
 def cores() -> int:
-    """Of this machine, as far as this process may use them: its affinity, and its container's share of the time."""
+    """The cores that this process may use: its affinity, and its container's share of processor time."""
     allowed = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     share = quota(CGROUPS, OWN_CGROUP)
     return allowed if share is None else max(1, min(allowed, int(share)))
 
 
 def quota(mounted: Path, own: Path) -> float | None:
-    """Cores' worth of time that the control groups of this process may take; None without a limit.
+    """Processor time, in cores, that the control groups of this process may use; None without a limit.
 
     Args:
-        mounted: where control groups are seen, version 2 or 1.
+        mounted: where control groups are mounted, version 2 or 1.
         own: names this process's group; those above it limit it too.
     """
     try:
@@ -66,7 +66,7 @@ def _limit_1(folder: Path) -> float | None:
 
 @dataclass(frozen=True, slots=True)
 class Threads:
-    """What torch's operations on the CPU are given, and why."""
+    """Threads for torch's operations on the CPU, and the reason."""
 
     count: int
     why: str
@@ -78,7 +78,7 @@ def choose_threads(configured: int | None, environment: Mapping[str, str], defau
     Args:
         configured: ``threads`` of the configuration; it wins.
         environment: ``OMP_NUM_THREADS`` comes next; ``LOCAL_WORLD_SIZE`` processes share the machine.
-        default: torch's own choice, which knows neither of containers nor of other ranks.
+        default: torch's own choice, which ignores containers and other ranks.
         available: cores of this machine for all of them.
     """
     if configured is not None:
@@ -92,8 +92,8 @@ def choose_threads(configured: int | None, environment: Mapping[str, str], defau
 
 
 def server_threads(run: RunConfig, available: int) -> int | None:
-    """Threads of one launched server on a CPU: what the configuration says, else half of the cores for all servers
-    where learner and servers work at the same time. None leaves the choice to vLLM."""
+    """Threads of one launched server on a CPU: as configured, else half of the cores for all servers together where
+    learner and servers work at the same time. None leaves the choice to vLLM."""
     vllm = run.rollout.vllm
     if vllm.threads is not None or not together(run):
         return vllm.threads
@@ -101,7 +101,7 @@ def server_threads(run: RunConfig, available: int) -> int | None:
 
 
 def together(run: RunConfig) -> bool:
-    """Whether this run's servers go on while the learner works, on cores that both use."""
+    """Whether this run's servers keep working while the learner does, on cores that both use."""
     vllm = run.rollout.vllm
     return run.rollout.engine == "vllm" and vllm.mode == "server" and not vllm.urls and run.rollout.max_staleness > 0
 

@@ -14,15 +14,13 @@ from types import FrameType
 from r1rl.errors import EngineError
 
 GRACE_S = 20.0
-"""A main thread that does not come back from C within this time after the interrupt never will."""
+"""If the main thread has not returned from C this long after the interrupt, it never will."""
 
 
 @contextmanager
 def deadline(seconds: float, phase: str, rank: int = 0, grace_s: float = GRACE_S) -> Iterator[None]:
-    """Give the block ``seconds``. Past them every thread's stack is printed and the block is interrupted.
-
-    A block that does not react (stuck in C) ends the process with status 70: a job that stops is found, one that
-    hangs is not.
+    """Give the block ``seconds``. After that every thread's stack is printed and the block is interrupted. If the block
+    does not react (stuck in C), the process ends with status 70: a job that fails is noticed, one that hangs is not.
 
     Raises:
         EngineError: the time was up; names the rank and the phase.
@@ -31,7 +29,7 @@ def deadline(seconds: float, phase: str, rank: int = 0, grace_s: float = GRACE_S
     before = signal.getsignal(signal.SIGINT)
 
     def interrupt(number: int, frame: FrameType | None) -> None:
-        if watch.fired:  # ours, even where Ctrl-C is ignored or only noted
+        if watch.fired:  # the deadline's own, even where Ctrl-C is ignored or only recorded
             raise KeyboardInterrupt
         if callable(before):
             before(number, frame)

@@ -1,4 +1,4 @@
-"""Ending a run when the scheduler asks for it: at the next safe place, on every rank at once."""
+"""Ends a run on request, by a scheduler or Ctrl-C: at the next safe place, on every rank at once."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ REQUEUE = 75
 """Exit code of a run that was asked to end and can be resumed later (EX_TEMPFAIL of sysexits.h)."""
 
 PREEMPTED = "preempted"
-"""Lies in the stage's folder while the run waits to be started again: launchers do not hand on exit codes."""
+"""File in the stage's folder while the run waits to be restarted: launchers do not pass exit codes on."""
 
 REQUEUE_FILE = "R1RL_REQUEUE_FILE"
-"""Environment variable of a scheduler's script: the file that says that this very start was ended by a signal."""
+"""Environment variable of a scheduler's script: the file that records that a signal ended this start."""
 
 SIGNALS = (signal.SIGTERM, signal.SIGUSR1, signal.SIGINT)
 """SIGTERM is what schedulers send; USR1 is for those that can warn earlier (``sbatch --signal``); SIGINT is Ctrl-C."""
@@ -42,15 +42,14 @@ class Preempted(R1Error):
 
 
 class Stopped(Preempted):
-    """The person at the terminal asked for it."""
+    """The run ended because of Ctrl-C."""
 
     exit_code = 130
 
 
 class Interrupt:
-    """Turns the signals into a flag while it is entered, more than once if need be.
-
-    A second signal of the same kind does not wait: it has its usual effect.
+    """Turns the signals into a flag while it is entered; it may be nested. A second signal of the same kind has its
+    usual effect at once.
     """
 
     def __init__(self) -> None:
@@ -83,7 +82,7 @@ class Interrupt:
         return any(gather([self.requested]))
 
     def ended(self, what: str) -> Preempted:
-        """The error to end with, once the work is saved: ``what`` was done, and the command that resumes."""
+        """The error to raise once the work is saved: ``what`` was done, and the command that resumes."""
         return stopped(self._seen[0] if self._seen else None, what)
 
     def leave_mark(self, folder: Path) -> None:
@@ -117,7 +116,7 @@ def stopped(number: int | None, what: str) -> Preempted:
 
 
 def same_command() -> str:
-    """What started this process, to be typed again; empty where that was a launcher, or not the command ``r1rl``."""
+    """The command that started this process; empty if it was a launcher, or not ``r1rl``."""
     if "LOCAL_RANK" in os.environ:
         return ""
     program, *words = sys.argv or [""]
@@ -128,7 +127,7 @@ def same_command() -> str:
 
 
 def end_with(parent: int) -> None:
-    """End this process at once when ``parent`` is no longer its parent: nobody would read its results."""
+    """End this process at once when ``parent`` is no longer its parent: its results are no longer needed."""
 
     def watch() -> None:
         while os.getppid() == parent:

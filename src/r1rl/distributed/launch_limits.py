@@ -18,7 +18,7 @@ _SHARDERS = {
 
 
 def check_launch(environment: Mapping[str, str]) -> None:
-    """Refuse what a launch file of ``accelerate`` can ask for and this project would silently not do.
+    """Reject settings of an ``accelerate`` launch file that r1rl would otherwise silently ignore.
 
     Raises:
         ConfigError: names the key and what to use instead.
@@ -26,7 +26,7 @@ def check_launch(environment: Mapping[str, str]) -> None:
     for name, what in _SPLITS.items():
         if int(environment.get(name) or 1) > 1:
             raise ConfigError(
-                f"the launch file asks for {what}, which r1rl does not take from there. Set it to 1, and for samples "
+                f"the launch file asks for {what}, which r1rl does not read from there. Set it to 1, and for samples "
                 "that do not fit use grpo.sequence_parallel, model.gradient_checkpointing: true, ZeRO-3 "
                 "(launch/accelerate/zero3.yaml) or a lower rollout.max_new_tokens; `r1rl doctor` estimates the memory"
             )

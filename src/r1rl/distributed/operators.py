@@ -1,9 +1,9 @@
 """DeepSpeed's compiled operators: built once per machine, before any wait between processes has a deadline.
 
 DeepSpeed compiles an operator where it first needs it. That is inside the call that joins the processes, so a deadline
-around it would end the compiler half-way, and torch's lock file, which nobody would remove, would stop every later
-start. So this module builds the operators first: in a folder of their own, under a lock that the operating system
-releases when its owner dies, and with a deadline long enough for a busy machine.
+around it would kill the compiler half-way, and torch's lock file, which nothing removes, would block every later start.
+So this module builds the operators first: in their own folder, under a lock that the operating system releases when its
+owner dies, and with a deadline long enough for a busy machine.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ from r1rl.tracking.messages import show_command_messages
 log = logging.getLogger(__name__)
 
 BUILD_S = 3600.0
-"""Longest time for one operator: about 45 s on two idle cores, many minutes where others use them."""
+"""Longest time for one operator: about 45 s on two idle cores, many minutes where other processes use them."""
 
 _POLL_S = 0.2
 _OWN = "r1rl-"
@@ -46,7 +46,8 @@ def needed(environment: Mapping[str, str], on_cpu: bool) -> list[str]:
 
 
 def build(names: list[str], limit_s: float = BUILD_S) -> None:
-    """Load the operators into this process, compiled if they are not yet. Every process of a host may call it at once.
+    """Load the operators into this process, compiling those that are not built yet. Every process of a host may call it
+    at once.
 
     Args:
         names: as :func:`needed` returns them.
@@ -69,13 +70,13 @@ def build(names: list[str], limit_s: float = BUILD_S) -> None:
 def own_root(environment: Mapping[str, str]) -> Path:
     """Where the operators of this machine are kept: below torch's folder for extensions, or TORCH_EXTENSIONS_DIR.
 
-    Its name tells apart whatever they are compiled for, so that an upgrade, or another kind of processor under the same
-    home folder, never loads what it cannot run.
+    Its name depends on everything that they are compiled for, so that after an upgrade, or on another processor with
+    the same home folder, none are loaded that cannot run.
     """
     from torch.utils.cpp_extension import get_default_build_root
 
     above = Path(environment.get("TORCH_EXTENSIONS_DIR") or get_default_build_root())
-    if above.name.startswith(_OWN):  # a process of ours set it
+    if above.name.startswith(_OWN):  # a process of r1rl set it
         return above
     return above / f"{_OWN}{_digest(_identity())}"
 
@@ -87,7 +88,7 @@ def _identity() -> list[str]:
 
 
 def _processor() -> str:
-    """DeepSpeed compiles for the very processor (``-march=native``); its flags say what that is."""
+    """DeepSpeed compiles for this exact processor (``-march=native``); its flags identify it."""
     with contextlib.suppress(OSError):
         for line in Path("/proc/cpuinfo").read_text().splitlines():
             if line.startswith(("flags", "Features")):
@@ -101,7 +102,7 @@ def _digest(parts: list[str]) -> str:
 
 @contextlib.contextmanager
 def locked(file: Path, limit_s: float) -> Iterator[None]:
-    """Hold an exclusive lock on ``file``. It ends with its owner, even with one that is killed."""
+    """Hold an exclusive lock on ``file``. It is released when its owner ends, even when it is killed."""
     end, said = time.monotonic() + limit_s, False
     with file.open("a") as lock:
         while not _taken(lock, file):
@@ -131,16 +132,16 @@ def _load(name: str, root: Path, limit_s: float) -> None:
 
     builder = get_accelerator().create_op_builder(name)
     if builder is None or not builder.is_compatible(verbose=False):
-        return  # DeepSpeed does without it, or says itself what is missing
+        return  # DeepSpeed works without it, or reports itself what is missing
     folder = root / builder.NAME
-    (folder / "lock").unlink(missing_ok=True)  # of a process that was killed: a living one would hold ours
+    (folder / "lock").unlink(missing_ok=True)  # of a process that was killed: a living one would hold our lock
     if not (folder / f"{builder.NAME}.so").exists():
         log.info(f"compiling DeepSpeed's operator {builder.NAME}, once per machine: a minute, or several on a busy one")
     try:
         _loaded(builder, limit_s)
-    except ImportError:  # what an interrupted compiler left cannot be loaded: once more from nothing
+    except ImportError:  # an interrupted compiler leaves files that cannot be loaded: build again
         shutil.rmtree(folder)
-        log.info(f"compiling DeepSpeed's operator {builder.NAME} again: what was there cannot be loaded")
+        log.info(f"compiling DeepSpeed's operator {builder.NAME} again: the earlier build cannot be loaded")
         _loaded(builder, limit_s)
 
 

@@ -21,10 +21,10 @@ from r1rl.distributed.launch_limits import check_launch
 from r1rl.errors import ConfigError, TrainingError
 
 JOIN_S = 600.0
-"""Least time for the others to join: until then they import, and compile what DeepSpeed needs, each on its own host."""
+"""Minimum time for the others to join: before that they import, and compile what DeepSpeed needs, on each host."""
 
 _LATE_S = 15.0
-"""What torch may be late with its own time-out, which says more, before a wait is ended from outside."""
+"""How much later than torch's own time-out, whose message says more, a wait is ended from outside."""
 
 _UNBOUNDED = "_r1rl_unbounded"
 
@@ -34,13 +34,13 @@ def start(device: Literal["auto", "cpu", "cuda"], deadline_s: float) -> Accelera
 
     Args:
         device: ``RunConfig.device``.
-        deadline_s: longest wait for another process in a collective, whoever makes the group it runs in; joining them
+        deadline_s: longest wait for another process in a collective, whichever library created its group; joining them
             may take :data:`JOIN_S` at least.
 
     Raises:
-        ConfigError: the launch file and ``device`` do not go together, it asks for what there is not, or DeepSpeed is
-            not installed.
-        TrainingError: the other processes were not there in time.
+        ConfigError: the launch file and ``device`` conflict, an unavailable device is requested, or DeepSpeed is not
+            installed.
+        TrainingError: the other processes did not join in time.
     """
     check_launch(os.environ)
     sharded = os.environ.get("ACCELERATE_USE_DEEPSPEED", "false").lower() == "true"
@@ -63,29 +63,29 @@ def start(device: Literal["auto", "cpu", "cuda"], deadline_s: float) -> Accelera
             torch.distributed.distributed_c10d._set_pg_timeout(timedelta(seconds=deadline_s))
             atexit.register(_leave)
     if sharded:
-        unset_hf_deepspeed_config()  # or transformers would shard every model it opens, those of other stages too
+        unset_hf_deepspeed_config()  # or transformers would shard every model it opens, including those of other stages
     return accelerator
 
 
 def placed(environment: Mapping[str, str]) -> tuple[int, int]:
-    """This process's rank and the number of ranks, as its launcher says: (0, 1) without one."""
+    """This process's rank and the number of ranks, from the launcher's environment: (0, 1) without one."""
     return int(environment.get("RANK", "0")), int(environment.get("WORLD_SIZE", "1"))
 
 
 def _leave() -> None:
-    """End gloo's threads while there is an interpreter to end them in.
+    """End gloo's threads while the interpreter still exists.
 
     One that still drops a tensor when Python is finalized ends the process by SIGABRT ("terminate called without an
-    active exception"), now and then and after all work is done, and a launcher then reports a run that failed. NCCL is
-    left alone: its own end can wait for peers that are gone.
+    active exception"), occasionally and after all work is done, and the launcher then reports a failed run. NCCL is not
+    ended here: doing so can wait for peers that are gone.
     """
     if torch.distributed.is_initialized() and torch.distributed.get_backend() == "gloo":
         torch.distributed.destroy_process_group()
 
 
 def _bound_groups(deadline_s: float, rank: int) -> None:
-    """Groups that are made later, DeepSpeed's above all, would wait half an hour whatever the first group's time-out
-    is; and making one asks a store on the first host, which never answers over a link that is cut."""
+    """Groups that are created later, mainly DeepSpeed's, would wait half an hour whatever the first group's time-out
+    is; and creating one queries a store on the first host, which never answers over a broken link."""
     new_group = getattr(torch.distributed.new_group, _UNBOUNDED, torch.distributed.new_group)
 
     @functools.wraps(new_group)
@@ -102,17 +102,17 @@ def _prepare_deepspeed(on_cpu: bool) -> None:
         if torch.cuda.is_available():
             raise ConfigError("device: cpu under DeepSpeed on a machine with GPUs: set CUDA_VISIBLE_DEVICES= as well")
         os.environ.setdefault("DS_ACCELERATOR", "cpu")
-        os.environ["ACCELERATE_USE_CPU"] = "false"  # accelerate would leave DeepSpeed out
+        os.environ["ACCELERATE_USE_CPU"] = "false"  # or accelerate would not use DeepSpeed
     try:
         import deepspeed  # noqa: F401
     except ImportError as error:
-        raise ConfigError("the launch file asks for DeepSpeed: pip install 'r1rl[deepspeed]'") from error
+        raise ConfigError("the launch file requests DeepSpeed: pip install 'r1rl[deepspeed]'") from error
     operators.build(operators.needed(os.environ, on_cpu))
 
 
 @contextlib.contextmanager
 def naming_lost_peers(rank: int, ranks: int, doing: str) -> Iterator[None]:
-    """Converts what gloo or NCCL report of a lost process to one sentence, see :func:`lost_peers`.
+    """Converts gloo's or NCCL's error about a lost process to one sentence, see :func:`lost_peers`.
 
     Raises:
         TrainingError: a collective failed or was not joined in time.
@@ -127,8 +127,8 @@ def naming_lost_peers(rank: int, ranks: int, doing: str) -> Iterator[None]:
 
 
 def lost_peers(error: RuntimeError, rank: int, ranks: int, doing: str) -> TrainingError | None:
-    """The error to end with where ``error`` is a collective that failed or was not joined in time; None where it is
-    not. ``doing`` says when: "in step 3"."""
+    """The error to raise where ``error`` is a collective that failed or was not joined in time; None for any other.
+    ``doing`` says when: "in step 3"."""
     known = isinstance(error, torch.distributed.DistError) or any(m in str(error).lower() for m in _PEER_LOST)
     if ranks == 1 or not known:
         return None

@@ -10,7 +10,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 SHARD_BYTES = 2 << 30
-"""A file is closed once it is larger."""
+"""Size after which a file is closed, bytes."""
 
 NamedTensor = tuple[str, Tensor]
 
@@ -18,10 +18,10 @@ NamedTensor = tuple[str, Tensor]
 def write_tensors(folder: Path, tensors: Iterable[NamedTensor], write: bool = True) -> None:
     """Write each tensor ``PART/NAME`` under ``folder/PART``.
 
-    With ``write`` False only walk through them: they may be collective, so that all ranks have to.
+    With ``write`` False only iterate over them: reading them may be collective, so all ranks have to.
 
     Raises:
-        OSError: they could not be written; by then they have all been walked through.
+        OSError: they could not be written; raised after all of them were iterated over.
     """
     parts: dict[str, _Shards] = {}
     failure: OSError | None = None
@@ -48,7 +48,7 @@ def read_tensors(folder: Path) -> Iterator[NamedTensor]:
 
 
 class _Shards:
-    """Collects tensors and writes a file whenever there are enough of them."""
+    """Collects tensors and writes a file whenever they are large enough."""
 
     def __init__(self, folder: Path) -> None:
         self.folder, self.number, self.size = folder, 0, 0

@@ -1,4 +1,4 @@
-"""Builds the engine that a run samples with; they are named in :data:`r1rl.registry.ENGINES`."""
+"""Builds the engine that a run samples with, by its name in :data:`r1rl.registry.ENGINES`."""
 
 from __future__ import annotations
 

@@ -11,7 +11,7 @@ from r1rl.types import Group, Problem, SamplingParams
 
 
 def completion_seeds(seed: int, step: int, round: int, index: int, count: int) -> tuple[int, ...]:
-    """Random streams of one group: a pure function of its place in the run, whatever the number of processes."""
+    """Random streams of one group: a pure function of its place in the run, independent of the number of processes."""
     state = np.random.SeedSequence([seed % 2**63, step, round, index]).generate_state(count, np.uint64)
     return tuple(int(s) for s in state)
 
@@ -32,7 +32,7 @@ class Rollouts:
         """One group per problem, with the problem's index, in the order in which they finish.
 
         Args:
-            problems: each with its index in the step's whole draw, over all processes.
+            problems: each with its index among all of the step's problems, over all processes.
             step, round: place in the run; with the index they fix the random streams.
         """
         requests = [

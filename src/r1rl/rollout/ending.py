@@ -1,4 +1,4 @@
-"""Where completions end, and their text without what only ends it; the same for every engine."""
+"""Where completions end, and their text without the ending tokens; the same for every engine."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from r1rl.model.load import Policy
 
 @dataclass(frozen=True, slots=True)
 class Ending:
-    """Made once for a policy; its tokenizer writes the texts."""
+    """Made once per policy; its tokenizer decodes the texts."""
 
     tokenizer: PreTrainedTokenizerBase
     ids: frozenset[int]
     """A completion ends with the first of these tokens."""
     silent: frozenset[int]
-    """These, where they end a completion, are no part of its text. Other special tokens are: many tokenizers count
+    """Where one of these ends a completion, it is not part of the text. Other special tokens are: many tokenizers count
     ``</think>`` among them, and rewards read it."""
 
     @classmethod
@@ -29,7 +29,7 @@ class Ending:
         return cls(tokenizer, ids, ids | {int(i) for i in around if i is not None})
 
     def text(self, token_ids: Sequence[int]) -> str:
-        """What a completion says; ``token_ids``: [T], with or without a token that ends it."""
+        """The text of a completion; ``token_ids``: [T], with or without a token that ends it."""
         length = len(token_ids)
         while length and int(token_ids[length - 1]) in self.silent:
             length -= 1

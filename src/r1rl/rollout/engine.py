@@ -27,21 +27,21 @@ class Engine(Protocol):
 
     @property
     def version(self) -> int:
-        """Of the weights that the next request is sampled from."""
+        """Version of the weights that the next request is sampled from."""
 
     def stream(self, requests: Sequence[Request], params: SamplingParams) -> FinishedGroups:
         """Finished groups, each as soon as its last completion is done.
 
         Sampling starts with the first item. Leaving the loop early, by ``break`` or an exception, closes the generator
-        and aborts what is still running; so does ``close()``. Nothing is left changed between two items, so that
-        the caller may train, evaluate or sync there. Requests without seeds are not yielded.
+        and aborts what is still running; so does ``close()``. Between two items no global state is changed, so the
+        caller may train, evaluate or sync there. Requests without seeds are not yielded.
         """
 
     def sync(self, version: int) -> None:
         """Take the learner's current weights; completions sampled from now on carry ``version``."""
 
     def metrics(self) -> dict[str, float]:
-        """About the engine itself: servers lost, the last sync."""
+        """Figures of the engine itself: servers lost, the last sync."""
 
     def close(self) -> None:
         """End whatever the engine owns."""

@@ -1,4 +1,4 @@
-"""Keys and values of the sequences being decoded, one slot a sequence, and the attention over them."""
+"""Keys and values of the sequences being decoded, one slot per sequence, and the attention over them."""
 
 from __future__ import annotations
 
@@ -63,11 +63,11 @@ class Slots:
         """Drop every slot but ``rows``, and the positions that no kept row uses."""
         self.lengths = self.lengths[rows]
         used = self._round(int(self.lengths.max())) if len(rows) else 0
-        for i, (k, v) in self.layers.items():  # one at a time: two whole caches never stand side by side
+        for i, (k, v) in self.layers.items():  # one layer at a time, so that two whole caches never exist at once
             self.layers[i] = (k[rows, :, :used], v[rows, :, :used])
 
     def step(self) -> Decode:
-        """The layout of a forward pass of one new token a slot; it claims the next position of every row."""
+        """The layout of a forward pass of one new token per slot; it claims the next position of every row."""
         longest = int(self.lengths.max()) + 1
         if self.layers and longest > next(iter(self.layers.values()))[0].shape[2]:
             capacity = self._round(longest + longest // 4)
@@ -85,7 +85,8 @@ class Slots:
 class Decode:
     """One new token per row: written to the cache at its position, then attends to its row up to there.
 
-    The query heads of one key-value head are laid along the query axis, so nothing is repeated to their number.
+    The query heads of one key-value head are laid along the query axis, so keys and values need not be repeated for
+    each of them.
     """
 
     def __init__(self, layers: dict[int, tuple[Tensor, Tensor]], lengths_B: Tensor, longest: int) -> None:
@@ -121,7 +122,7 @@ class Decode:
 
 
 def _two_products(q_BKGD: Tensor, k_BKPD: Tensor, v_BKPD: Tensor, bias_N1P: Tensor, scale: float) -> Tensor:
-    """For the CPU, whose fused kernel is made for many queries a sequence: a quarter faster for caches of up to a few
+    """For the CPU, whose fused kernel is made for many queries per sequence: a quarter faster for caches of up to a few
     hundred positions, as fast for longer ones."""
     bias_NGP = bias_N1P.expand(-1, q_BKGD.shape[2], -1)
     scores = torch.baddbmm(bias_NGP, q_BKGD.flatten(0, 1), k_BKPD.flatten(0, 1).transpose(1, 2), alpha=scale)

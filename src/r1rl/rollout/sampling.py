@@ -1,4 +1,4 @@
-"""From logits to a token: temperature, top-k, top-p, and one random number a row."""
+"""From logits to a token: temperature, top-k, top-p, and one random number per row."""
 
 from __future__ import annotations
 

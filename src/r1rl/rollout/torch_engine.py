@@ -37,14 +37,14 @@ class _Row:
     logps: list[float] = field(default_factory=list)
     finish: FinishReason | None = None
     swaps: list[tuple[int, int]] = field(default_factory=list)
-    """Tokens that were there when the weights changed, and the new version."""
+    """Number of tokens when the weights changed, and the new version."""
 
 
 class TorchEngine:
     """Continuous batching over the policy itself.
 
     Prompts are computed once for all completions of a request. Finished sequences leave the batch; waiting
-    requests take their place. No padding runs through the linear layers.
+    requests take their place. The linear layers compute no padding.
 
     Args:
         policy: shared with the learner, so a sync moves nothing.
@@ -70,7 +70,7 @@ class TorchEngine:
         return {}
 
     def close(self) -> None:
-        """Nothing to end: the weights are the learner's."""
+        """Nothing to release: the weights are the learner's."""
 
     def stream(self, requests: Sequence[Request], params: SamplingParams) -> FinishedGroups:
         """See :meth:`r1rl.rollout.engine.Engine.stream`. After an update of the policy between two items, call
@@ -87,7 +87,7 @@ class TorchEngine:
 
     @contextmanager
     def _sampling(self) -> Iterator[None]:
-        """No gradients, evaluation mode and the passes' precision. Never held across a ``yield``: the caller would
+        """No gradients, evaluation mode and the passes' precision. Never held across a ``yield``, or the caller would
         compute under them."""
         model = self.policy.model
         was_training = model.training
@@ -116,14 +116,14 @@ class _Batch:
         self._read_weights()
 
     def _read_weights(self) -> None:
-        """Make what is computed from the weights once per version."""
+        """Compute once per version what depends on the weights alone."""
         self.version = self.engine.version
         self.body, head = body_and_head(self.model)
         self.head = head_function(head, self.engine.fp32_head)
         self.fused = fused_body(self.model, self.engine.autocast)
 
     def advance(self) -> list[tuple[int, list[Completion]]]:
-        """Decode until a request is finished; returns those that are, or none where nothing is left."""
+        """Decode until a request is finished; returns the finished ones, or none where nothing is left."""
         if self.version != self.engine.version:
             self._read_weights()
             for row in self.rows:
@@ -225,7 +225,7 @@ class _Batch:
 
     def _drop_finished(self) -> None:
         """Remove finished rows once they are an eighth of the batch: compaction copies the surviving rows, while a
-        finished row that stays is computed for nothing."""
+        finished row that stays wastes computation."""
         live = [i for i, row in enumerate(self.rows) if row.finish is None]
         if not live:
             self.rows, self.slots = [], Slots(self.device)

@@ -1,4 +1,4 @@
-"""From the configuration to a vLLM engine."""
+"""Builds a vLLM engine from the configuration."""
 
 from __future__ import annotations
 
@@ -79,7 +79,7 @@ def _register() -> None:
 
 
 def transfer(cfg: RunConfig, on_gpu: bool) -> str:
-    """The way of the weights that ``auto`` stands for."""
+    """The weight transport that ``auto`` stands for."""
     vllm = cfg.rollout.vllm
     if vllm.transfer != "auto":
         return vllm.transfer
@@ -125,12 +125,12 @@ def engine_arguments(cfg: RunConfig, policy: Policy, backend: str, sleeps: bool 
 def variables(cfg: RunConfig, kind: str) -> dict[str, str]:
     """Environment of vLLM's processes; what the user has set wins. With CUDA IPC the engine is a process beside
     the trainer (a process cannot open its own handles), otherwise it lives in the trainer's."""
-    handles = {"VLLM_ALLOW_INSECURE_SERIALIZATION": "1"} if kind == "ipc" else {}  # to a child of ours, by its pipe
+    handles = {"VLLM_ALLOW_INSECURE_SERIALIZATION": "1"} if kind == "ipc" else {}  # over a pipe to our own child
     return handles | {
         "VLLM_ENABLE_V1_MULTIPROCESSING": "1" if kind == "ipc" else "0",
         "VLLM_CPU_KVCACHE_SPACE": str(cfg.rollout.vllm.kv_cache_gb),
         "VLLM_CPU_OMP_THREADS_BIND": "nobind",
-        "VLLM_LOGGING_LEVEL": "ERROR",  # its reload warns of tied weights at every sync
+        "VLLM_LOGGING_LEVEL": "ERROR",  # its reload would warn of tied weights at every sync
         "VLLM_NO_USAGE_STATS": "1",
     }
 
@@ -188,7 +188,8 @@ def build_served(cfg: RunConfig, policy: Policy) -> Engine:
 
 
 def launched(cfg: RunConfig, policy: Policy, backend: str, index: int, key: str | None) -> Server:
-    """A server of ours, not yet started. On GPUs it takes the devices after those of the trainer's processes."""
+    """A server that r1rl launches, not yet started. On GPUs it takes the devices after those of the trainer's
+    processes."""
     vllm = cfg.rollout.vllm
     arguments = engine_arguments(cfg, policy, backend) | {"enable_scale_out": True}
     arguments["max_num_seqs"] += PROBES  # a probe is admitted however busy the server is
@@ -222,14 +223,14 @@ def broadcast(source: PolicyWeights, rank: int, servers: Sequence[Server]) -> Ca
 
 
 def workers(servers: Sequence[Server]) -> int:
-    """GPUs of all servers, each of which then knows its share of the ranks."""
+    """GPUs of all servers; assigns each server its share of the ranks."""
     for server in servers:
         server.client.world_size = server.client.workers()
     return sum(server.client.world_size for server in servers)
 
 
 def host_address() -> str:
-    """Where other hosts reach this one."""
+    """The address at which other hosts reach this one."""
     return socket.gethostbyname(socket.gethostname())
 
 

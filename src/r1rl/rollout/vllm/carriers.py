@@ -1,4 +1,4 @@
-"""Ways for weights to travel, one class each: shared memory, NCCL, CUDA IPC."""
+"""Transports for weights, one class each: shared memory, NCCL, CUDA IPC."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ class Carrier(Protocol):
     """The worker's side, by its name with vLLM's factory."""
 
     def publish(self, version: int) -> None:
-        """Get the learner's weights ready (a collective: every rank calls it)."""
+        """Prepare the learner's weights for sending (a collective: every rank calls it)."""
 
     def deliver(self, clients: Sequence[WeightClient], version: int) -> None:
         """Send what was published, and label it. A rank that drives no engine calls it with none."""
@@ -39,7 +39,7 @@ class Carrier(Protocol):
         """Send it to one more engine, from any thread, while the learner continues.
 
         Raises:
-            EngineError: this way cannot; the engine has to wait for the next sync.
+            EngineError: this transport cannot; the engine has to wait for the next sync.
         """
 
     def close(self) -> None: ...
@@ -110,7 +110,7 @@ class VllmCarrier:
         self._engine.send_weights()
 
     def replay(self, client: WeightClient, version: int) -> None:
-        raise EngineError(f"weights that travel by {self.backend} reach a restarted server at the next sync only")
+        raise EngineError(f"weights sent by {self.backend} reach a restarted server at the next sync only")
 
     def close(self) -> None:
         if self._engine is not None:

@@ -12,24 +12,24 @@ from r1rl.errors import EngineError
 from r1rl.rollout.vllm.wire import Span
 
 Answer = tuple[list[int], list[float], str, list[Span]]
-"""Token ids, their log-probabilities, the reason for the end, and the weight versions by span."""
+"""Token ids, their log-probabilities, the finish reason, and the weight versions by span."""
 
 CONNECT_S = 10.0
 
 
 class ServerError(EngineError):
-    """A server did not answer, or answered nonsense: asking another one may help."""
+    """A server did not answer, or its answer is invalid: another server may succeed."""
 
 
 class RefusedError(EngineError):
-    """A server refused the request itself: asking again will not help."""
+    """A server rejected the request itself: a retry will not help."""
 
 
 class Client:
     """A server's address with a connection pool; safe to use from many threads.
 
     Args:
-        request_s, sync_s: longest answer to a request for completions, and to a step of a weight sync.
+        request_s, sync_s: deadline of a request for completions, and of a step of a weight sync.
     """
 
     def __init__(self, url: str, key: str | None, *, request_s: float, sync_s: float) -> None:
@@ -44,7 +44,7 @@ class Client:
         """``sampling["n"]`` completions. Cached prefixes are shared among requests of the same ``salt`` only.
 
         Args:
-            name: of the request, unique; :meth:`abort` takes it.
+            name: unique name of the request, for :meth:`abort`.
         """
         body = {"request_id": name, "token_ids": list(prompt), "sampling_params": sampling, "cache_salt": salt}
         answer = self._post("/inference/v1/generate", body, self.request_s)
@@ -64,7 +64,7 @@ class Client:
         return rows
 
     def healthy(self) -> bool:
-        """Whether the server answers at all, which says nothing about its engine."""
+        """Whether the server answers at all; its engine may still be broken."""
         try:
             with self._closable("/health"):
                 return self._http.get("/health", timeout=CONNECT_S).status_code == 200
@@ -83,7 +83,7 @@ class Client:
             return int(answer["world_size"])
 
     def pause(self, recompute: bool) -> None:
-        """Hold running requests where they are; ``recompute`` drops their keys and values, and all cached prefixes."""
+        """Hold running requests; ``recompute`` drops their keys and values, and all cached prefixes."""
         self._post(f"/pause?mode=keep&clear_cache={str(recompute).lower()}", None, self.sync_s)
 
     def resume(self) -> None:
@@ -91,7 +91,7 @@ class Client:
 
     def abort(self, names: Sequence[str], timeout_s: float) -> None:
         """End these requests, wherever they are; each is answered with what it has so far."""
-        if names:  # none would be all of them
+        if names:  # an empty list would abort all of them
             self._post("/abort_requests", {"request_ids": [f"generate-tokens-{n}" for n in names]}, timeout_s)
 
     def init_weight_transfer_engine(self, init_info: dict[str, Any]) -> None:
@@ -103,7 +103,7 @@ class Client:
         except ServerError as error:
             if "already active" not in str(error):
                 raise
-            self.finish_weight_update()  # an update that was cut off; what it left half done is sent again
+            self.finish_weight_update()  # an update that was interrupted; everything is sent again
             self._post("/start_weight_update", None, self.sync_s)
 
     def update_weights(self, update_info: Any) -> None:
@@ -114,7 +114,7 @@ class Client:
         self._post("/finish_weight_update", body, self.sync_s)
 
     def close(self) -> None:
-        """Calls that run, and later ones, raise ServerError."""
+        """Running and later calls raise ServerError."""
         self._http.close()
 
     @contextmanager
@@ -129,7 +129,7 @@ class Client:
 
     @contextmanager
     def _reading(self, what: str) -> Iterator[None]:
-        """What is read here was written by the server."""
+        """Converts errors in reading a server's answer to ServerError."""
         try:
             yield
         except (KeyError, TypeError, ValueError, AttributeError) as error:
@@ -140,7 +140,7 @@ class Client:
 
     def _call(self, method: str, path: str, body: dict[str, Any] | None, timeout_s: float) -> Any:
         limits = httpx.Timeout(timeout_s, connect=min(CONNECT_S, timeout_s))
-        # vLLM drops the connection after an error: one that is kept open would fail the next call, too.
+        # vLLM drops the connection after an error, so the next call on a kept one would fail, too.
         headers = {} if path.startswith("/inference") else {"Connection": "close"}
         try:
             with self._closable(path):

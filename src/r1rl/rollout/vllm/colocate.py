@@ -107,7 +107,7 @@ class ColocatedEngine:
             self._rest()
 
     def metrics(self) -> dict[str, float]:
-        """About the last sync."""
+        """Figures of the last sync."""
         return self._metrics
 
     def close(self) -> None:
@@ -208,7 +208,7 @@ class InProcess:
 
 
 def make_llm(arguments: dict[str, Any], variables: Mapping[str, str], register: Callable[[], None]) -> Any:
-    """``vllm.LLM`` in this process, with r1rl's weight engine known to it.
+    """``vllm.LLM`` in this process, with r1rl's weight engine registered.
 
     vLLM takes ``variables`` from the environment, some of them again later; those that the user has set stay.
     """

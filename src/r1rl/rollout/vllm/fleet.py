@@ -32,7 +32,7 @@ UP = (State.READY, State.JOINING)
 
 
 class Server:
-    """One server with what is known of it. The lock ``weights`` is held while its weights are changed or probed.
+    """One server and its state. The lock ``weights`` is held while its weights are changed or probed.
 
     Args:
         process: None for a server that r1rl did not start.
@@ -46,10 +46,10 @@ class Server:
         self.problem = ""
         self.weights = threading.Lock()
         self.look = threading.Event()
-        """Set to have the next probe at once."""
+        """Set to trigger the next probe at once."""
 
     def launch(self) -> None:
-        """Start its process, if it is ours, where its port is free."""
+        """Start its process, if r1rl owns it, on a free port."""
         if self.process is None:
             return
         wanted = self.process.port
@@ -70,7 +70,7 @@ class Server:
 
 
 class Fleet:
-    """All servers. Their states change here only, and with them who may take work from ``work``.
+    """All servers. States change only here, and with them which servers may take work from ``work``.
 
     Args:
         rank: for messages.
@@ -101,7 +101,7 @@ class Fleet:
                 self.work.admit(server.name)
 
     def lose(self, server: Server, problem: str) -> None:
-        """A server is down: take its work back."""
+        """A server is down: return its work to the queue."""
         if self.closing.is_set():
             return
         with self._changed:
@@ -109,7 +109,7 @@ class Fleet:
             self.failures += 1
             again = self.work.evict(server.name)
             self._changed.notify_all()
-        log.warning("%s is down: %s; %d groups are asked for again", server.name, problem, again)
+        log.warning("%s is down: %s; %d groups are requested again", server.name, problem, again)
 
     def up(self) -> list[Server]:
         """Servers that can be sent weights."""
@@ -117,18 +117,18 @@ class Fleet:
             return [server for server in self.servers if server.state in UP]
 
     def recheck(self) -> None:
-        """Have every ready server looked at before it gets more work: another rank changes its weights."""
+        """Have every ready server probed before it gets more work: another rank changes its weights."""
         for server in self.servers:
             if server.state is State.READY:
                 self.move(server, State.JOINING)
 
     def serving(self, version: int) -> list[Server]:
-        """Servers that work on these weights."""
+        """Servers that serve these weights."""
         with self._changed:
             return [server for server in self.servers if server.state is State.READY and server.version == version]
 
     def wait_for(self, found: Callable[[], list[Server]], version: int, timeout_s: float) -> None:
-        """Wait until ``found`` returns a server; it is asked again whenever a state changes.
+        """Wait until ``found`` returns a server; it is called again whenever a state changes.
 
         Raises:
             EngineError: no server is left, or none serves ``version`` in time.

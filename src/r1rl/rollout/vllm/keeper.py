@@ -1,4 +1,4 @@
-"""The thread that keeps one server of a pool alive."""
+"""The thread that keeps one server of a pool running."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ log = logging.getLogger(__name__)
 
 
 class Keeper(threading.Thread):
-    """Brings one server up, probes it, and brings it back when it fails."""
+    """Starts one server, probes it, and restarts it when it fails."""
 
     def __init__(self, server: Server, fleet: Fleet, weights: WeightSync) -> None:
         super().__init__(name=f"keeper-{server.name}", daemon=True)
@@ -30,11 +30,11 @@ class Keeper(threading.Thread):
         while not self.fleet.closing.is_set() and self.server.state is not State.GONE:
             try:
                 steps[self.server.state]()
-            except (EngineError, OSError) as error:  # the latter where its process cannot be started
+            except (EngineError, OSError) as error:  # OSError: its process cannot be started
                 self.fleet.lose(self.server, str(error))
 
     def _start(self) -> None:
-        """Wait until it answers; its weights come after."""
+        """Wait until it answers; its weights are sent afterwards."""
         server = self.server
         until = time.monotonic() + server.cfg.start_timeout_s
         while not server.client.healthy():
@@ -50,7 +50,7 @@ class Keeper(threading.Thread):
         self.fleet.move(server, State.JOINING)
 
     def _join(self) -> None:
-        """Give it the current weights, before it serves anything."""
+        """Send it the current weights, before it serves anything."""
         if not self.weights.catch_up(self.server):
             self.fleet.closing.wait(0.1)
 
@@ -72,13 +72,13 @@ class Keeper(threading.Thread):
     def _revive(self) -> None:
         server = self.server
         if server.restarts >= server.cfg.max_restarts:
-            log.error("%s: given up after %d restarts: %s", server.name, server.restarts, server.problem)
+            log.error("%s: abandoned after %d restarts: %s", server.name, server.restarts, server.problem)
             self.fleet.move(server, State.GONE)
             return
         server.restarts += 1
         if server.process is not None:
             server.process.kill()
-            log.warning("%s: starting it again (%d of %d)", server.name, server.restarts, server.cfg.max_restarts)
+            log.warning("%s: restarting it (%d of %d)", server.name, server.restarts, server.cfg.max_restarts)
         elif self.fleet.closing.wait(min(30.0, 0.5 * 2**server.restarts)):
             return
         self.weights.forget(server)

@@ -28,11 +28,12 @@ class Pool:
     """Servers that share the work: each takes the next waiting group when it has a free slot.
 
     One keeper thread per server starts it, probes it and revives it; a server gets work only while it provably serves
-    the current weights. Groups of a lost server are asked for again elsewhere; an answer that comes twice counts once.
+    the current weights. Groups of a lost server are requested again from another; an answer that arrives twice counts
+    once.
 
     Args:
         slots: groups that one server works on at once.
-        leads: whether this rank sends weights and owns processes; the other ranks only ask.
+        leads: whether this rank sends weights and owns processes; the other ranks only send requests.
         barrier: waits for all ranks.
         deadline_s: longest wait of one stream, the caller's own time between items left out.
     """
@@ -99,7 +100,7 @@ class Pool:
         self.weights.publish(version)
 
     def metrics(self) -> dict[str, float]:
-        """Servers at work, and what went wrong so far."""
+        """Servers at work, and counts of what went wrong so far."""
         return {
             "rollout/servers": float(sum(server.state is State.READY for server in self.servers)),
             "rollout/server_failures": float(self.fleet.failures),
@@ -110,14 +111,14 @@ class Pool:
         }
 
     def close(self) -> None:
-        """End the servers that are ours, and every thread."""
+        """End the servers that r1rl started, and every thread."""
         self.fleet.close()
         for server in self.servers:
             server.end()
         for keeper in self._keepers:
             keeper.join(5)
         for server in self.servers:
-            server.end()  # a keeper may have started it again meanwhile
+            server.end()  # a keeper may have restarted it meanwhile
         self.weights.close()
 
     def _next(self, job: Job, seconds: float, missing: int) -> int:
@@ -139,10 +140,10 @@ class Pool:
             return item
 
     def _withdraw(self, job: Job) -> None:
-        """End a job, and have servers stop what is still running of it."""
+        """End a job, and have servers abort its running requests."""
         running = self.work.withdraw(job)
         for server in self.servers:
             try:
                 server.client.abort(running.get(server.name, ()), self.cfg.probe_timeout_s)
-            except EngineError as error:  # it costs that server's time, and no more
+            except EngineError as error:  # it wastes that server's time, nothing else
                 log.info("%s: could not abort cancelled requests: %s", server.name, error)

@@ -22,7 +22,7 @@ class ServerProcess:
 
     Args:
         command: the launcher; gets vLLM's arguments, ``--host``, ``--port`` and ``--owner``.
-        log: where its output goes; the end of it explains a failed start.
+        log: file for its output, whose end explains a failed start.
     """
 
     def __init__(
@@ -57,7 +57,8 @@ class ServerProcess:
         return self._process.poll() if self._process else None
 
     def stop(self) -> None:
-        """Ask it to end, so that it frees its shared memory; past :data:`STOP_S`, or stopped, it is killed."""
+        """Ask it to end, so that it frees its shared memory; after :data:`STOP_S`, or if it is suspended, it is
+        killed."""
         if self._process is None:
             return
         self._process.terminate()
@@ -66,16 +67,16 @@ class ServerProcess:
         self.kill()
 
     def kill(self) -> None:
-        """End the whole group, stopped members included."""
+        """End the whole group, including suspended members."""
         if self._process is None:
             return
-        with contextlib.suppress(ProcessLookupError):  # all of them are gone already
+        with contextlib.suppress(ProcessLookupError):  # all of them have ended already
             os.killpg(self._process.pid, signal.SIGKILL)
         self._process.wait(STOP_S)
         self._process = None
 
     def move(self) -> None:
-        """Take another port if somebody else has ours now."""
+        """Choose another port if ours is in use by now."""
         if not is_free(self.host, self.port):
             self.port = free_port(self.host)
 
@@ -116,5 +117,5 @@ def command_line(arguments: Mapping[str, Any]) -> list[str]:
 
 
 def launcher(command: str | None) -> list[str]:
-    """What starts a server: the configured command, or vLLM's own server under this Python."""
+    """The command that starts a server: the configured one, or vLLM's own server under this Python."""
     return shlex.split(command) if command else [sys.executable, "-m", "r1rl.rollout.vllm.serve"]

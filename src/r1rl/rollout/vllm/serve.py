@@ -1,7 +1,7 @@
 """Starts vLLM's own API server with the routes that weight sync needs: ``python -m r1rl.rollout.vllm.serve``.
 
 Takes the arguments of ``vllm serve`` (``vllm serve --help``), and ``--owner PID``: the server ends when that process
-does, however it ended. The weight routes have no password; listen on loopback or a private network only.
+does, for whatever reason. The weight routes have no password; listen on loopback or a private network only.
 """
 
 from __future__ import annotations

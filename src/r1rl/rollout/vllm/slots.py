@@ -1,4 +1,4 @@
-"""What asks servers for completions: each slot is a thread with one request at a time on one server."""
+"""Requests completions from servers: each slot is a thread with one request at a time on one server."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from r1rl.types import Completion
 
 
 class Slot(threading.Thread):
-    """Takes requests for its server until there will be no more.
+    """Takes requests for its server until the queue is closed for it.
 
     Args:
         seeded: whether requests carry their seed.
@@ -53,7 +53,7 @@ class Slot(threading.Thread):
         """Answers as completions.
 
         Raises:
-            ServerError: too few, aborted, or sampled by weights that should not have been there.
+            ServerError: too few, aborted, or sampled by the wrong weights.
         """
         if len(answers) != len(task.request.seeds):
             raise ServerError(f"{len(answers)} completions instead of {len(task.request.seeds)}")

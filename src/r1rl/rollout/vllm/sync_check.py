@@ -1,4 +1,4 @@
-"""Is what the engine serves what the learner trained? Asked after every sync, because a sync can fail in silence."""
+"""Checks after every sync that the engine serves the learner's weights, because a sync can fail silently."""
 
 from __future__ import annotations
 
@@ -20,12 +20,13 @@ TEXTS = (
     "The answer does not follow from the first step, so let me check it again.",
     "def add(a, b):\n    return a + b",
 )
-"""What the probes say; any text does, this is near what a policy reads and writes."""
+"""The probes' texts; any text works, these resemble what a policy reads and writes."""
 LONGEST = 48
 TOLERANCE = {torch.float32: 1e-3, torch.bfloat16: 0.05}
 """Largest mean |Δ|, nats. Measured on the CPU build: 1e-6 in fp32, 0.01 in bf16; a stale output head gives 0.7."""
 MOVED = {torch.float32: 1e-5, torch.bfloat16: 2e-3}
-"""A change of the learner larger than this must show in the engine, which is otherwise bit for bit the old one."""
+"""A change of the learner larger than this must show in the engine; one that still has the old weights is unchanged bit
+for bit."""
 
 
 class SyncError(EngineError):
@@ -41,7 +42,7 @@ class Expected:
 
 
 class SyncCheck:
-    """Fixed probe tokens, scored by learner and engine alike.
+    """Fixed probe tokens, scored by both learner and engine.
 
     Args:
         autocast: precision of the learner's passes; None is float32.
@@ -75,7 +76,7 @@ class SyncCheck:
         """Mean |Δ log p| of the probe tokens, nats.
 
         Args:
-            engine: who answered, for the message and to remember its last answer.
+            engine: name of the engine, for the message and to remember its last answer.
             version: the weight version it reports.
             logps: of each probe's tokens but the first.
 
@@ -105,13 +106,13 @@ class SyncCheck:
         return gap
 
     def forget(self, engine: str) -> None:
-        """Its next answer comes from a new process."""
+        """The engine's next answer comes from a new process."""
         self._last.pop(engine, None)
 
 
 def gather_at_call(module: nn.Module) -> None:
     """Under ZeRO-3, have the module's weights whole while it runs. DeepSpeed does so for the modules it was given; the
-    head of another :class:`PolicyForward` over the same model is none of them."""
+    head of another :class:`PolicyForward` over the same model is not one of them."""
     parameters = list(module.parameters())
     if not any(hasattr(p, "ds_id") for p in parameters):
         return

@@ -39,7 +39,7 @@ class WeightSync:
         self.fleet, self.carrier, self.check, self.cfg = fleet, carrier, check, cfg
         self.leads, self.barrier = leads, barrier
         self.expected: Expected | None = None
-        """What the current version's log-probabilities are; None before the first :meth:`publish`."""
+        """The learner's log-probabilities at the current version; None before the first :meth:`publish`."""
         self.gap = 0.0
         """Mean |Δ log p| of the last verification, nats."""
 
@@ -70,10 +70,10 @@ class WeightSync:
         self.fleet.wait_for(partial(self.fleet.serving, version), version, self.cfg.start_timeout_s)
 
     def catch_up(self, server: Server) -> bool:
-        """Bring a server that is up to the current weights; False if it has to wait for the next :meth:`publish`.
+        """Send a running server the current weights; False if it has to wait for the next :meth:`publish`.
 
         Raises:
-            EngineError: the server does not take them, or serves others.
+            EngineError: the server does not accept them, or serves others.
         """
         with server.weights:
             expected = self.expected
@@ -91,7 +91,7 @@ class WeightSync:
         return True
 
     def probe(self, server: Server) -> None:
-        """Ask for one token, and for the probes' log-probabilities, under the lock of the server's weights.
+        """Request one token, and the probes' log-probabilities, under the lock of the server's weights.
 
         Raises:
             EngineError: it does not answer, or serves other weights.
@@ -104,7 +104,7 @@ class WeightSync:
             self.check.compare(server.name, expected, server.client.version(), logps)
 
     def forget(self, server: Server) -> None:
-        """The server is started again: its next answers come from a new process."""
+        """The server is restarted: its next answers come from a new process."""
         self.check.forget(server.name)
 
     def close(self) -> None:
@@ -114,7 +114,7 @@ class WeightSync:
         return self.carrier.backend not in ("nccl", "ipc")
 
     def _deliver(self, expected: Expected) -> None:
-        """To all that are up, at the same time; each failure is that server's own."""
+        """To all running servers at the same time; a failure affects only its server."""
         targets = self.fleet.up()
         if not self._replays():
             self._broadcast(targets, expected)
@@ -134,12 +134,12 @@ class WeightSync:
                 self._serve(server)
 
     def _load_newest(self, server: Server) -> None:
-        """Load until the server has the version that is current by then."""
+        """Load until the server has the newest version, which may change meanwhile."""
         while (expected := self.expected) is not None and server.version != expected.version:
             self._load(server, expected)
 
     def _load(self, server: Server, expected: Expected) -> None:
-        """Hold what runs, change the weights, let it continue, and verify that they arrived."""
+        """Pause running requests, change the weights, resume, and verify that the weights arrived."""
         server.client.pause(self.cfg.in_flight == "recompute")
         if server.version is None:
             server.client.init_weight_transfer_engine({})

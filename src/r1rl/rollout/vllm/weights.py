@@ -1,4 +1,4 @@
-"""The learner's weights on their way out: gathered one by one, cut into buckets, written to shared memory."""
+"""Exports the learner's weights: gathered one by one, split into buckets, written to shared memory."""
 
 from __future__ import annotations
 
@@ -82,9 +82,10 @@ class Bucket:
 
 
 class SharedFolder:
-    """A folder in shared memory that goes away with its owner. Folders whose owners died are swept first.
+    """A folder in shared memory that is removed with its owner. Folders whose owners died are removed first.
 
-    The owner holds a lock on a file in it: process ids say nothing about containers that share ``/dev/shm``.
+    The owner holds a lock on a file in it: process ids do not identify owners in other containers that share
+    ``/dev/shm``.
     """
 
     def __init__(self) -> None:
@@ -112,7 +113,7 @@ def _abandoned(lock: Path) -> bool:
 
 
 class SharedWeights:
-    """One version of the weights as a file that workers map: written once, loaded by any number of them, any time."""
+    """One version of the weights as a file that workers map: written once, loaded by any number of them at any time."""
 
     def __init__(self, path: Path, version: int, size: int, buckets: tuple[Bucket, ...]) -> None:
         self.path, self.version, self.size, self.buckets = path, version, size, buckets
@@ -122,7 +123,7 @@ class SharedWeights:
         """Gather and write everything (a collective under ZeRO-3).
 
         Raises:
-            EngineError: shared memory has no room for the weights.
+            EngineError: shared memory is too small for the weights.
         """
         layout, size = plan(source.metadata(), bucket_bytes)
         free = shutil.disk_usage(folder).free
@@ -141,7 +142,7 @@ class SharedWeights:
         return cls(path, version, size, layout)
 
     def requests(self) -> Iterator[dict[str, Any]]:
-        """What each ``update_weights`` request says, one a bucket."""
+        """The body of each ``update_weights`` request, one per bucket."""
         for bucket in self.buckets:
             yield {
                 "path": str(self.path),
@@ -158,7 +159,7 @@ class SharedWeights:
 
 
 def plan(metadata: list[Meta], bucket_bytes: int) -> tuple[tuple[Bucket, ...], int]:
-    """Place every tensor in the file, in order, and cut the order into buckets of at most ``bucket_bytes`` (a larger
+    """Place every tensor in the file, in order, and split the order into buckets of at most ``bucket_bytes`` (a larger
     tensor gets one of its own). Returns them and the file's size in bytes."""
     buckets: list[list[tuple[Meta, int]]] = [[]]
     at = filled = 0

@@ -1,4 +1,4 @@
-"""Between r1rl's requests and completions and those of vLLM."""
+"""Converts between r1rl's requests and completions and those of vLLM."""
 
 from __future__ import annotations
 

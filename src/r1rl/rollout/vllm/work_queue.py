@@ -1,4 +1,4 @@
-"""Which server works on which request: each request is answered once, however often it is asked."""
+"""Which server works on which request: each request is answered once, however often it is sent."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ class Job:
     """The requests of one stream.
 
     Args:
-        since: weight version when they were asked for; nothing older may be served.
+        since: weight version when they were submitted; no older one may serve them.
     """
 
     def __init__(self, requests: Sequence[Request], params: SamplingParams, since: int) -> None:
@@ -35,7 +35,7 @@ class Job:
         self._lock = threading.Lock()
 
     def deliver(self, index: int, completions: list[Completion]) -> bool:
-        """Accept an answer; False, and counted, if the request already has one."""
+        """Accept an answer; if the request already has one, count it as a duplicate and return False."""
         with self._lock:
             if self.done(index):
                 self.duplicates += 1
@@ -75,7 +75,7 @@ class WorkQueue:
     """Requests of all open streams, and the servers that may work on them, by name. Safe to use from many threads.
 
     Args:
-        max_attempts: times that a request is asked before its job fails.
+        max_attempts: times that a request is sent before its job fails.
     """
 
     def __init__(self, max_attempts: int) -> None:
@@ -119,7 +119,7 @@ class WorkQueue:
             self._admitted.discard(server)
 
     def evict(self, server: str) -> int:
-        """The server is lost: its work goes to others. Returns the number of requests that are asked again."""
+        """The server is lost: its work goes to others. Returns the number of requests that are sent again."""
         with self._changed:
             self._admitted.discard(server)
             back = self._resubmit(self._running.pop(server, []))
@@ -139,7 +139,7 @@ class WorkQueue:
             self._changed.notify_all()
 
     def take(self, server: str) -> Task | None:
-        """Wait for a request that this server may work on; None once there will be none."""
+        """Wait for a request that this server may work on; None once the queue is closed or the server is gone."""
         with self._changed:
             while not self._closed and server not in self._retired:
                 task = self._first() if server in self._admitted else None
@@ -156,12 +156,12 @@ class WorkQueue:
         task.job.deliver(task.index, completions)
 
     def refuse(self, server: str, task: Task, error: Exception) -> None:
-        """The request itself is wrong: asking again would not help."""
+        """The request itself is invalid: a retry would not help."""
         self._leave(server, task)
         task.job.fail(error)
 
     def retry(self, server: str, task: Task, error: Exception) -> bool:
-        """The request failed on this server, which is held, and is asked elsewhere.
+        """The request failed on this server, which is held; another server gets it.
 
         Returns:
             False where the failure changes nothing: the answer is no longer needed, or the server was already lost.
@@ -173,9 +173,9 @@ class WorkQueue:
             back = self._resubmit([task]) if task.attempts < self.max_attempts else 0
             self._changed.notify_all()
         if back or task.job.done(task.index):
-            log.warning("%s: a group is asked for again: %s", server, error)
+            log.warning("%s: a group is requested again: %s", server, error)
         else:
-            task.job.fail(EngineError(f"a group failed {task.attempts} times, at last on {server}: {error}"))
+            task.job.fail(EngineError(f"a group failed {task.attempts} times, most recently on {server}: {error}"))
         return True
 
     def _first(self) -> Task | None:

@@ -32,7 +32,7 @@ def register() -> None:
 
 @dataclass
 class SharedMemoryInit(WeightTransferInitInfo):
-    """Nothing to agree on."""
+    """Nothing to negotiate."""
 
 
 @dataclass
@@ -61,7 +61,7 @@ class SharedMemoryEngine(WeightTransferEngine[SharedMemoryInit, SharedMemoryUpda
             initialize_layerwise_reload(self.model)
 
     def update_weights(self, update_info: dict[str, Any]) -> None:
-        # The base class ends by synchronizing an accelerator, which a CPU has not.
+        # The base class ends by synchronizing an accelerator, which a CPU does not have.
         self.receive_weights(self.parse_update_info(update_info))
         if self.device.type != "cpu":
             torch.accelerator.synchronize()
@@ -90,7 +90,7 @@ class SharedMemoryEngine(WeightTransferEngine[SharedMemoryInit, SharedMemoryUpda
 
 
 def _checked(path: str) -> str:
-    """The route that names the file is open to whoever reaches the port: take only what r1rl itself wrote."""
+    """Anyone who reaches the port can name a file: accept only what r1rl itself wrote."""
     real = Path(path).resolve()
     if real.parent.parent not in (Path(SHM), Path(tempfile.gettempdir())) or not real.parent.name.startswith(PREFIX):
         raise ValueError(f"{path} is not a weights file of r1rl")
