@@ -24,8 +24,8 @@ from torch import Tensor
 from r1rl.config import ModelConfig, RunConfig
 from r1rl.model.forward import PackedTokens, PolicyForward
 from r1rl.model.load import Policy, load_policy
-from r1rl.rollout.collect import completion_seeds
 from r1rl.rollout.engine import Request, complete
+from r1rl.rollout.seeds import completion_seeds
 from r1rl.rollout.vllm.build import build_served
 from r1rl.rollout.vllm.pool import Pool
 from r1rl.types import Completion, Problem, SamplingParams

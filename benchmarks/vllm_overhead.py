@@ -17,8 +17,8 @@ import torch
 
 from r1rl.config import RunConfig
 from r1rl.model.load import load_policy
-from r1rl.rollout.collect import completion_seeds
 from r1rl.rollout.engine import Request, complete
+from r1rl.rollout.seeds import completion_seeds
 from r1rl.rollout.vllm.build import build_colocated
 from r1rl.rollout.vllm.colocate import ColocatedEngine
 from r1rl.rollout.vllm.wire import sampling

@@ -25,8 +25,8 @@ from r1rl.grpo.losses import GRPO, LossInputs, LossSettings, policy_loss
 from r1rl.model.forward import PolicyForward
 from r1rl.model.load import Policy, load_policy
 from r1rl.recipe.run import run_recipe
-from r1rl.rollout.collect import completion_seeds
 from r1rl.rollout.engine import Request
+from r1rl.rollout.seeds import completion_seeds
 from r1rl.rollout.torch_engine import TorchEngine
 from r1rl.scoring import Scorer
 from r1rl.types import Group, Problem, SamplingParams, ScoredGroup

@@ -14,7 +14,7 @@ from r1rl.grpo.advantages import advantages
 from r1rl.grpo.losses import Loss, load_loss
 from r1rl.recipe.inspection import inspect
 from r1rl.registry import ENGINES, LOSSES, SCALES, SOURCES, TEMPLATES, TRACKERS, Registry
-from r1rl.scoring.registry import REWARDS
+from r1rl.scoring.load import REWARDS
 from r1rl.tracking import read_jsonl
 from r1rl.tracking.console import Console
 

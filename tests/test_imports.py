@@ -13,7 +13,7 @@ SRC = Path(__file__).parents[1] / "src"
 def run(folder: Path, code: str) -> str:
     """What a script prints that starts, as the console script does, without the current folder on sys.path."""
     done = subprocess.run(
-        [sys.executable, "-P", "-c", f"from r1rl.scoring.registry import REWARDS\nload = REWARDS.load\n{code}"],
+        [sys.executable, "-P", "-c", f"from r1rl.scoring.load import REWARDS\nload = REWARDS.load\n{code}"],
         cwd=folder,
         env={**os.environ, "PYTHONPATH": str(SRC)},
         capture_output=True,

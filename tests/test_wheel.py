@@ -99,7 +99,7 @@ def test_an_editable_install_follows_the_repository(tmp_path: Path) -> None:
 import r1rl, r1rl_rewards
 from r1rl.config.paths import SHIPPED
 from r1rl.fingerprint.code import code_of_module
-from r1rl.scoring.registry import REWARDS
+from r1rl.scoring.load import REWARDS
 assert REWARDS.load("r1rl_rewards.added:one")(["a"]) == [1.0]
 assert "r1rl_rewards.texts" in code_of_module("r1rl_rewards.accuracy")
 print(r1rl.__file__, r1rl_rewards.__file__, SHIPPED, sep="\\n")

@@ -11,7 +11,7 @@ from typing import Annotated, Any
 import typer
 
 import r1rl
-from r1rl.config.run import stages_of
+from r1rl.config.schema import stages_of
 from r1rl.distributed.interrupt import Preempted, end_with
 from r1rl.distributed.openmp import wait_shortly
 from r1rl.errors import ConfigError, R1Error, tell

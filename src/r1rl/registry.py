@@ -2,7 +2,7 @@
 
 An entry is ``module:name``, imported when it is used, so that names are checked without torch. A new loss is an object
 in a file and a row here; in a file of the user's it needs no row. The reward functions are such a table too, filled by
-the entry points of installed packages (:mod:`r1rl.scoring.registry`).
+the entry points of installed packages (:mod:`r1rl.scoring.load`).
 """
 
 from __future__ import annotations

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from r1rl.config import RunConfig
 from r1rl.config.docs import reference
-from r1rl.config.schema import is_section, sections
+from r1rl.config.walk import is_section, sections
 
 PAGE = Path(__file__).parents[2] / "docs" / "config.md"
 

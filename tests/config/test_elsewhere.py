@@ -11,7 +11,7 @@ import pytest
 
 from r1rl.config import RunConfig, load_config
 from r1rl.config.elsewhere import OPEN_R1, SCRIPT, TABLES, TRAINERS, TRL, VERL
-from r1rl.config.schema import sections
+from r1rl.config.walk import sections
 from r1rl.errors import ConfigError
 
 Write = Callable[..., Path]

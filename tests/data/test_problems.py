@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 
 from r1rl.config.data import DatasetConfig, DifficultyConfig, PromptConfig
 from r1rl.config.load import load_config
-from r1rl.data.problems import ProblemSets, _digits, ensure_disjoint, filter_by_pass_rate, load_problems
+from r1rl.data.overlap import ensure_disjoint
+from r1rl.data.problems import ProblemSets, _digits, filter_by_pass_rate, load_problems
 from r1rl.errors import ConfigError, DataError
 from r1rl.types import Problem
 

@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 
 from r1rl.config.load import load_config
-from r1rl.data.problems import ensure_disjoint, load_problems
+from r1rl.data.overlap import ensure_disjoint
+from r1rl.data.problems import load_problems
 
 ROOT = Path(__file__).parents[2]
 GSM8K = [

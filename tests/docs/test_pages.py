@@ -15,7 +15,7 @@ from pydantic import BaseModel
 from r1rl.config import RunConfig, load_config
 from r1rl.config.docs import counterparts
 from r1rl.config.elsewhere import VERL
-from r1rl.config.schema import sections
+from r1rl.config.walk import sections
 from r1rl.recipe.graph import graph
 from r1rl.recipe.plan import Machine, estimate
 from tests.support.documents import PAGES, ROOT, Block, anchors, blocks, links

@@ -6,7 +6,7 @@ from dataclasses import MISSING
 
 from r1rl.config import RunConfig
 from r1rl.config.kinds import kind_of
-from r1rl.config.schema import sections
+from r1rl.config.walk import sections
 from r1rl.fingerprint.keys import ROWS, Effect, default, effect
 
 FREE_FOR_GRPO = """

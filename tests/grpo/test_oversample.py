@@ -21,7 +21,8 @@ from r1rl.data.stream import PromptStream
 from r1rl.distributed.interrupt import Interrupt, Interrupted
 from r1rl.grpo import experience
 from r1rl.grpo.ahead import AheadExperience
-from r1rl.grpo.experience import DynamicExperience, PlainExperience, Quota, StepPrompts, any_group
+from r1rl.grpo.dynamic_sampling import DynamicExperience
+from r1rl.grpo.experience import PlainExperience, Quota, StepPrompts, any_group
 from r1rl.model.load import load_policy
 from r1rl.rollout.collect import Rollouts
 from r1rl.rollout.engine import FinishedGroups, Request

@@ -22,7 +22,7 @@ def test_the_ten_line_reward() -> None:
 
 
 def test_every_shipped_reward_is_documented() -> None:
-    from r1rl.scoring.registry import origins
+    from r1rl.scoring.load import origins
 
     for name, origin in origins():
         if origin.startswith("r1rl_rewards."):

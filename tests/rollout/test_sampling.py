@@ -5,7 +5,8 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from r1rl.rollout.sampling import choose, truncate, uniforms
+from r1rl.rollout.sampling import choose, truncate
+from r1rl.rollout.seeds import uniforms
 from r1rl.types import SamplingParams
 
 

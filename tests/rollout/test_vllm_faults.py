@@ -25,8 +25,8 @@ import torch
 from r1rl.config import RunConfig
 from r1rl.config.model import TinyModelConfig
 from r1rl.model.load import Policy, load_policy
-from r1rl.rollout.collect import completion_seeds
 from r1rl.rollout.engine import Request
+from r1rl.rollout.seeds import completion_seeds
 from r1rl.rollout.vllm.fleet import State
 from r1rl.rollout.vllm.pool import Pool
 from r1rl.types import Problem, SamplingParams

@@ -14,8 +14,8 @@ import torch
 from r1rl.config import ModelConfig, RunConfig
 from r1rl.errors import EngineError
 from r1rl.model.load import Policy, load_policy
-from r1rl.rollout.collect import completion_seeds
 from r1rl.rollout.engine import Request, complete
+from r1rl.rollout.seeds import completion_seeds
 from r1rl.rollout.torch_engine import TorchEngine
 from r1rl.rollout.vllm.build import build
 from r1rl.rollout.vllm.client import Client, ServerError

@@ -15,8 +15,9 @@ from r1rl.config import RunConfig
 from r1rl.config.model import TinyModelConfig
 from r1rl.model.forward import PackedTokens, PolicyForward
 from r1rl.model.load import Policy, load_policy
-from r1rl.rollout.collect import Rollouts, completion_seeds
+from r1rl.rollout.collect import Rollouts
 from r1rl.rollout.engine import Request, complete
+from r1rl.rollout.seeds import completion_seeds
 from r1rl.rollout.vllm.sync_check import SyncError
 from r1rl.types import Completion, Problem, SamplingParams
 from tests.support.waits import HANG_S

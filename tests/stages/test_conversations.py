@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 from transformers import AutoTokenizer, PreTrainedTokenizerBase
 
-from r1rl.data.problems import load_problems, normalized_question
+from r1rl.data.overlap import normalized_question
+from r1rl.data.problems import load_problems
 from r1rl.errors import DataError
 from r1rl.records import sampled_rows
 from r1rl.scoring import Scorer

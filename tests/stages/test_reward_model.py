@@ -16,7 +16,7 @@ from transformers import AutoModelForCausalLM, AutoModelForSequenceClassificatio
 
 from r1rl.errors import DataError
 from r1rl.model.load import load_tokenizer
-from r1rl.scoring.registry import REWARDS, bind
+from r1rl.scoring.load import REWARDS, bind
 from r1rl.stages import reward_model
 from r1rl.types import Problem
 

@@ -13,7 +13,7 @@ import pytest
 from transformers import AutoTokenizer
 
 from r1rl.config import RewardConfig, RunConfig
-from r1rl.data.sieve import Sieve
+from r1rl.data.rejection import Sieve
 from r1rl.errors import ConfigError
 from r1rl.stages.rewrite import rewrite
 from r1rl.tracking.console import Console

@@ -10,8 +10,8 @@ from r1rl.config.model import LoraConfig, ModelConfig, TinyModelConfig
 from r1rl.config.reward_model import RewardModelConfig
 from r1rl.config.rewards import RewardConfig, ScoringConfig
 from r1rl.config.rollout import DynamicSamplingConfig, RolloutConfig
-from r1rl.config.run import HubConfig, PretrainConfig, RunConfig, StageConfig, stages_of
 from r1rl.config.sample import FilterConfig, LanguageFilterConfig, RewriteConfig, SampleConfig
+from r1rl.config.schema import HubConfig, PretrainConfig, RunConfig, StageConfig, stages_of
 from r1rl.config.sft import SFTConfig
 from r1rl.config.tracking import TrackingConfig
 

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping
 from r1rl.config.data import DatasetConfig
 from r1rl.config.kinds import Applies
 from r1rl.config.rewards import RewardConfig
-from r1rl.config.run import RunConfig
+from r1rl.config.schema import RunConfig
 
 SOFT_OVERLONG = "soft_overlong"
 """What ``grpo.overlong_buffer`` switches on; it belongs to training and applies to every source."""

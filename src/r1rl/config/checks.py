@@ -13,7 +13,7 @@ from r1rl.config.applied import SOFT_OVERLONG, applying, idle, training_rewards
 from r1rl.config.kinds import Conflict, Kind, final_stage, kind_of
 from r1rl.config.references import Reference, pick, references_in, strings
 from r1rl.config.rewards import RewardConfig
-from r1rl.config.run import RunConfig, StageConfig, stages_of
+from r1rl.config.schema import RunConfig, StageConfig, stages_of
 from r1rl.errors import ConfigError
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]*")

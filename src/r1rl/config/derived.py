@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from r1rl.config.applied import idle, training_applies, training_rewards
-from r1rl.config.run import RunConfig
+from r1rl.config.schema import RunConfig
 
 
 @dataclass(frozen=True, slots=True)

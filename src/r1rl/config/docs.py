@@ -14,8 +14,8 @@ from pydantic.fields import FieldInfo
 from r1rl.config.base import table_of
 from r1rl.config.elsewhere import TABLES
 from r1rl.config.grpo import PRESET_KEYS, PRESETS, GRPOConfig
-from r1rl.config.run import RunConfig
-from r1rl.config.schema import is_section, sections
+from r1rl.config.schema import RunConfig
+from r1rl.config.walk import is_section, sections
 
 INTRO = """\
 # Configuration: every key

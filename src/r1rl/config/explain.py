@@ -12,8 +12,8 @@ from pydantic import ValidationError
 from r1rl.config.base import KeyPath, inside_stage
 from r1rl.config.elsewhere import explained
 from r1rl.config.renamed import RENAMED
-from r1rl.config.run import RunConfig
-from r1rl.config.schema import sections
+from r1rl.config.schema import RunConfig
+from r1rl.config.walk import sections
 
 Locate = Callable[[KeyPath], tuple[str, str]]
 """The name of a key as its author wrote it, and where it stands (may be empty)."""

@@ -14,7 +14,7 @@ from typing import Any, Literal
 
 from r1rl import locate
 from r1rl.config.base import Section
-from r1rl.config.run import RunConfig, stages_of
+from r1rl.config.schema import RunConfig, stages_of
 from r1rl.errors import ConfigError
 
 BUILT_IN = "r1rl.stages.kinds"

@@ -21,7 +21,7 @@ from r1rl.config.overrides import read_overrides
 from r1rl.config.paths import absolute
 from r1rl.config.references import references_in
 from r1rl.config.renamed import notice, with_current_names
-from r1rl.config.run import RunConfig, StageConfig, stages_of
+from r1rl.config.schema import RunConfig, StageConfig, stages_of
 from r1rl.errors import ConfigError
 from r1rl.files import is_own, write_text
 

@@ -9,7 +9,7 @@ from typing import Any
 from r1rl.config.base import Origins
 from r1rl.config.references import references_in
 from r1rl.config.renamed import with_current_names
-from r1rl.config.run import RunConfig
+from r1rl.config.schema import RunConfig
 from r1rl.config.source import read_yaml
 from r1rl.errors import ConfigError
 

@@ -17,7 +17,7 @@ import yaml
 from r1rl.config.base import Origins, Section
 from r1rl.config.merge import deep_merge, expand
 from r1rl.config.renamed import current, with_current_names
-from r1rl.config.run import RunConfig
+from r1rl.config.schema import RunConfig
 from r1rl.config.source import NULL, parse_document, parse_value
 from r1rl.errors import ConfigError
 

@@ -6,8 +6,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from r1rl.config.base import KeyPath, Origins, inside_stage
-from r1rl.config.run import RunConfig
-from r1rl.config.schema import sections
+from r1rl.config.schema import RunConfig
+from r1rl.config.walk import sections
 from r1rl.errors import ConfigError
 
 RENAMED: dict[KeyPath, str] = {

@@ -1,42 +1,140 @@
-"""Walks the sections of the configuration's schema."""
+"""The whole configuration of a run."""
 
 from __future__ import annotations
 
-import types
-import typing
-from collections.abc import Iterator
-from typing import Any
+from typing import Any, ClassVar, Literal
 
-from pydantic.fields import FieldInfo
+from pydantic import Field, PrivateAttr
 
-from r1rl.config.base import Section
+from r1rl.config.base import Origins, Section
+from r1rl.config.data import DataConfig
+from r1rl.config.evaluate import EvaluateConfig
+from r1rl.config.export import ExportConfig
+from r1rl.config.grpo import GRPOConfig
+from r1rl.config.model import ModelConfig, TinyModelConfig
+from r1rl.config.reward_model import RewardModelConfig
+from r1rl.config.rewards import RewardConfig, ScoringConfig
+from r1rl.config.rollout import RolloutConfig
+from r1rl.config.sample import SampleConfig
+from r1rl.config.sft import SFTConfig
+from r1rl.config.tracking import TrackingConfig
 
 
-def sections(
-    section: type[Section], path: str = "", optional: bool = False
-) -> Iterator[tuple[str, type[Section], bool]]:
-    """Every section of the schema: its dotted path, its class, and whether it is null unless given.
+class PretrainConfig(Section):
+    """Builds a tokenizer and a small base model on a generated corpus, so that a run needs no download."""
 
-    ``NAME`` in a path stands for a name that the user chooses.
+    former_names: ClassVar = {"lr": "learning_rate"}
+
+    model: TinyModelConfig = Field(default_factory=TinyModelConfig)
+    corpus: str = "arithmetic"
+    """A registered generated corpus."""
+    tokens: int = Field(4_000_000, ge=1000)
+    """Tokens to train on."""
+    batch_tokens: int = Field(8192, ge=64)
+    """Tokens per update."""
+    learning_rate: float = Field(3e-3, gt=0)
+    """Peak learning rate."""
+    warmup_ratio: float = Field(0.02, ge=0, le=1)
+    """Fraction of the training that is linear warm-up."""
+    weight_decay: float = Field(0.1, ge=0)
+    """Weight decay of AdamW, applied to matrices only."""
+    corpus_args: dict[str, Any] = Field(default_factory=dict)
+    """Arguments of the corpus, for example ``{low: 2, high: 4}``: the least and most terms of a sum."""
+
+
+class StageConfig(Section):
+    """One stage of the recipe. Any section given here overrides the run's for this stage alone.
+
+    ``${STAGE.model}`` and ``${STAGE.data}`` in a value stand for what an earlier stage made.
     """
-    yield path, section, optional
-    for name, field in section.model_fields.items():
-        for inner, named in _inner(field.annotation):
-            below = ".".join(part for part in (path, name, "NAME" if named else "") if part)
-            yield from sections(inner, below, optional=not field.is_required() and field.default is None)
+
+    kind: str
+    """What the stage does: ``pretrain`` a base model, imitate (``sft``), learn by RL (``grpo``), draw and filter
+    samples (``sample``), learn a preference (``reward_model``), measure (``evaluate``), or hand a model to others
+    (``export``); or ``module:name`` of a kind of your own."""
+    launch: str | None = None
+    """An ``accelerate`` configuration file, or the name of one that comes with r1rl (``cpu``, ``ddp``, ``zero1``,
+    ``zero2``, ``zero3``, ``zero3-offload``, ``multinode``): the stage runs under ``accelerate launch`` with it, in
+    processes of its own. None runs it in the process of ``r1rl run``."""
+    model: str | dict[str, Any] | None = None
+    """Name of an earlier stage, a path, or a model section."""
+    data: str | dict[str, Any] | None = None
+    """Keys of ``data`` for this stage; a source set to null is left out. A single text, for example
+    ``${rejection.data}``, is the only training source."""
+    rollout: dict[str, Any] | None = None
+    """Keys of ``rollout`` for this stage."""
+    rewards: dict[str, Any] | None = None
+    """Keys of ``rewards`` for this stage; a reward set to null is left out."""
+    grpo: dict[str, Any] | None = None
+    """Keys of ``grpo`` for this stage; another ``algorithm`` brings its own defaults."""
+    pretrain: dict[str, Any] | None = None
+    """Keys of ``pretrain`` for this stage."""
+    evaluate: dict[str, Any] | None = None
+    """Keys of ``evaluate`` for this stage."""
+    sft: dict[str, Any] | None = None
+    """Keys of ``sft`` for this stage."""
+    sample: dict[str, Any] | None = None
+    """Keys of ``sample`` for this stage."""
+    reward_model: dict[str, Any] | None = None
+    """Keys of ``reward_model`` for this stage."""
+    export: dict[str, Any] | None = None
+    """Keys of ``export`` for this stage."""
+    args: dict[str, Any] | None = None
+    """Keys of a kind of your own."""
 
 
-def is_section(field: FieldInfo) -> bool:
-    return bool(_inner(field.annotation))
+class HubConfig(Section):
+    """Push the final model to the Hugging Face hub, once the stages are done.
+
+    It is that of the last stage that trains a policy or exports one; of the reward model where there is neither.
+    """
+
+    repo: str
+    """``user/name`` on the hub."""
+    private: bool = True
+    """Create it private; an existing repository stays as it is."""
 
 
-def _inner(annotation: Any) -> list[tuple[type[Section], bool]]:
-    """Sections inside an annotation, and whether they stand under names."""
-    if isinstance(annotation, type) and issubclass(annotation, Section):
-        return [(annotation, False)]
-    args = typing.get_args(annotation)
-    if typing.get_origin(annotation) is dict:
-        return [(section, True) for section, _ in _inner(args[1])]
-    if typing.get_origin(annotation) in (types.UnionType, typing.Union):
-        return [found for arg in args for found in _inner(arg)]
-    return []
+class RunConfig(Section):
+    """Everything a run needs; written back with every default filled in as RUN/config.yaml."""
+
+    name: str = "run"
+    """Name of the run; its folder."""
+    output_dir: str = "runs"
+    """The run folder is output_dir/name."""
+    seed: int = Field(0, ge=0, lt=2**32)
+    """Every random choice follows from it; below 2³², as numpy requires."""
+    threads: int | None = Field(None, ge=1)
+    """CPU threads of torch; set it for results that repeat bit for bit. None takes OMP_NUM_THREADS, else the cores that
+    this process may use (affinity, a container's limit), shared by the processes of a launcher."""
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    """Where the policy lives; auto takes CUDA if there is one."""
+    model: ModelConfig = Field(default_factory=ModelConfig)
+    data: DataConfig = Field(default_factory=DataConfig)
+    rollout: RolloutConfig = Field(default_factory=RolloutConfig)
+    rewards: dict[str, RewardConfig] = Field(default_factory=dict)
+    scoring: ScoringConfig = Field(default_factory=ScoringConfig)
+    grpo: GRPOConfig = Field(default_factory=GRPOConfig)
+    pretrain: PretrainConfig = Field(default_factory=PretrainConfig)
+    evaluate: EvaluateConfig = Field(default_factory=EvaluateConfig)
+    sft: SFTConfig = Field(default_factory=SFTConfig)
+    sample: SampleConfig = Field(default_factory=SampleConfig)
+    reward_model: RewardModelConfig = Field(default_factory=RewardModelConfig)
+    export: ExportConfig = Field(default_factory=ExportConfig)
+    args: dict[str, Any] = Field(default_factory=dict)
+    """Keys of a kind of stage of your own; what they may be is up to that kind."""
+    tracking: TrackingConfig = Field(default_factory=TrackingConfig)
+    hub: HubConfig | None = None
+    stages: dict[str, StageConfig] = Field(default_factory=dict)
+    """Stages in order; empty means one grpo stage called grpo followed by an evaluation."""
+    _origins: Origins = PrivateAttr(default_factory=Origins)
+
+
+def stages_of(run: RunConfig) -> dict[str, StageConfig]:
+    """The stages in order; where none are written, one grpo stage and, if there is evaluation data, its evaluation."""
+    if run.stages:
+        return run.stages
+    stages = {"grpo": StageConfig(kind="grpo")}
+    if run.data.eval:
+        stages["evaluate"] = StageConfig(kind="evaluate", model="grpo")
+    return stages

@@ -14,9 +14,9 @@ from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from decimal import Decimal
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
-from r1rl.config.data import DataConfig, DatasetConfig, DifficultyConfig, PromptConfig
+from r1rl.config.data import DatasetConfig, DifficultyConfig, PromptConfig
 from r1rl.data.columns import PLACE, missing_columns
 from r1rl.data.sources import SourceRow, SourceRows, read_rows
 from r1rl.data.templates import Question, Rendered, render_all
@@ -150,7 +150,7 @@ class Source:
         found = []
         for row in rows.rows:
             with contextlib.suppress(BadRow):  # the stage that evaluates on it reports the row, if that is an error
-                found.append(_normalized(self._split(self.question(row.values))[0]))
+                found.append(normalized(self._split(self.question(row.values))[0]))
         return found
 
     def exchange(self, values: Mapping[str, Any]) -> tuple[Question, str]:
@@ -298,72 +298,10 @@ def response_text(value: Any) -> str | None:
     return value if isinstance(value, str) and value.strip() else None
 
 
-def normalized_question(problem: Problem) -> str:
-    """The question without its template: normalised to NFC, case-folded, whitespace collapsed."""
-    return _normalized(problem.columns.get("question", problem.prompt))
-
-
-def _normalized(asked: Question) -> str:
+def normalized(asked: Question) -> str:
+    """A question's text as it is compared: normalised to NFC, case-folded, whitespace collapsed."""
     question = question_text(asked)
     return " ".join(unicodedata.normalize("NFC", question).casefold().split())
-
-
-def read_questions(sources: Mapping[str, DatasetConfig]) -> dict[str, str]:
-    """The normalised questions of all sources, each with the name of its source; needs no tokenizer.
-
-    Raises DataError for what ``read_rows`` cannot read and a missing column.
-    """
-    found: dict[str, str] = {}
-    for name, config in sources.items():
-        source = Source(name, config.model_copy(update={"answer": None, "answer_pattern": None}), PromptConfig())
-        found |= dict.fromkeys(source.questions(read_rows(config)), name)
-    return found
-
-
-def never_evaluated(train: ProblemSets, data: DataConfig) -> ProblemSets:
-    """The training problems without the questions of ``data.eval`` and ``data.held_out``, by :func:`ensure_disjoint`;
-    for stages that do not evaluate."""
-    return ensure_disjoint(
-        train, ProblemSets(), data.on_overlap, read_questions(data.eval) | read_questions(data.held_out)
-    )
-
-
-def ensure_disjoint(
-    train: ProblemSets,
-    held_out: ProblemSets,
-    on_overlap: Literal["error", "drop"],
-    also: Mapping[str, str] | None = None,
-) -> ProblemSets:
-    """The training problems without the questions in ``held_out`` (equal once normalised) and in ``also``, which maps
-    normalised questions to the names of their sources.
-
-    With ``drop`` the shared ones are removed from training and counted as ``overlap``; with ``error`` they raise a
-    DataError with their number and an example. Only identical questions are found, not paraphrases.
-    """
-    evaluated = {**(also or {}), **{normalized_question(problem): problem.source for problem in held_out.problems}}
-    kept = ProblemSets(skipped={name: Counter(reasons) for name, reasons in train.skipped.items()})
-    shared: list[Problem] = []
-    for name, problems in train.by_source.items():
-        overlap = [problem for problem in problems if normalized_question(problem) in evaluated]
-        dropped = {problem.id for problem in overlap}
-        kept.by_source[name] = [problem for problem in problems if problem.id not in dropped]
-        shared += overlap
-        if overlap:
-            kept.skipped.setdefault(name, Counter())["overlap"] += len(overlap)
-    if not shared:
-        return kept
-    counted = f"{len(shared)} of {len(train)} training questions are also evaluation questions"
-    if on_overlap == "error":
-        question = normalized_question(shared[0])
-        raise DataError(
-            f"{counted}, for example {question[:80]!r} ({shared[0].source} and {evaluated[question]}); "
-            "change the splits, or set data.on_overlap: drop"
-        )
-    log.warning("%s; dropped from training", counted)
-    empty = [name for name, problems in kept.by_source.items() if not problems]
-    if empty:
-        raise DataError(f"data source {empty[0]} has only evaluation questions; choose another split to train on")
-    return kept
 
 
 def filter_by_pass_rate(

@@ -15,8 +15,8 @@ from r1rl.distributed.collectives import gather
 from r1rl.distributed.interrupt import Interrupt, Interrupted
 from r1rl.evaluation.metrics import majority_vote, pass_at_1, pass_at_k
 from r1rl.model.lengths import check_prompts
-from r1rl.rollout.collect import completion_seeds
 from r1rl.rollout.engine import Engine, Request
+from r1rl.rollout.seeds import completion_seeds
 from r1rl.scoring import Scorer
 from r1rl.tracking.console import Console
 from r1rl.types import Group, Problem, SamplingParams, ScoredGroup

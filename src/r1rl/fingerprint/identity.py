@@ -20,7 +20,7 @@ from r1rl.fingerprint.code import code_of_file, code_of_module
 from r1rl.fingerprint.content import content, digest
 from r1rl.fingerprint.keys import Effect, default, effect
 from r1rl.registry import SOURCES
-from r1rl.scoring.registry import REWARDS
+from r1rl.scoring.load import REWARDS
 
 _FUNCTION = re.compile(r"(?P<file>[^:\n]+\.py):\w+|(?P<module>[A-Za-z_]\w*(?:\.\w+)*):\w+")
 """``path/to/file.py:name`` or ``package.module:name``."""

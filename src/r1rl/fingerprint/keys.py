@@ -13,7 +13,7 @@ from enum import Enum
 from typing import Any
 
 from r1rl.config import RunConfig
-from r1rl.config.schema import is_section, sections
+from r1rl.config.walk import is_section, sections
 
 
 class Effect(Enum):

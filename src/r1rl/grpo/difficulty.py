@@ -23,8 +23,8 @@ from r1rl.distributed.interrupt import Interrupt, Interrupted
 from r1rl.errors import DataError, writing
 from r1rl.files import json_line, replacing
 from r1rl.model.load import Policy
-from r1rl.rollout.collect import completion_seeds
 from r1rl.rollout.engine import Engine, Request
+from r1rl.rollout.seeds import completion_seeds
 from r1rl.scoring import Scorer
 from r1rl.tracking.console import Console
 from r1rl.types import Group, Problem, SamplingParams

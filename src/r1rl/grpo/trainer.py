@@ -13,7 +13,8 @@ from accelerate import Accelerator
 from r1rl.config import RunConfig
 from r1rl.config.applied import held_out, idle, training_applies, training_rewards
 from r1rl.config.derived import derive
-from r1rl.data.problems import ProblemSets, ensure_disjoint, load_problems, read_questions
+from r1rl.data.overlap import ensure_disjoint, read_questions
+from r1rl.data.problems import ProblemSets, load_problems
 from r1rl.data.stream import PromptStream
 from r1rl.distributed.collectives import failing_together, from_main
 from r1rl.distributed.cores import cores, learner_threads
@@ -28,7 +29,8 @@ from r1rl.grpo import guards
 from r1rl.grpo.ahead import AheadExperience
 from r1rl.grpo.batch import Rollout, make_batch
 from r1rl.grpo.difficulty import Difficulty
-from r1rl.grpo.experience import DynamicExperience, Experience, PlainExperience, StepPrompts, check_gathered
+from r1rl.grpo.dynamic_sampling import DynamicExperience
+from r1rl.grpo.experience import Experience, PlainExperience, StepPrompts, check_gathered
 from r1rl.grpo.learner import Learner, NonFiniteUpdate
 from r1rl.grpo.memory import out_of_memory
 from r1rl.grpo.metrics import over_ranks, rollout_metrics, sample_rows

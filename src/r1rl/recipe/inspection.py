@@ -20,7 +20,7 @@ from r1rl.data.sources import first_rows
 from r1rl.errors import ModelError, R1Error
 from r1rl.places import FILE_ENDINGS, is_local, nearest, require_model, require_tokenizer
 from r1rl.registry import SOURCES, Registry
-from r1rl.scoring.registry import REWARDS, check_args, place_of
+from r1rl.scoring.load import REWARDS, check_args, place_of
 
 _ROWS = 20
 """Rows of each source that are looked at."""

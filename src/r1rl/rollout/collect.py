@@ -4,16 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Generator, Sequence
 
-import numpy as np
-
 from r1rl.rollout.engine import Engine, Request
+from r1rl.rollout.seeds import completion_seeds
 from r1rl.types import Group, Problem, SamplingParams
-
-
-def completion_seeds(seed: int, step: int, round: int, index: int, count: int) -> tuple[int, ...]:
-    """Random streams of one group: a pure function of its place in the run, independent of the number of processes."""
-    state = np.random.SeedSequence([seed % 2**63, step, round, index]).generate_state(count, np.uint64)
-    return tuple(int(s) for s in state)
 
 
 class Rollouts:

@@ -2,16 +2,10 @@
 
 from __future__ import annotations
 
-import numpy as np
 import torch
 from torch import Tensor
 
 from r1rl.types import SamplingParams
-
-
-def uniforms(seed: int, count: int) -> np.ndarray:
-    """[count] float64 in (0, 1]: the random stream of one completion (Philox, counter based)."""
-    return 1.0 - np.random.Generator(np.random.Philox(seed)).random(count)
 
 
 def choose(logits_BV: Tensor, uniforms_B: Tensor, params: SamplingParams) -> tuple[Tensor, Tensor]:

@@ -18,7 +18,8 @@ from r1rl.model.load import Policy
 from r1rl.rollout.ending import Ending
 from r1rl.rollout.engine import FinishedGroups, Request
 from r1rl.rollout.kv import Prefill, Slots
-from r1rl.rollout.sampling import choose, uniforms
+from r1rl.rollout.sampling import choose
+from r1rl.rollout.seeds import uniforms
 from r1rl.types import Completion, FinishReason, SamplingParams
 
 PREFILL_TOKENS = 8192

@@ -73,7 +73,7 @@ def reward(
 ) -> None:
     """Try reward functions on samples before any training."""
     from r1rl.config.rewards import RewardConfig
-    from r1rl.scoring import registry
+    from r1rl.scoring import load as registry
     from r1rl.scoring.trial import try_rewards
     from r1rl.tracking.console import Console
 

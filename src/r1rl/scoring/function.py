@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from r1rl.errors import RewardError
-from r1rl.scoring.registry import REWARDS, as_function, bind
+from r1rl.scoring.load import REWARDS, as_function, bind
 from r1rl.verify import Checker
 
 if TYPE_CHECKING:

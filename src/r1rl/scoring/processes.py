@@ -24,7 +24,7 @@ from typing import Any, TypeVar
 from r1rl.config.rewards import RewardConfig, ScoringConfig
 from r1rl.errors import R1Error, RewardError
 from r1rl.scoring.function import CallRequest, CallResult, Lost, Signature
-from r1rl.scoring.registry import REWARDS, place_of
+from r1rl.scoring.load import REWARDS, place_of
 from r1rl.scoring.worker import HEADER, Cancel, Setup, ToWorker, packed
 from r1rl.types import Group
 from r1rl.verify import Limits

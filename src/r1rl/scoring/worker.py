@@ -25,7 +25,7 @@ from typing import Any, NoReturn
 
 from r1rl.errors import RewardError
 from r1rl.scoring.function import CallRequest, RewardFunction
-from r1rl.scoring.registry import REWARDS, bind, is_torch_module
+from r1rl.scoring.load import REWARDS, bind, is_torch_module
 from r1rl.verify import Checker, Limits
 from r1rl.verify.sandbox_host import die_with, exactly
 

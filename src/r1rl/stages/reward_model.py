@@ -17,7 +17,8 @@ from transformers import (
     TrainerCallback,
 )
 
-from r1rl.data.problems import load_problems, never_evaluated, normalized_question, response_text
+from r1rl.data.overlap import never_evaluated, normalized_question
+from r1rl.data.problems import load_problems, response_text
 from r1rl.errors import ConfigError, DataError
 from r1rl.model.lengths import check_examples
 from r1rl.model.load import check_saving, load_tokenizer

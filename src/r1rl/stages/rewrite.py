@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from r1rl.config import RewriteConfig, RunConfig
 from r1rl.config.applied import applying
-from r1rl.data.sieve import Sieve
+from r1rl.data.rejection import Sieve
 from r1rl.errors import ConfigError
 from r1rl.openai_client import ChatClient, ChatError, ChatRefusedError, Endpoint, gathered
 from r1rl.records import Row, sampled_group, score_row

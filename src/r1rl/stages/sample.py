@@ -16,8 +16,9 @@ from typing import Any
 from transformers import PreTrainedTokenizerBase
 
 from r1rl.config.applied import applying
-from r1rl.data.problems import ensure_disjoint, load_problems, normalized_question, read_questions
-from r1rl.data.sieve import Sieve, mixed_rows
+from r1rl.data.overlap import ensure_disjoint, normalized_question, read_questions
+from r1rl.data.problems import load_problems
+from r1rl.data.rejection import Sieve, mixed_rows
 from r1rl.distributed.collectives import from_main
 from r1rl.distributed.interrupt import Interrupted
 from r1rl.errors import DataError
@@ -27,8 +28,8 @@ from r1rl.model.lengths import check_prompts
 from r1rl.model.load import Policy, load_policy
 from r1rl.records import Row, sampled_rows
 from r1rl.rollout.build import build_engine
-from r1rl.rollout.collect import completion_seeds
 from r1rl.rollout.engine import Request
+from r1rl.rollout.seeds import completion_seeds
 from r1rl.scoring import Scorer
 from r1rl.stages.base import StageContext, StageResult, asked_to_end
 from r1rl.stages.rewrite import rewrite

@@ -8,7 +8,8 @@ from typing import Any
 
 from transformers import PreTrainedTokenizerBase, TrainerCallback
 
-from r1rl.data.problems import load_problems, never_evaluated, response_text
+from r1rl.data.overlap import never_evaluated
+from r1rl.data.problems import load_problems, response_text
 from r1rl.data.templates import turn_end, without_thought
 from r1rl.errors import ConfigError, DataError
 from r1rl.model.attention import Packed

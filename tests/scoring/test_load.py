@@ -11,7 +11,7 @@ import pytest
 from r1rl.config.rewards import RewardConfig, ScoringConfig
 from r1rl.errors import RewardError
 from r1rl.scoring import Scorer
-from r1rl.scoring.registry import REWARDS, bind, origins
+from r1rl.scoring.load import REWARDS, bind, origins
 
 BUILT_IN = {
     "accuracy", "cosine", "countdown", "format", "judge", "language", "length", "repetition", "reward_model",
@@ -57,7 +57,7 @@ def test_a_third_party_package_is_on_equal_footing(tmp_path: Path) -> None:
     (package / "theirs.py").write_text("def brevity(completions, **kwargs):\n    return [0.5] * len(completions)\n")
     (package / "theirs-1.0.dist-info" / "METADATA").write_text("Metadata-Version: 2.1\nName: theirs\nVersion: 1.0\n")
     (package / "theirs-1.0.dist-info" / "entry_points.txt").write_text("[r1rl.rewards]\nbrevity = theirs:brevity\n")
-    code = "from r1rl.scoring.registry import REWARDS; print(REWARDS['brevity'](completions=['a', 'b']))"
+    code = "from r1rl.scoring.load import REWARDS; print(REWARDS['brevity'](completions=['a', 'b']))"
     done = subprocess.run(
         [sys.executable, "-c", code], env={"PYTHONPATH": str(package)}, capture_output=True, text=True
     )

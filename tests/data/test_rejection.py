@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from r1rl.config import DatasetConfig, SampleConfig
-from r1rl.data.sieve import Sieve, mixed_rows
+from r1rl.data.rejection import Sieve, mixed_rows
 from r1rl.errors import DataError
 from r1rl.records import Row
 
