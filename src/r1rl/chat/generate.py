@@ -139,5 +139,4 @@ class _Stopped(StoppingCriteria):
         self.event = event
 
     def __call__(self, input_ids: torch.Tensor, scores: torch.Tensor, **kwargs: Any) -> torch.Tensor:
-        stop = torch.full((input_ids.shape[0],), self.event.is_set(), device=input_ids.device)
-        return cast(Any, stop)
+        return torch.full((input_ids.shape[0],), self.event.is_set(), device=input_ids.device)

@@ -115,7 +115,7 @@ class Identity:
         if key in earlier.values:  # what replaced an empty section has keys of its own
             return earlier.values[key] != {} and known is not None
         if self.values[key] == {} or known is None or known.value != self.values[key]:
-            return self.values[key] != {}
+            return bool(self.values[key] != {})
         return known.named and not any(each.rpartition(".")[0] == key.rpartition(".")[0] for each in earlier.values)
 
     def _effect(self, key: str, earlier: Identity) -> Effect:

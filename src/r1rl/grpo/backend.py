@@ -110,7 +110,8 @@ class AccelerateBackend:
         return Step(norm, math.isfinite(norm))
 
     def sum(self, value: Tensor) -> Tensor:
-        return self.accelerator.reduce(value.detach().clone(), "sum")
+        total: Tensor = self.accelerator.reduce(value.detach().clone(), "sum")
+        return total
 
     def gather(self, items: list[Any]) -> list[Any]:
         return gather(items)
@@ -149,7 +150,8 @@ class AccelerateBackend:
 
     @property
     def _inner(self) -> torch.optim.Optimizer:
-        return getattr(self.optimizer, "optimizer", self.optimizer)
+        optimizer: torch.optim.Optimizer = getattr(self.optimizer, "optimizer", self.optimizer)
+        return optimizer
 
 
 def inner(module: nn.Module) -> nn.Module:

@@ -117,7 +117,8 @@ def _selected(inputs: LossInputs) -> Tensor:
 
 def covariances(logps_N: np.ndarray, advantages_N: np.ndarray) -> np.ndarray:
     """Each token's part of the covariance of log-probability and advantage, [N] (arXiv 2505.22617, section 4.1)."""
-    return (logps_N - logps_N.mean()) * (advantages_N - advantages_N.mean())
+    products_N: np.ndarray = (logps_N - logps_N.mean()) * (advantages_N - advantages_N.mean())
+    return products_N
 
 
 def select_between(

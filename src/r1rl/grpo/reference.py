@@ -33,7 +33,8 @@ class FrozenCopy:
 
     @torch.no_grad()
     def __call__(self, tokens: PackedTokens) -> Tensor:
-        return self.forward(tokens)[0]
+        logps_C: Tensor = self.forward(tokens)[0]
+        return logps_C
 
     def replace(self, weights: Iterable[NamedTensor]) -> None:
         self.backend.assign(self.forward, weights)
@@ -52,7 +53,8 @@ class AdaptersOff:
     @torch.no_grad()
     def __call__(self, tokens: PackedTokens) -> Tensor:
         with adapters_off(self.model):
-            return self.forward(tokens)[0]
+            logps_C: Tensor = self.forward(tokens)[0]
+            return logps_C
 
     def replace(self, weights: Iterable[NamedTensor]) -> None:
         raise NotImplementedError("the configuration excludes ref_update_every with LoRA")

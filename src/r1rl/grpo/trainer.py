@@ -31,11 +31,11 @@ from r1rl.grpo.batch import Rollout, make_batch
 from r1rl.grpo.difficulty import Difficulty
 from r1rl.grpo.dynamic_sampling import DynamicExperience
 from r1rl.grpo.experience import Experience, PlainExperience, StepPrompts, check_gathered
-from r1rl.grpo.learner import Learner, NonFiniteUpdate
+from r1rl.grpo.learner import Learner, Metrics, NonFiniteUpdate
 from r1rl.grpo.memory import out_of_memory
 from r1rl.grpo.metrics import over_ranks, rollout_metrics, sample_rows
 from r1rl.grpo.resume import SavedRun
-from r1rl.grpo.run import Metrics, Run, Stopwatch
+from r1rl.grpo.run import Run, Stopwatch
 from r1rl.model.lengths import check_prompts
 from r1rl.model.load import load_policy
 from r1rl.rollout.build import build_engine

@@ -71,7 +71,8 @@ class ZeroBackend:
         return Step(norm, self.forward.was_step_applied() and math.isfinite(norm))
 
     def sum(self, value: Tensor) -> Tensor:
-        return self.accelerator.reduce(value.detach().clone(), "sum")
+        total: Tensor = self.accelerator.reduce(value.detach().clone(), "sum")
+        return total
 
     def gather(self, items: list[Any]) -> list[Any]:
         return gather(items)
@@ -113,7 +114,8 @@ class ZeroBackend:
             "bf16": {"enabled": module.autocast is torch.bfloat16},
         }
         set_z3_leaf_modules(module, [ChunkedHead])
-        return deepspeed.initialize(model=module, config=config)[0]
+        placed: PolicyForward = deepspeed.initialize(model=module, config=config)[0]
+        return placed
 
     @torch.no_grad()
     def assign(self, module: nn.Module, weights: Iterable[NamedTensor]) -> None:

@@ -109,7 +109,7 @@ def _varlen(q_BHTD: Tensor, k_BKTD: Tensor, v_BKTD: Tensor, lengths: Sequence[in
         repeat = q_THD.shape[1] // k_TKD.shape[1]
         k_TKD, v_TKD = k_TKD.repeat_interleave(repeat, 1), v_TKD.repeat_interleave(repeat, 1)
     longest = max(lengths)
-    out_THD = _varlen_kernel()(
+    out_THD: Tensor = _varlen_kernel()(
         q_THD, k_TKD, v_TKD, cu_seqlens, cu_seqlens, longest, longest, **_varlen_options(scale, q_THD.shape[-1])
     )
     return out_THD.unsqueeze(0)

@@ -104,10 +104,12 @@ def _attention(layer: _Layer, x_BE: Tensor, cos_B1D: Tensor, sin_B1D: Tensor, la
     qk_BHD = torch.addcmul(qk_BHD * cos_B1D, torch.cat((right, left), -1), sin_B1D)  # RoPE, arXiv 2104.09864
     q_BHD, k_BKD = qk_BHD.split([heads, kv_heads], 1)
     out = layout.attend(layer.index, q_BHD[:, :, None], k_BKD[:, :, None], v_BKD[:, :, None], attention.scaling)
-    return attention.o_proj(out.reshape(len(x_BE), -1))
+    out_BE: Tensor = attention.o_proj(out.reshape(len(x_BE), -1))
+    return out_BE
 
 
 def _mlp(layer: _Layer, x_BE: Tensor) -> Tensor:
     mlp = layer.module.mlp
     gate, up = F.linear(x_BE, layer.gate_up, layer.gate_up_bias).chunk(2, -1)
-    return mlp.down_proj(mlp.act_fn(gate).mul_(up))
+    out_BE: Tensor = mlp.down_proj(mlp.act_fn(gate).mul_(up))
+    return out_BE

@@ -145,7 +145,8 @@ class ChunkedHead(nn.Module):
             return logps_C, entropy_C
 
         if torch.is_grad_enabled():
-            return checkpoint(run, hidden_CE, use_reentrant=False, preserve_rng_state=False)
+            result: tuple[Tensor, Tensor] = checkpoint(run, hidden_CE, use_reentrant=False, preserve_rng_state=False)
+            return result
         return run(hidden_CE)
 
 

@@ -40,7 +40,7 @@ def accepted(config: GenerationConfig) -> bool:
 
 
 def _sampling(config: GenerationConfig) -> GenerationConfig:
-    changed: Any = copy.deepcopy(config)
+    changed = copy.deepcopy(config)
     changed.do_sample = True
     return changed
 

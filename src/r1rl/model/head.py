@@ -47,7 +47,8 @@ def _exact_linear(weight_VE: Tensor, bias_V: Tensor | None, hidden: Tensor) -> T
 
 def _exact_module(head: nn.Module, hidden: Tensor) -> Tensor:
     with torch.autocast(hidden.device.type, enabled=False):
-        return head(hidden.float())
+        logits: Tensor = head(hidden.float())
+        return logits
 
 
 def softcap(logits: Tensor, model: PreTrainedModel) -> Tensor:

@@ -6,6 +6,7 @@ slices of heads, so that each rank attends over all tokens with its share of the
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from math import gcd
 from typing import Any
@@ -69,13 +70,13 @@ class Team:
     def heads(self, x_BHtD: Tensor) -> Tensor:
         """All heads of a slice of tokens → a share of the heads of all tokens: [1, H, t, D] → [1, H/P, P·t, D]."""
         _, heads, t, width = x_BHtD.shape
-        x_PHtD = _Exchange.apply(x_BHtD.reshape(self.size, heads // self.size, t, width), self.group)
+        x_PHtD = _exchanged(x_BHtD.reshape(self.size, heads // self.size, t, width), self.group)
         return x_PHtD.transpose(0, 1).reshape(1, heads // self.size, self.size * t, width)
 
     def tokens(self, x_BTHD: Tensor) -> Tensor:
         """And back: [1, P·t, H/P, D] → [1, t, H, D]."""
         _, tokens, heads, width = x_BTHD.shape
-        x_PtHD = _Exchange.apply(x_BTHD.reshape(self.size, tokens // self.size, heads, width), self.group)
+        x_PtHD = _exchanged(x_BTHD.reshape(self.size, tokens // self.size, heads, width), self.group)
         return x_PtHD.transpose(0, 1).reshape(1, tokens // self.size, self.size * heads, width)
 
     def join(self, values_M: Tensor, mine_C: Tensor) -> Tensor:
@@ -87,7 +88,7 @@ class Team:
         Args:
             mine_C: where this rank's ``values_M`` belong.
         """
-        return _Sum.apply(values_M.new_zeros(len(mine_C)).masked_scatter(mine_C, values_M), self.group)
+        return _summed(values_M.new_zeros(len(mine_C)).masked_scatter(mine_C, values_M), self.group)
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,3 +148,8 @@ class _Sum(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None]:
         return grads[0], None
+
+
+# torch does not type ``apply``.
+_exchanged: Callable[[Tensor, dist.ProcessGroup], Tensor] = _Exchange.apply
+_summed: Callable[[Tensor, dist.ProcessGroup], Tensor] = _Sum.apply

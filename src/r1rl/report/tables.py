@@ -10,8 +10,9 @@ from statistics import fmean, stdev
 import yaml
 
 from r1rl.report.compare import Series, differences
-from r1rl.report.diagnose import percent, stage_of_interest
+from r1rl.report.diagnose import stage_of_interest
 from r1rl.report.read import RunFolder, Stage
+from r1rl.report.symptoms import percent
 from r1rl.tracking.console import duration, shown
 from r1rl.tracking.names import describe
 

@@ -126,7 +126,8 @@ def _two_products(q_BKGD: Tensor, k_BKPD: Tensor, v_BKPD: Tensor, bias_N1P: Tens
     hundred positions, as fast for longer ones."""
     bias_NGP = bias_N1P.expand(-1, q_BKGD.shape[2], -1)
     scores = torch.baddbmm(bias_NGP, q_BKGD.flatten(0, 1), k_BKPD.flatten(0, 1).transpose(1, 2), alpha=scale)
-    return torch.bmm(scores.softmax(-1), v_BKPD.flatten(0, 1)).unflatten(0, q_BKGD.shape[:2])
+    out_BKGD: Tensor = torch.bmm(scores.softmax(-1), v_BKPD.flatten(0, 1)).unflatten(0, q_BKGD.shape[:2])
+    return out_BKGD
 
 
 def _grow(x_BKPD: Tensor, capacity: int) -> Tensor:

@@ -72,9 +72,10 @@ def build_tokenizer(corpus: Iterator[Document], count: int) -> Qwen2Tokenizer:
     It is trained from Qwen2's own, because transformers opens the tokenizer of a Qwen2 folder as one whatever was
     saved: rules for splitting text other than Qwen2's would be dropped without a word.
     """
-    return Qwen2Tokenizer().train_new_from_iterator(
+    tokenizer: Qwen2Tokenizer = Qwen2Tokenizer().train_new_from_iterator(
         ("".join(next(corpus)) for _ in range(count)), TINY_VOCABULARY, show_progress=False
     )
+    return tokenizer
 
 
 def build_model(cfg: TinyModelConfig, tokenizer: Qwen2Tokenizer) -> Qwen2ForCausalLM:
@@ -94,7 +95,8 @@ def build_model(cfg: TinyModelConfig, tokenizer: Qwen2Tokenizer) -> Qwen2ForCaus
         pad_token_id=tokenizer.pad_token_id,
     )
     config._attn_implementation = register()
-    return Qwen2ForCausalLM(config).float()
+    model: Qwen2ForCausalLM = Qwen2ForCausalLM(config).float()
+    return model
 
 
 def packs(

@@ -169,7 +169,7 @@ def _scorer(ctx: StageContext, tokenizer: PreTrainedTokenizerBase) -> PreTrained
     """The policy's body under a fresh head with one output."""
     cfg = ctx.config.model
     torch.manual_seed(ctx.config.seed)
-    model = AutoModelForSequenceClassification.from_pretrained(
+    model: PreTrainedModel = AutoModelForSequenceClassification.from_pretrained(
         cfg.path, revision=cfg.revision, trust_remote_code=cfg.trust_remote_code, num_labels=1, dtype=torch.float32
     )
     pad = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else tokenizer.eos_token_id

@@ -152,7 +152,8 @@ class PackedTrainer(WarmFirstUpdate, SFTTrainer):
         starts = (inputs["position_ids"][0] == 0).nonzero().flatten().tolist()
         ends = [*starts[1:], inputs["position_ids"].shape[1]]
         lengths = tuple(end - start for start, end in zip(starts, ends, strict=True))
-        return super().compute_loss(model, {**inputs, "layout": Packed(lengths)}, *args, **kwargs)
+        inputs = {**inputs, "layout": Packed(lengths)}
+        return super().compute_loss(model, inputs, *args, **kwargs)  # type: ignore[no-untyped-call]  # TRL
 
 
 def _bad_row(problem: Problem, column: str, on_bad_row: str, skipped: Counter[str]) -> None:

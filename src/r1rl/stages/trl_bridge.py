@@ -40,7 +40,7 @@ def accumulation(ctx: StageContext, settings: SFTConfig | RewardModelConfig) -> 
 
     Raises: ConfigError where the batch does not divide into the processes' micro-batches.
     """
-    together = settings.micro_batch_size * ctx.accelerator.num_processes
+    together: int = settings.micro_batch_size * ctx.accelerator.num_processes
     if settings.batch_size % together:
         raise ConfigError(
             f"stage {ctx.name}: batch_size {settings.batch_size} does not divide into {ctx.accelerator.num_processes} "

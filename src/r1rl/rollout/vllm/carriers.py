@@ -163,7 +163,7 @@ def nccl(source: PolicyWeights, rank: int, address: str, port: int, workers: Cal
         info = NCCLTrainerInitInfo(
             rank=rank, master_address=address, master_port=port, world_size=1 + workers(), packed=True
         )
-        return WeightTransferTrainerFactory.trainer_init(info, client=client, source=source)  # type: ignore[arg-type]
+        return WeightTransferTrainerFactory.trainer_init(info, client=client, source=source)
 
     return VllmCarrier("nccl", open_group)
 
@@ -180,6 +180,6 @@ def ipc(source: PolicyWeights, bucket_bytes: int) -> VllmCarrier:
         from vllm.distributed.weight_transfer.ipc_engine import IPCTrainerInitInfo
 
         info = IPCTrainerInitInfo(rank=0, packed=True, packed_buffer_size_bytes=bucket_bytes)
-        return WeightTransferTrainerFactory.trainer_init(info, client=client, source=source)  # type: ignore[arg-type]
+        return WeightTransferTrainerFactory.trainer_init(info, client=client, source=source)
 
     return VllmCarrier("ipc", open_group)
