@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import MISSING
 
-from r1rl.config import RunConfig
+from r1rl.config import RewriteConfig, RunConfig, SampleConfig
 from r1rl.config.kinds import kind_of
 from r1rl.config.walk import sections
 from r1rl.fingerprint.keys import ROWS, Effect, default, effect
@@ -57,6 +57,16 @@ def test_what_steers_dynamic_sampling_counts_where_it_is_on() -> None:
     for key in ("rollout.dynamic_sampling.reward", "rollout.dynamic_sampling.max_rounds"):
         assert effect("grpo", key, RunConfig()) is Effect.FREE
         assert effect("grpo", key, RunConfig(grpo={"dynamic_sampling": True})) is Effect.LEARNED
+
+
+def test_what_filters_samples_only_sifts_unless_an_endpoint_rewrote_them() -> None:
+    run = RunConfig()
+    used = [key for key in keys() if key.startswith("sample.")]
+    sifts = {key.split(".")[1] for key in used if effect("sample", key, run) is Effect.SIFTS}
+    drawn = {"samples", "temperature", "top_p", "max_new_tokens", "rewrite"}
+    assert sifts == set(SampleConfig.model_fields) - drawn
+    run.sample.rewrite = RewriteConfig(url="http://localhost", model="m")
+    assert all(effect("sample", key, run) is not Effect.SIFTS for key in used)
 
 
 def test_a_key_without_a_row_is_learned() -> None:

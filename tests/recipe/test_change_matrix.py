@@ -31,6 +31,8 @@ device: cpu
 stages:
   base: {{ kind: pretrain }}
   tuned: {{ kind: sft, model: base }}
+  drawn: {{ kind: sample, model: base }}
+  taught: {{ kind: sft, model: base, data: "${{drawn.data}}" }}
   rl:
     kind: grpo
     model: tuned
@@ -194,6 +196,7 @@ ROWS: dict[str, Change] = {
     "a training source removed": keys("stages.rl.data.train.made=null"),
     "a reward added": keys("stages.rl.rewards.format=1"),
     "a reward removed": keys("stages.rl.rewards.packed=null"),
+    "`sample.filters`, or what else only sifts": keys("sample.filters.min_tokens=3", "sample.keep.accuracy=0.7"),
     "a local training file, anywhere in it": edits("rows.jsonl"),
     "a local file moved or renamed": moves,
     "a local evaluation file": edits("held.jsonl"),
@@ -208,7 +211,7 @@ ROWS: dict[str, Change] = {
     "keys that this version of r1rl does not know, or added": gains_keys,
     "a renamed key, under its former name": uses_former_names,
 }
-AT = {"more `sft.epochs`, `reward_model.epochs`": "tuned"}
+AT = {"more `sft.epochs`, `reward_model.epochs`": "tuned", "`sample.filters`, or what else only sifts": "drawn"}
 """The stage that a row is about: the GRPO stage, except where a row says otherwise."""
 
 
@@ -266,7 +269,7 @@ def test_a_stage_that_is_done_and_what_builds_on_it(house: House, row: str) -> N
     found, was_asked = outcome(house, name, ROWS[row])
     assert found == expected
     assert (was_asked == "yes") == (asked == "yes" and found == "redone")
-    below = {"rl": "after", "tuned": "rl"}[name]
+    below = {"rl": "after", "tuned": "rl", "drawn": "taught"}[name]
     assert ("redone" if below in house.fakes.ran else "stays") == downstream
 
 
@@ -279,6 +282,28 @@ def test_what_builds_on_a_stage_that_goes_further_asks_too(house: House) -> None
     assert "stage score:" not in str(caught.value)  # measured again without asking
     assert house.run("stages.rl.grpo.steps=6", yes=True) == {"rl": 4, "after": 0, "score": 0}
     assert house.run("stages.rl.grpo.steps=6") == {}
+
+
+def test_what_builds_on_samples_that_are_sifted_again_asks(house: House, capsys: pytest.CaptureFixture[str]) -> None:
+    house.run()
+    with pytest.raises(R1Error, match="stage taught: builds on drawn") as caught:
+        house.run("sample.per_problem=2")
+    assert "stage drawn:" not in str(caught.value)
+    verdicts = forecast(graph(load_config(house.folder / "plan.yaml", ["sample.per_problem=2"])), house.run_folder)
+    assert verdicts["drawn"].state is StageState.SIFT
+    (house.run_folder / "drawn" / "data.jsonl").write_text("edited by its owner")
+    capsys.readouterr()
+    assert house.run("sample.per_problem=2", yes=True) == {"drawn": 4, "taught": 0}
+    assert (house.run_folder / "drawn" / "data.jsonl.1").read_text() == "edited by its owner"
+    assert house.run("sample.per_problem=2") == {}
+
+
+def test_samples_that_are_gone_cannot_be_sifted_again(house: House) -> None:
+    house.run()
+    (house.run_folder / "drawn" / "samples-0.jsonl").unlink()
+    with pytest.raises(R1Error, match=r"stage drawn: sample.deduplicate True → False \(finished\)"):
+        house.run("sample.deduplicate=false")
+    assert house.run("sample.deduplicate=false", yes=True) == {"drawn": 0, "taught": 0}
 
 
 def test_a_stage_made_again_alike_keeps_what_builds_on_it(house: House) -> None:
@@ -401,6 +426,8 @@ def test_plan_and_status_say_what_would_be_redone_and_why(house: House, capsys: 
         "rl": StageState.REDO,
         "after": StageState.WAIT,
         "score": StageState.WAIT,
+        "drawn": StageState.DONE,
+        "taught": StageState.DONE,
     }
     house.edit("helper.py")
     status(house.run_folder)

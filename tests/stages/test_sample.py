@@ -84,6 +84,24 @@ def test_a_killed_run_goes_on_and_gives_the_same(stages: Any, plan: str, monkeyp
     assert whole.data.read_text() == expected
 
 
+def test_other_filters_sample_nothing_again(stages: Any, plan: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    ctx = stages(plan, "draw")
+    sample.run(ctx)
+    log = (ctx.folder / "samples-0.jsonl").read_bytes()
+    monkeypatch.delattr(TorchEngine, "stream")
+    loose, strict = (lines(sample.run(stages(plan, "draw", *keys)).data) for keys in LOOSE_AND_STRICT)
+    assert len(loose) == 36
+    assert len(strict) == 12 == len({row["problem"] for row in strict})
+    assert all(row in loose for row in strict)
+    assert (ctx.folder / "samples-0.jsonl").read_bytes() == log
+
+
+LOOSE_AND_STRICT = (
+    ("sample.keep.short=-1", "sample.deduplicate=false"),
+    ("sample.keep.short=-1", "sample.deduplicate=false", "sample.per_problem=1"),
+)
+
+
 def test_the_log_survives_a_torn_line(tmp_path: Path) -> None:
     log = SampleLog(tmp_path, 0)
     log.append("a", [{"x": 1}])

@@ -12,7 +12,7 @@ from r1rl.fingerprint.identity import Identity
 from r1rl.fingerprint.mark import take
 from r1rl.stages.base import StageContext, StageResult
 
-LENGTHS = {"grpo": "steps", "sft": "epochs", "reward_model": "epochs"}
+LENGTHS = {"grpo": "steps", "sft": "epochs", "reward_model": "epochs", "sample": "samples"}
 
 
 @dataclass
@@ -30,12 +30,16 @@ class Fakes:
         identity = Identity.of(kind, ctx.config)
         if kind == "grpo":
             take(ctx.folder, identity)  # as the trainer does: what the recipe noted must be the same
-        saved = ctx.folder / "checkpoints"
-        began = self.ran[ctx.name] = max((int(f.name.rpartition("-")[2]) for f in saved.glob("*-*")), default=0)
+        saved, drawn = ctx.folder / "checkpoints", ctx.folder / "samples-0.jsonl"
+        steps = [int(file.name.rpartition("-")[2]) for file in saved.glob("*-*")]
+        lines = drawn.read_text().splitlines() if drawn.exists() else []
+        began = self.ran[ctx.name] = len(lines) if kind == "sample" else max(steps, default=0)
         length = int(getattr(getattr(ctx.config, kind), LENGTHS.get(kind, ""), 1))
         name = "step-{}" if kind == "grpo" else "checkpoint-{}"
         for step in range(began, length + 1):
-            if kind in LENGTHS and step > began:
+            if kind == "sample" and step > began:
+                drawn.write_text("{}\n" * step)
+            elif kind in LENGTHS and step > began:
                 claim(saved)
                 (saved / name.format(step)).mkdir()
                 mark(saved / name.format(step))
@@ -53,8 +57,8 @@ class Fakes:
             (ctx.folder / "evaluation.json").write_text("{}")
             return StageResult(reports={"evaluation": ctx.folder / "evaluation.json"})
         if kind == "sample":
-            _write(ctx.folder / "samples-0.jsonl", made)
-            return StageResult(data=_write(ctx.folder / "data.jsonl", made), metrics=tokens)
+            sifted = f"{made} {ctx.config.sample.model_dump()}"
+            return StageResult(data=_write(ctx.folder / "data.jsonl", sifted), metrics=tokens)
         _write(ctx.folder / "model" / "config.json", made)
         return StageResult(model=ctx.folder / "model", metrics=tokens)
 

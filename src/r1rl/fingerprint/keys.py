@@ -23,6 +23,8 @@ class Effect(Enum):
     """Does not change what is learned: the stage goes on, or stays done."""
     EXTENDS = "extends"
     """Says how far the stage goes: with a larger value it goes on from its last checkpoint."""
+    SIFTS = "sifts"
+    """Says what is kept of the samples: those that were drawn are sifted again; without them the stage is redone."""
     LEARNED = "learned"
     """The stage is redone from its start."""
 
@@ -50,6 +52,10 @@ def _refuses_overlap(view: RunConfig) -> bool:
 
 def _samples_once(view: RunConfig) -> bool:
     return not view.grpo.dynamic_sampling
+
+
+def _rewrites_nothing(view: RunConfig) -> bool:
+    return view.sample.rewrite is None
 
 
 def _measures_no_pass_rate(view: RunConfig) -> bool:
@@ -172,6 +178,24 @@ ROWS: tuple[KeyRule, ...] = (
         "not read while grpo.dynamic_sampling is off",
         ("grpo",),
         _samples_once,
+    ),
+    *(
+        KeyRule(
+            f"sample.{name}",
+            Effect.SIFTS,
+            "what is kept of the samples; with sample.rewrite learned, because an endpoint would rewrite all again",
+            when=_rewrites_nothing,
+        )
+        for name in (
+            "keep.*",
+            "filters.*",
+            "deduplicate",
+            "decontaminate",
+            "per_problem",
+            "limits.*",
+            "mix.*",
+            "response",
+        )
     ),
     KeyRule("grpo.steps", Effect.EXTENDS, "how far the stage goes"),
     KeyRule("sft.epochs", Effect.EXTENDS, "how far the stage goes"),

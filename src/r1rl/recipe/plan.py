@@ -110,7 +110,7 @@ def show(estimates: Mapping[str, Estimate], machine: Machine, console: Console) 
     rows: list[list[str]] = []
     seconds = 0.0
     for name, each in estimates.items():
-        needed = each.work is not None and each.verdict.state is not StageState.DONE
+        needed = each.work is not None and each.verdict.state not in (StageState.DONE, StageState.SIFT)
         took = machine.seconds(each.work) if needed and each.work is not None else 0.0
         seconds += took
         rows.append([name, each.node.kind, ", ".join(each.node.inputs), each.verdict.state.value, *_cells(each, took)])
@@ -139,6 +139,7 @@ _BECOMES = {
     StageState.TO_DO: "to do",
     StageState.RESUME: "goes on from where it is",
     StageState.EXTEND: "goes on from where it is",
+    StageState.SIFT: "its samples stay and are sifted again",
     StageState.REDO: "redone from its start, its work set aside",
     StageState.WAIT: "redone if what it builds on comes out differently",
 }

@@ -27,6 +27,7 @@ from r1rl.distributed.processes import start as start_processes
 from r1rl.errors import ConfigError, ForeignError, R1Error, naming_the_disk
 from r1rl.files import alone_in, claim, clear, write_json
 from r1rl.fingerprint import mark
+from r1rl.fingerprint.keys import Effect
 from r1rl.recipe import record
 from r1rl.recipe.compute import measured
 from r1rl.recipe.finish import push_final, summarize
@@ -221,7 +222,8 @@ class _Recipe:
             why = verdict.why() if redo else "it is run again"
             log.info(f"{node.name}: {why}; the earlier outputs are kept in {aside}")
         elif verdict.changes:
-            log.info(f"{node.name}: goes on from where it is: {verdict.why()}{_schedule(node)}")
+            how = "sifts its samples again" if verdict.state is StageState.SIFT else "goes on from where it is"
+            log.info(f"{node.name}: {how}: {verdict.why()}{_schedule(node, verdict)}")
         for path in verdict.altered if not redo else ():
             if path.exists() and path.is_relative_to(folder.absolute()):
                 log.info(f"{node.name}: {path.name} is not what it left; kept as {mark.set_aside(path)}")
@@ -284,8 +286,10 @@ def _claim_run(folder: Path) -> None:
         raise ForeignError(f"{error}: the run folder is output_dir/name, change one of them") from error
 
 
-def _schedule(node: Node) -> str:
+def _schedule(node: Node, verdict: StageVerdict) -> str:
     """What more steps do to a learning rate that falls over all of them."""
+    if not any(change.effect is Effect.EXTENDS for change in verdict.changes):
+        return ""
     section = getattr(node.view, node.row.section)
     falls = getattr(section, "lr_scheduler_type", "linear") != "constant"
     return "; the learning rates still to come are those of the new length" if falls else ""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from enum import Enum
 from pathlib import Path
@@ -29,6 +29,8 @@ class StageState(Enum):
     """Goes on from its last checkpoint, or makes again what is missing from there."""
     EXTEND = "goes on"
     """Goes further than it was asked to before."""
+    SIFT = "to sift"
+    """Draws nothing: the samples of a finished stage pass through other filters."""
     REDO = "changed"
     """Set aside and made again from its start."""
     WAIT = "waits"
@@ -141,9 +143,18 @@ def _judge(run: Path, node: Node, identity: Identity, unknown: frozenset[str] | 
     changes = _known(began.changes(identity), unknown)
     further = any(change.grew for change in changes if change.effect is Effect.EXTENDS)
     ended = done is not None and not mark.has_checkpoints(folder)
-    if mark.redone(changes) or (further and ended):
+    if mark.redone(changes) or (ended and (further or _sifts(changes))):
         return verdict(StageState.REDO, mark.redone(changes) or changes)
-    return verdict(StageState.EXTEND if further and work else StageState.RESUME, changes)
+    edited = tuple(done.altered(run)) if done is not None else ()
+    if further and work:
+        return verdict(StageState.EXTEND, changes, edited)
+    if done is not None and _sifts(changes):
+        return verdict(StageState.SIFT, changes, edited)
+    return verdict(StageState.RESUME, changes)
+
+
+def _sifts(changes: Iterable[Change]) -> bool:
+    return any(change.effect is Effect.SIFTS for change in changes)
 
 
 def _spoilt(outputs: list[Path], how: str) -> list[Change]:
@@ -155,8 +166,8 @@ def _known(changes: list[Change], unknown: frozenset[str] | set[str]) -> list[Ch
 
 
 def _counts(change: Change) -> bool:
-    """Whether a finished stage does not hold any more: it learned from something else, or is to go further."""
-    return change.effect is Effect.LEARNED or change.grew
+    """Whether a finished stage is out of date: it learned from or kept something else, or is to go further."""
+    return change.effect in (Effect.LEARNED, Effect.SIFTS) or change.grew
 
 
 def _outputs(run: Path, node: Node, verdict: StageVerdict) -> dict[str, Path]:
@@ -168,4 +179,5 @@ def _outputs(run: Path, node: Node, verdict: StageVerdict) -> dict[str, Path]:
 
 
 def _differs(verdict: StageVerdict) -> bool:
-    return verdict.state in (StageState.REDO, StageState.EXTEND) or bool(verdict.because)
+    changed = verdict.state in (StageState.REDO, StageState.EXTEND) or _sifts(verdict.changes)
+    return changed or bool(verdict.because)

@@ -82,13 +82,17 @@ def draw(ctx: StageContext, policy: Policy, problems: list[Problem], samples: Sa
     done = samples.read()
     ctx.accelerator.wait_for_everyone()  # every process has read what there was before any writes more
     rank, ranks = ctx.accelerator.process_index, ctx.accelerator.num_processes
-    requests = [
+    remaining = [
         Request(problem, completion_seeds(cfg.seed, _SEED_STEP, 0, index, settings.samples))
         for index, problem in enumerate(problems)
         if problem.id not in done
-    ][rank::ranks]
+    ]
     if done:
-        log.info(f"{ctx.name}: {len(done)} of {len(problems)} problems were sampled before")
+        log.info(f"{ctx.name}: {len(problems) - len(remaining)} of {len(problems)} problems were sampled before")
+    if not remaining:
+        samples.close()
+        return
+    requests = remaining[rank::ranks]
     applies = applying(cfg.rewards, cfg.data.train)
     engine = build_engine(cfg, policy)
     try:
