@@ -48,6 +48,11 @@ class EngineError(R1Error):
     """The engine that samples completions failed, hung, or serves weights other than the learner's."""
 
 
+def first_line(error: BaseException) -> str:
+    """The first line of what an error of somebody else's says; its type where it says nothing."""
+    return (str(error).strip() or type(error).__name__).splitlines()[0]
+
+
 @contextlib.contextmanager
 def writing(path: Path) -> Iterator[None]:
     """Converts OSErrors of writing to ``path``, or beside it, to StorageError.

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, TextIO
 
 from r1rl.config.data import DatasetConfig
-from r1rl.errors import DataError
+from r1rl.errors import DataError, first_line
 from r1rl.places import nearest
 
 
@@ -108,8 +108,7 @@ def _read_parquet(path: Path, config: DatasetConfig, skipped: Counter[str]) -> I
                     number += 1
                     yield SourceRow(f"row {number}", values)
     except (pyarrow.ArrowException, OSError) as error:
-        first = (str(error).strip() or type(error).__name__).splitlines()[0]
-        raise DataError(f"{path} cannot be read as Parquet: {first}; fix or replace the file") from error
+        raise DataError(f"{path} cannot be read as Parquet: {first_line(error)}; fix or replace the file") from error
 
 
 def _read_csv(path: Path, config: DatasetConfig, skipped: Counter[str]) -> Iterator[SourceRow]:

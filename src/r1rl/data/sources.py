@@ -15,7 +15,7 @@ from typing import Any, TypeAlias
 
 from r1rl.config.data import DatasetConfig
 from r1rl.data.files import READERS, SourceRow, existing, header, read_file
-from r1rl.errors import DataError
+from r1rl.errors import DataError, first_line
 from r1rl.places import FILE_ENDINGS, is_local, nearest
 from r1rl.registry import SOURCES
 
@@ -129,7 +129,7 @@ def _datasets(config: DatasetConfig) -> Iterator[SourceRow]:
             f"{key} {value!r}" for key, value in (("subset", config.subset), ("split", config.split)) if value
         )
         raise DataError(
-            f"dataset {config.path} ({where}) cannot be loaded: {_first_line(error)}; "
+            f"dataset {config.path} ({where}) cannot be loaded: {first_line(error)}; "
             "check path, subset and split, or download it and give the local file"
         ) from error
     stop = len(table) if config.limit is None else min(len(table), config.skip + config.limit)
@@ -146,10 +146,6 @@ def _as_text(folder: Path) -> dict[str, Any]:
     names, delimiter = header(min(path for path in folder.rglob("*.*") if path.suffix.lower() in (".csv", ".tsv")))
     columns = {name or f"Unnamed: {place}": datasets.Value("string") for place, name in enumerate(names)}
     return {"features": datasets.Features(columns), "sep": delimiter, "keep_default_na": False}
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).strip() or type(error).__name__).splitlines()[0]
 
 
 # ------------------------------------------------------------------------------------------------------ generators

@@ -18,7 +18,7 @@ from transformers.integrations.deepspeed import unset_hf_deepspeed_config
 from r1rl.distributed import operators
 from r1rl.distributed.deadline import deadline
 from r1rl.distributed.launch_limits import check_launch
-from r1rl.errors import ConfigError, TrainingError
+from r1rl.errors import ConfigError, TrainingError, first_line
 
 JOIN_S = 600.0
 """Minimum time for the others to join: before that they import, and compile what DeepSpeed needs, on each host."""
@@ -132,7 +132,7 @@ def lost_peers(error: RuntimeError, rank: int, ranks: int, doing: str) -> Traini
     known = isinstance(error, torch.distributed.DistError) or any(m in str(error).lower() for m in _PEER_LOST)
     if ranks == 1 or not known:
         return None
-    said = (str(error).strip() or repr(error)).splitlines()[0][:200]
+    said = first_line(error)[:200]
     return TrainingError(
         f"rank {rank} of {ranks} lost the others {doing}: a process died, or the network was cut for longer than "
         f"grpo.deadline_s ({said}). Start the same command again on every host: it resumes from the last checkpoint"

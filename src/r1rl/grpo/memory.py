@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from r1rl.errors import TrainingError
+from r1rl.errors import TrainingError, first_line
 
 
 def out_of_memory(error: RuntimeError, longest: int, budget: int, recomputes: bool) -> TrainingError | None:
@@ -27,5 +27,5 @@ def out_of_memory(error: RuntimeError, longest: int, budget: int, recomputes: bo
     return TrainingError(
         f"out of memory: {first}; or {second}lower grpo.logprob_chunk and rollout.max_concurrent, or shard more "
         f"(ZeRO-3). `r1rl doctor` estimates each part. The same command resumes from the last checkpoint "
-        f"({str(error).splitlines()[0][:160]})"
+        f"({first_line(error)[:160]})"
     )

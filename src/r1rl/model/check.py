@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor
 from transformers import PreTrainedModel
 
-from r1rl.errors import ModelError
+from r1rl.errors import ModelError, first_line
 from r1rl.model.attention import NAME, Layout, Packed, UnpassedLayout, positions
 from r1rl.model.head import body_and_head, softcap
 
@@ -47,7 +47,7 @@ def check_architecture(model: PreTrainedModel) -> None:
     except ModelError as error:
         raise ModelError(f"{name}: {error}") from error
     except (AttributeError, TypeError, ValueError, IndexError, KeyError, NotImplementedError) as error:
-        reason = f"fails with r1rl's attention ({str(error).splitlines()[0] if str(error) else type(error).__name__})"
+        reason = f"fails with r1rl's attention ({first_line(error)})"
     finally:
         model.train(was_training)
     if reason is not None:

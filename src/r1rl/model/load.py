@@ -15,7 +15,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, P
 
 from r1rl.config.model import ModelConfig
 from r1rl.data.templates import turn_end_ids
-from r1rl.errors import ModelError
+from r1rl.errors import ModelError, first_line
 from r1rl.files import publishing
 from r1rl.model.attention import register
 from r1rl.model.check import check_architecture
@@ -127,7 +127,7 @@ def load_tokenizer(cfg: ModelConfig) -> PreTrainedTokenizerBase:
             cfg.path, revision=cfg.revision, trust_remote_code=cfg.trust_remote_code
         )
     except (OSError, ValueError, ImportError, KeyError) as error:
-        raise ModelError(f"cannot open the tokenizer of {cfg.path!r}: {_first_line(error)}") from error
+        raise ModelError(f"cannot open the tokenizer of {cfg.path!r}: {first_line(error)}") from error
     if tokenizer.eos_token_id is None:
         raise ModelError(f"the tokenizer in {cfg.path!r} has no end-of-sequence token: set eos_token in its config")
     return tokenizer
@@ -170,7 +170,7 @@ def load_model(cfg: ModelConfig, device: torch.device) -> PreTrainedModel:
             quantization_config=quantization(cfg.lora, DTYPES[cfg.dtype]),
         )
     except (OSError, ValueError, ImportError, KeyError) as error:
-        raise ModelError(f"cannot open the model {cfg.path!r}: {_first_line(error)}") from error
+        raise ModelError(f"cannot open the model {cfg.path!r}: {first_line(error)}") from error
     keep_layout(model)
     tidy_generation(model)
     model.to(device)  # type: ignore[arg-type]
@@ -203,7 +203,3 @@ def without_dropout(modules: Sequence[nn.Dropout]) -> Iterator[None]:
     finally:
         for module, training in zip(modules, was, strict=True):
             module.train(training)
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).strip().splitlines() or [type(error).__name__])[0]

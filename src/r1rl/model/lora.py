@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from r1rl.config.model import LoraConfig
-from r1rl.errors import ModelError
+from r1rl.errors import ModelError, first_line
 from r1rl.model.state import named_state
 
 _BASE = ".base_layer"
@@ -40,7 +40,7 @@ def add_adapters(model: PreTrainedModel, cfg: LoraConfig, seed: int) -> None:
             torch.manual_seed(seed)
             model.add_adapter(config)
     except ValueError as error:
-        raise ModelError(f"model.lora.target_modules: {str(error).splitlines()[0]}") from error
+        raise ModelError(f"model.lora.target_modules: {first_line(error)}") from error
 
 
 def adapted(model: nn.Module) -> bool:

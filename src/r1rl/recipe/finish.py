@@ -11,6 +11,7 @@ from typing import Any
 from huggingface_hub import HfApi
 
 from r1rl.config import HubConfig
+from r1rl.errors import first_line
 from r1rl.files import MANIFEST
 from r1rl.recipe.compute import spent
 from r1rl.recipe.graph import Node
@@ -78,9 +79,9 @@ def push(folder: Path, hub: HubConfig) -> None:
         api.create_repo(hub.repo, private=hub.private, exist_ok=True)
         api.upload_folder(repo_id=hub.repo, folder_path=folder, ignore_patterns=[MANIFEST])
     except Exception as error:  # whatever the hub's HTTP and storage clients raise
-        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
         log.warning(
-            f"could not push to {hub.repo} ({reason}); the model is in {folder}, and the same command tries again"
+            f"could not push to {hub.repo} ({first_line(error)}); the model is in {folder}, and the same command "
+            "tries again"
         )
     else:
         log.info(f"pushed {folder} to {hub.repo}")
