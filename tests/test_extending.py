@@ -13,7 +13,7 @@ from r1rl.errors import ConfigError, R1Error
 from r1rl.grpo.advantages import advantages
 from r1rl.grpo.losses import Loss, load_loss
 from r1rl.recipe.inspection import inspect
-from r1rl.registry import ENGINES, LOSSES, SCALES, SOURCES, TEMPLATES, TRACKERS, Registry
+from r1rl.registry import ENGINES, KINDS, LOSSES, SCALES, SOURCES, TEMPLATES, TRACKERS, Registry
 from r1rl.scoring.load import REWARDS
 from r1rl.tracking import read_jsonl
 from r1rl.tracking.console import Console
@@ -120,7 +120,7 @@ def test_a_scale_that_breaks_its_contract_is_refused(tmp_path: Path, body: str, 
 
 
 @pytest.mark.parametrize(
-    "table", [LOSSES, SCALES, ENGINES, TRACKERS, TEMPLATES, SOURCES, REWARDS], ids=lambda table: table.what
+    "table", [KINDS, LOSSES, SCALES, ENGINES, TRACKERS, TEMPLATES, SOURCES, REWARDS], ids=lambda table: table.what
 )
 def test_every_row_is_there_where_it_says(table: Registry) -> None:
     assert len(table) > 1

@@ -100,6 +100,20 @@ class Registry(Mapping[str, Any]):
         )
 
 
+KINDS = Registry(
+    "kind of stage",
+    {
+        "pretrain": "r1rl.stages.kinds:PRETRAIN",
+        "sft": "r1rl.stages.kinds:SFT",
+        "grpo": "r1rl.stages.kinds:GRPO",
+        "sample": "r1rl.stages.kinds:SAMPLE",
+        "reward_model": "r1rl.stages.kinds:REWARD_MODEL",
+        "evaluate": "r1rl.stages.kinds:EVALUATE",
+        "export": "r1rl.stages.kinds:EXPORT",
+    },
+)
+"""``kind`` of a stage: a :class:`r1rl.config.kinds.Kind`."""
+
 LOSSES = Registry(
     "loss",
     {

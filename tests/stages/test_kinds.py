@@ -10,8 +10,9 @@ import pytest
 
 from r1rl.cli import main
 from r1rl.config import load_config
-from r1rl.config.kinds import Kind, kind_of, register, registered
+from r1rl.config.kinds import Kind
 from r1rl.errors import ConfigError
+from r1rl.registry import KINDS
 
 COUNT = """
 from r1rl.config.base import Section
@@ -64,10 +65,8 @@ def config(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.M
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("COLUMNS", "300")
     monkeypatch.syspath_prepend(str(tmp_path))
-    registered()
-    monkeypatch.setattr("r1rl.config.kinds._KINDS", dict(registered()))
     if request.param == "count":
-        register("count", kind_of("counting:COUNT"))
+        monkeypatch.setitem(KINDS.entries, "count", "counting:COUNT")
     path = tmp_path / "run.yaml"
     path.write_text(RUN.format(folder=tmp_path, kind=request.param))
     yield path
@@ -113,8 +112,8 @@ def test_a_kind_of_ones_own_takes_one_registration(config: Path, capsys: pytest.
     [
         ("stages.long.args.colum=x", "stages.long.args.colum: unknown key; a stage of kind"),
         ("stages.long.args.at_least=many", "stages.long.args.at_least: Input should be a valid integer"),
-        ("stages.long.kind=nowhere:COUNT", "stages.long.kind: the kind of stage nowhere:COUNT cannot be imported"),
-        ("stages.long.kind=counting:NONE", "stages.long.kind: the kind of stage counting:NONE cannot be imported"),
+        ("stages.long.kind=nowhere:COUNT", "stages.long.kind: kind of stage module 'nowhere' does not import"),
+        ("stages.long.kind=counting:NONE", "stages.long.kind: kind of stage counting has no 'NONE'"),
         ("stages.long.kind=counting:run", "stages.long.kind: counting:run is not a r1rl.config.kinds.Kind"),
         ("stages.long.kind=cuont", "stages.long.kind: no kind of stage is called 'cuont'"),
         ("stages.long.kind=sft", "stages.long.args: a stage of kind sft takes none; its keys go under sft"),
@@ -134,7 +133,7 @@ def test_every_row_names_parts_of_the_configuration_and_an_entry_that_is_there()
     from r1rl.config.references import pick
 
     dumped = RunConfig().model_dump()
-    for name, kind in registered().items():
+    for name, kind in KINDS.items():
         assert isinstance(kind, Kind)
         assert kind.section == name
         assert find_spec(kind.entry.partition(":")[0]) is not None

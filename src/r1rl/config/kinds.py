@@ -1,24 +1,20 @@
 """What a kind of stage is, and how one is found by its name.
 
-The kinds that come with r1rl are the rows of :mod:`r1rl.stages.kinds`. Others are registered by :func:`register`, or
+The kinds that come with r1rl are in :mod:`r1rl.stages.kinds`, one row each of :data:`r1rl.registry.KINDS`. Others are
 named in a configuration as ``module:name``. Nothing here imports torch.
 """
 
 from __future__ import annotations
 
-import importlib
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-from r1rl import locate
 from r1rl.config.base import Section
 from r1rl.config.schema import RunConfig, stages_of
 from r1rl.errors import ConfigError
-
-BUILT_IN = "r1rl.stages.kinds"
-"""The module whose rows are there from the start. It uses this package, so it is imported when the first is needed."""
+from r1rl.registry import KINDS
 
 Conflict = tuple[tuple[str, ...], str]
 """The key to change and what is wrong with it."""
@@ -97,36 +93,13 @@ class _NoArgs(Section):
     """Of a kind that takes none."""
 
 
-_KINDS: dict[str, Kind] = {}
-
-
-def register(name: str, kind: Kind) -> Kind:
-    """Make a kind known by a name; a later one replaces an earlier one of that name."""
-    _KINDS[name] = kind
-    return kind
-
-
-def registered() -> Mapping[str, Kind]:
-    """Every registered kind by its name."""
-    importlib.import_module(BUILT_IN)
-    return _KINDS
-
-
 def kind_of(name: str) -> Kind:
     """The kind with this name, or the one that ``module:name`` stands for.
 
     Raises:
         ConfigError: there is none, or it cannot be imported.
     """
-    known = registered()
-    if name in known:
-        return known[name]
-    if ":" not in name:
-        raise ConfigError(f"no kind of stage is called {name!r}; use {', '.join(known)}, or module:name of your own")
-    try:
-        found = locate.load(name)
-    except ImportError as error:
-        raise ConfigError(f"kind of stage {name}: {error}") from error
+    found = KINDS.load(name)
     if not isinstance(found, Kind):
         raise ConfigError(f"{name} is not a r1rl.config.kinds.Kind but a {type(found).__name__}")
     return found

@@ -11,9 +11,9 @@ from typing import Any, TypeGuard
 
 import yaml
 
-from r1rl.config.kinds import registered
 from r1rl.errors import DataError
 from r1rl.records import Row
+from r1rl.registry import KINDS
 from r1rl.tracking.jsonl import parse, read_jsonl
 
 
@@ -176,7 +176,7 @@ def _stage(
 def _steps(kind: str, settings: Mapping[str, Any], config: Mapping[str, Any]) -> int | None:
     """How many steps a stage will have. Of a kind that a configuration names as ``module:name``, nothing is known: a
     report runs no code that a run folder names."""
-    known = registered().get(kind)
+    known = KINDS.get(kind)
     if known is None or known.steps is None:
         return None
     keys = [section for whole in (config, settings) if isinstance(section := whole.get(known.section), Mapping)]
