@@ -238,7 +238,7 @@ def outcome(house: House, name: str, change: Change) -> tuple[str, str]:
     if name not in ran:
         return "stays", asked
     assert (house.run_folder / f"{name}.1").exists() == (ran[name] == 0)
-    return ("redone" if ran[name] == 0 else "goes on"), asked
+    return ("redone" if ran[name] == 0 else "resumes"), asked
 
 
 def test_every_row_of_the_page_is_tested_and_every_test_is_on_the_page() -> None:
@@ -335,7 +335,7 @@ def test_a_stage_that_comes_out_otherwise_takes_what_builds_on_it_along(house: H
 def test_a_finished_stage_whose_outputs_were_edited_is_not_overwritten(house: House) -> None:
     house.run()
     (house.run_folder / "tuned" / "model" / "config.json").write_text("edited by its owner")
-    with pytest.raises(R1Error, match="stage tuned: its model is not what it left"):
+    with pytest.raises(R1Error, match="stage tuned: its model is not as it left it"):
         house.run()
     assert house.run(yes=True) == {"tuned": 0}
     assert (house.run_folder / "tuned.1" / "model" / "config.json").read_text() == "edited by its owner"
@@ -345,7 +345,7 @@ def test_a_finished_stage_whose_outputs_were_deleted_is_not_trained_again_unaske
     """SFT has no checkpoint left to make its model from; an evaluation costs little, and what is there stays."""
     house.run()
     shutil.rmtree(house.run_folder / "tuned" / "model")
-    with pytest.raises(R1Error, match="stage tuned: its model is missing, and no checkpoint is left to make it from"):
+    with pytest.raises(R1Error, match="stage tuned: its model is missing, and no checkpoint is left to rebuild it"):
         house.run()
     assert forecast(graph(load_config(house.folder / "plan.yaml")), house.run_folder)["tuned"].state is StageState.REDO
     assert house.run(yes=True) == {"tuned": 0}  # it came out alike
@@ -361,13 +361,13 @@ def test_from_redoes_without_asking_and_keeps_the_earlier_outputs(house: House) 
     assert (house.run_folder / "rl.1" / "stage.json").is_file()
 
 
-def test_from_redoes_an_interrupted_stage_and_goes_on_with_its_own_attempt(house: House) -> None:
+def test_from_redoes_an_interrupted_stage_and_resumes_its_own_attempt(house: House) -> None:
     house.fakes.stop_at = {"rl": 2}
     house.run()
     assert house.run(start="rl") == {"rl": 0}
     assert (house.run_folder / "rl.1" / "checkpoints" / "step-2").is_dir()
     house.fakes.stop_at = {"after": 1}
-    assert house.run(start="rl") == {"rl": 2, "after": 0}  # the same command goes on
+    assert house.run(start="rl") == {"rl": 2, "after": 0}  # the same command resumes
     house.fakes.stop_at = {}
     assert house.run(start="rl") == {"after": 1, "score": 0}
     assert house.run(start="rl") == {"rl": 0, "after": 0, "score": 0}  # the attempt had ended

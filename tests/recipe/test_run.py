@@ -235,7 +235,7 @@ def test_a_run_is_the_same_from_any_folder(
 def test_a_signal_saves_leaves_a_mark_and_names_the_command(
     recipe: Path, tmp_path: Path, number: int, code: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """In the middle of a stage; the next one does not begin, and the mark goes when the stage goes on."""
+    """In the middle of a stage; the next one does not begin, and the mark is removed when the stage resumes."""
     log, folder = FileTracker.log, tmp_path / "mini" / "base"
 
     def logged(tracker: FileTracker, step: int, metrics: Any) -> None:
@@ -275,7 +275,7 @@ def test_an_interrupted_sft_stage_goes_on_with_more_epochs_and_smaller_micro_bat
     run(recipe, "sft.epochs=4", "sft.micro_batch_size=2", "sft.checkpoint_every=2", only="tuned")
     after = [json.loads(line) for line in (folder / "tuned" / "metrics.jsonl").read_text().splitlines()]
     assert ran == ["tuned", "tuned"]
-    assert after[: len(before)] == before  # went on behind what was learned
+    assert after[: len(before)] == before  # resumed after what was learned
     assert len(after) == 2 * len(before)
     assert not (folder / "tuned.1").exists()
 

@@ -1,4 +1,4 @@
-"""Every kind of stage, asked to end in the middle: what it saved, and that it goes on from there."""
+"""Every kind of stage, asked to end in the middle: what it saved, and that it resumes from there."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Fine-tuning: what is learnt from, that packing changes nothing, that a killed run goes on."""
+"""Fine-tuning: what is learnt from, that packing changes nothing, that a killed run resumes."""
 
 from __future__ import annotations
 

@@ -17,7 +17,7 @@ TRAIN, GENERATE = 6, 2
 
 @dataclass(frozen=True, slots=True)
 class Work:
-    """Tokens of one stage and the size of the model that they went through."""
+    """Tokens of one stage and the size of its model."""
 
     parameters: int
     trained: float = 0.0
@@ -39,7 +39,8 @@ class Work:
 
 
 def measured(kind: str, folder: Path, model: Path, metrics: Mapping[str, Any]) -> Work | None:
-    """The work of a finished training or sampling stage; None for kinds that make nothing and for unknown sizes."""
+    """The work of a finished training or sampling stage; None for kinds that neither train nor sample and for unknown
+    sizes."""
     size, tokens = parameters_of(model), kind_of(kind).measured
     return None if size is None or tokens is None else Work(size, *tokens(folder, metrics))
 
@@ -55,7 +56,8 @@ def parameters_of(folder: Path) -> int | None:
 
 
 def lineage(nodes: Mapping[str, Node], name: str, borrowed: bool) -> list[str]:
-    """The stages that a model comes from: through checkpoints, and with ``borrowed`` through data and rewards too."""
+    """The stages that a model descends from: through checkpoints, and with ``borrowed`` through data and rewards
+    too."""
     found, open_ends = {name}, [name]
     while open_ends:
         node = nodes[open_ends.pop()]
@@ -66,6 +68,6 @@ def lineage(nodes: Mapping[str, Node], name: str, borrowed: bool) -> list[str]:
 
 
 def spent(nodes: Mapping[str, Node], results: Mapping[str, Mapping[str, Any]], name: str, borrowed: bool) -> float:
-    """Floating-point operations behind a model, as far as its stages were measured."""
+    """Floating-point operations that went into a model, as far as its stages were measured."""
     stages = lineage(nodes, name, borrowed)
     return float(sum(results.get(each, {}).get("compute/flops", 0.0) for each in stages))

@@ -25,7 +25,7 @@ NOT_SHOWN = frozenset({"problems", "truncated"})
 
 
 def summarize(folder: Path, nodes: Mapping[str, Node], console: Console) -> None:
-    """Print what the evaluations of the run found, model by model, and what each model cost."""
+    """Print the results of the run's evaluations, model by model, and what each model cost."""
     results = json.loads((folder / "results.json").read_text())
     evaluated = {n: node.view.model.path for n, node in nodes.items() if node.kind == "evaluate" and n in results}
     sources = dict.fromkeys(metric.partition("/")[0] for name in evaluated for metric in results[name])
@@ -72,8 +72,8 @@ def push_final(hub: HubConfig, final: str, done: Mapping[str, Done], run: Path) 
 
 
 def push(folder: Path, hub: HubConfig) -> None:
-    """Upload the saved model. A run that trained for days does not fail on its last line: the model stays in its
-    folder, and what went wrong is said."""
+    """Upload the saved model. A failed upload is only a warning, so that it cannot fail a run of several days: the
+    model stays in its folder."""
     api = HfApi()
     try:
         api.create_repo(hub.repo, private=hub.private, exist_ok=True)

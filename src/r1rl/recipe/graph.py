@@ -15,7 +15,7 @@ from r1rl.config.references import pick, references_in, replaced, strings
 from r1rl.errors import ConfigError
 
 Outputs = Mapping[str, Mapping[str, Path]]
-"""Of each finished stage, by name: what it hands on, by the name of the output."""
+"""The outputs of each finished stage, by stage and output name."""
 
 _HANDS_ON = "model"
 
@@ -34,7 +34,7 @@ class Node:
 
     @property
     def row(self) -> Kind:
-        """What r1rl knows of its kind."""
+        """The row of its kind."""
         return kind_of(self.kind)
 
     @property
@@ -64,7 +64,7 @@ class Selection:
             if node.launch is not None and launch_file(node.launch) is None:
                 raise ConfigError(
                     f"stage {node.name}: there is no launch file {node.launch} (looked from the configuration's folder "
-                    f"and from {Path.cwd()}); r1rl brings {', '.join(launch_names())}"
+                    f"and from {Path.cwd()}); r1rl comes with {', '.join(launch_names())}"
                 )
 
     def again(self, nodes: dict[str, Node]) -> set[str]:
@@ -139,7 +139,7 @@ def _inputs(node: Node, earlier: list[str]) -> tuple[str, ...]:
 def _every_evaluation(views: Mapping[str, RunConfig], earlier: Collection[str]) -> dict[str, DatasetConfig]:
     """The evaluation sets of all stages, each once: what must be kept out of the data that is trained on.
 
-    Those that are made by a stage which is none of ``earlier`` are not there to be read yet.
+    Those made by a stage that is not in ``earlier`` do not exist yet and are left out.
     """
     found: dict[str, DatasetConfig] = {}
     seen: list[dict[str, Any]] = []

@@ -1,5 +1,5 @@
-"""What a configuration names on this machine, looked at without torch, without the network and without running any
-code of the user's: files and their columns, reward functions and their arguments, model folders, launch files."""
+"""Inspects what a configuration names on this machine, without torch, without the network and without running any of
+the user's code: files and their columns, reward functions and their arguments, model folders, launch files."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from r1rl.registry import SOURCES, Registry
 from r1rl.scoring.load import REWARDS, check_args, place_of
 
 _ROWS = 20
-"""Rows of each source that are looked at."""
+"""Rows of each source that are inspected."""
 _WEIGHTS = ("*.safetensors", "*.bin", "*.safetensors.index.json")
 _ON_HUB = "on the Hugging Face hub"
 
@@ -35,13 +35,13 @@ class Inspected:
     what: str
     """Its key."""
     ok: bool | None
-    """None where it cannot be told here."""
+    """None where it cannot be decided here."""
     text: str
-    """What was found, what is wrong, or why it cannot be told."""
+    """What was found, what is wrong, or why it cannot be decided."""
 
 
 def inspect(config: RunConfig) -> dict[Inspected, list[str]]:
-    """Everything that the stages name, each with the stages that do."""
+    """Everything that the stages name, each with the stages that name it."""
     found: dict[Inspected, list[str]] = {}
     for name, stage in stages_of(config).items():
         view = stage_config(config, name)
@@ -139,13 +139,13 @@ def _ends_with_a_response(source: DatasetConfig, rows: list[SourceRow]) -> bool:
 
 
 def _own(what: str, table: Registry, use: str) -> Inspected:
-    """Something of the user's that a key names by ``module:name``."""
+    """An object of the user's that a key names by ``module:name``."""
     try:
         found = table.find(use)
     except R1Error as error:
         return Inspected(what, False, str(error))
     return Inspected(
-        what, True if found else None, f"{use} " + (f"is in {found.place}" if found else "shows when imported")
+        what, True if found else None, f"{use} " + (f"is in {found.place}" if found else "is checked at import")
     )
 
 
@@ -155,7 +155,7 @@ def _generator(what: str, use: str) -> Inspected:
     except R1Error as error:
         return Inspected(what, False, str(error))
     return Inspected(
-        what, None, f"{use} is in {found.place}; what it makes shows when the run starts" if found else use
+        what, None, f"{use} is in {found.place}; its rows are checked when the run starts" if found else use
     )
 
 
@@ -191,7 +191,7 @@ def _reward(name: str, reward: RewardConfig) -> Iterator[Inspected]:
         yield Inspected(what, False, str(error))
         return
     if found is None:
-        yield Inspected(what, None, f"{use} shows when it is imported")
+        yield Inspected(what, None, f"{use} is checked at import")
     else:
         yield Inspected(what, True, f"{use} is in {found.place}" if ":" in use else f"{use} is registered")
     for path, value in strings(reward.args):
@@ -200,7 +200,7 @@ def _reward(name: str, reward: RewardConfig) -> Iterator[Inspected]:
 
 
 def _names_a_file(key: str, value: str) -> bool:
-    """Whether an argument can only be meant as a place to read: by the file's ending, or what it is called."""
+    """Whether an argument must be a path to read, by its file ending or by the argument's name."""
     if (
         references_in(value)
         or any(character.isspace() for character in value)

@@ -1,4 +1,4 @@
-"""A stage in processes of its own: ``accelerate launch`` with the stage's launch configuration."""
+"""Runs a stage in its own processes: ``accelerate launch`` with the stage's launch configuration."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _POLL_S = 0.2
 def launch_stage(launch: str, config: Path, stage: str) -> None:
     """Run one stage under ``accelerate launch --config_file LAUNCH`` and wait for it.
 
-    The processes read the run's resolved configuration; they end when this process ends, however it does. A signal
+    The processes read the run's resolved configuration; they end when this process ends, for whatever reason. A signal
     that asks this process to end reaches them, not the launcher, which would give them half a minute at most.
 
     Raises:
@@ -38,7 +38,7 @@ def launch_stage(launch: str, config: Path, stage: str) -> None:
         try:
             code = _wait(child, received)
         except BaseException:
-            child.kill()  # its processes see that it is gone
+            child.kill()  # its processes notice and end, too
             child.wait()
             raise
     if (config.parent / stage / PREEMPTED).exists() or (code and received):
@@ -48,8 +48,8 @@ def launch_stage(launch: str, config: Path, stage: str) -> None:
 
 
 def _wait(child: subprocess.Popen[bytes], received: list[int]) -> int:
-    """The launcher's exit code. Once a signal was received, each process it started gets the other one of the two: a
-    scheduler may have sent them this one already, and a second of the same kind ends them at once.
+    """Wait for the launcher; returns its exit code. Once a signal is received, its processes get the other of the two
+    signals: a scheduler may have sent them this one already, and a second of the same kind ends them at once.
 
     Raises: KeyboardInterrupt on a second Ctrl-C.
     """
@@ -69,7 +69,7 @@ def _wait(child: subprocess.Popen[bytes], received: list[int]) -> int:
 
 @contextlib.contextmanager
 def _noting_signals() -> Iterator[list[int]]:
-    """The signals that ask for an end, as they come in; they have no other effect inside."""
+    """The stop signals received so far; inside they have no other effect."""
     received: list[int] = []
     before: dict[signal.Signals, signal._HANDLER] = {}
 
@@ -86,13 +86,15 @@ def _noting_signals() -> Iterator[list[int]]:
 
 
 def let_signals_through() -> None:
-    """In a process of a launched stage: take the signals that :func:`launch_stage` held back until it was ready."""
+    """In a process of a launched stage: unblock the signals that :func:`launch_stage` blocked until the process was
+    ready."""
     signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)
 
 
 def _before_launch() -> Callable[[], None]:
-    """What the child runs first. It and its processes hold back the signals (schedulers send them to every process of
-    a job at once); its processes let them through when they are ready. On Linux it dies with this process."""
+    """Runs in the child before the launcher starts. The launcher and its processes block the signals (schedulers send
+    them to every process of a job at once); the processes unblock them when they are ready. On Linux the launcher dies
+    with this process."""
     prctl = ctypes.CDLL(None).prctl if sys.platform.startswith("linux") else None
 
     def prepare() -> None:

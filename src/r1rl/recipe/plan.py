@@ -1,4 +1,4 @@
-"""What a run would do and cost, before it does it: ``r1rl run CONFIG --dry-run``."""
+"""What a run would do and cost, before it starts: ``r1rl run CONFIG --dry-run``."""
 
 from __future__ import annotations
 
@@ -23,10 +23,10 @@ from r1rl.tracking.console import Console, duration
 
 TRAINING_SHARE, GENERATION_SHARE = 0.35, 0.1
 """Shares of the machine's peak that training and batched generation reach; 0.2 to 0.5 and 0.05 to 0.2 are usual."""
-BYTES_A_PARAMETER = 16
+BYTES_PER_PARAMETER = 16
 """Float32 weights, gradients and Adam's two moments."""
-BYTES_A_FROZEN_PARAMETER = 4
-"""Float32 weights alone; adapters are a percent beside them."""
+BYTES_PER_FROZEN_PARAMETER = 4
+"""Float32 weights alone; adapters add about a percent."""
 
 _ACTIVE = {"deepseek-v3": (671e9, 37e9), "deepseek-r1-zero": (671e9, 37e9), "deepseek-r1": (671e9, 37e9)}
 """Mixture-of-experts models by their lower-case name: all parameters, and those that a token goes through."""
@@ -38,13 +38,13 @@ _ROWS = {
     ("HuggingFaceH4/aime_2024", "train"): 30,
     ("Intel/orca_dpo_pairs", "train"): 12859,
 }
-"""Sizes of the data sets that the configurations of this project name, so that a plan asks no network."""
+"""Sizes of the data sets that the configurations of this project name, so that a plan needs no network."""
 _SIZE_IN_NAME = re.compile(r"(?<![\w.])(\d+(?:\.\d+)?)([bm])(?![a-z])", re.IGNORECASE)
 
 
 @dataclass(frozen=True, slots=True)
 class Machine:
-    """Where the run would run."""
+    """The hardware of a run."""
 
     flops: float
     """Peak operations per second of all devices together."""
@@ -63,7 +63,7 @@ class Machine:
 
     @classmethod
     def of(cls, devices: int, tflops: float) -> Machine:
-        """So many accelerators of so many TFLOP/s each."""
+        """Accelerators with this many TFLOP/s each."""
         return cls(devices * tflops * 1e12, f"{devices} devices of {tflops:g} TFLOP/s")
 
     def seconds(self, work: Work) -> float:
@@ -74,7 +74,8 @@ class Machine:
 
 @dataclass(frozen=True, slots=True)
 class Estimate:
-    """Of one stage. ``work`` is None where the size of its model or of its data is not known before it runs."""
+    """The estimate for one stage. ``work`` is None where the size of its model or of its data is not known before it
+    runs."""
 
     node: Node
     verdict: StageVerdict
@@ -82,7 +83,7 @@ class Estimate:
     work: Work | None
     total_parameters: float | None
     rows: int | None
-    """Examples it is expected to hand on as data."""
+    """Rows that it is expected to hand on as data."""
 
 
 def dry_run(config: RunConfig, devices: int = 0, tflops: float = 989.0) -> None:
@@ -92,7 +93,7 @@ def dry_run(config: RunConfig, devices: int = 0, tflops: float = 989.0) -> None:
 
 
 def estimate(nodes: Mapping[str, Node], run: Path) -> dict[str, Estimate]:
-    """Every stage in order; reads what the configuration names on this machine, asks no network."""
+    """Every stage in order; reads what the configuration names on this machine, without the network."""
     found: dict[str, Estimate] = {}
     verdicts = forecast(nodes, run)
     for name, node in nodes.items():
@@ -122,24 +123,24 @@ def show(estimates: Mapping[str, Estimate], machine: Machine, console: Console) 
     console.say(f"about {duration(seconds)} on {machine.source}{left_out}")
     console.say(
         f"tokens: texts at {LENGTH_SHARE:.0%} of their limits; time: {TRAINING_SHARE:.0%} of the peak in training, "
-        f"{GENERATION_SHARE:.0%} in generation, nothing else; memory: {BYTES_A_PARAMETER} bytes a trained "
-        f"parameter, {BYTES_A_FROZEN_PARAMETER} a frozen one, over all devices, before activations"
+        f"{GENERATION_SHARE:.0%} in generation, nothing else; memory: {BYTES_PER_PARAMETER} bytes per trained "
+        f"parameter, {BYTES_PER_FROZEN_PARAMETER} per frozen one, over all devices, before activations"
     )
 
 
 def explain(verdicts: Mapping[str, StageVerdict], console: Console) -> None:
-    """Say of every stage that is not as a run would leave it what becomes of its work, and why."""
+    """For every stage that a run would change, say what happens to its work, and why."""
     for name, verdict in verdicts.items():
         if verdict.why():
             console.say(f"{name}: {_BECOMES[verdict.state]}: {verdict.why()}")
 
 
 _BECOMES = {
-    StageState.DONE: "stays as it is, asked for less than it has",
+    StageState.DONE: "kept, as it already has more than is requested",
     StageState.TO_DO: "to do",
-    StageState.RESUME: "goes on from where it is",
-    StageState.EXTEND: "goes on from where it is",
-    StageState.SIFT: "its samples stay and are sifted again",
+    StageState.RESUME: "resumes where it stopped",
+    StageState.EXTEND: "resumes where it stopped",
+    StageState.SIFT: "its samples are kept and filtered again",
     StageState.REDO: "redone from its start, its work set aside",
     StageState.WAIT: "redone if what it builds on comes out differently",
 }
@@ -149,8 +150,8 @@ def _cells(each: Estimate, seconds: float) -> list[str]:
     if each.work is None:
         return ["?", "?", "?", "?", "?", "?"]
     trains = each.work.trained > 0
-    a_parameter = BYTES_A_FROZEN_PARAMETER if each.node.view.model.lora else BYTES_A_PARAMETER
-    memory = f"{(each.total_parameters or 0) * a_parameter / 1e9:.3g} GB" if trains else ""
+    per_parameter = BYTES_PER_FROZEN_PARAMETER if each.node.view.model.lora else BYTES_PER_PARAMETER
+    memory = f"{(each.total_parameters or 0) * per_parameter / 1e9:.3g} GB" if trains else ""
     counts = [_short(each.work.parameters), _short(each.work.trained), _short(each.work.generated)]
     return [*counts, f"{each.work.flops:.2g}", memory, duration(seconds) if seconds else ""]
 
@@ -166,7 +167,7 @@ def _short(value: float) -> str:
 
 
 def _size(node: Node, found: Mapping[str, Estimate]) -> tuple[float, float] | None:
-    """All parameters of a stage's model, and those active for a token."""
+    """All parameters of a stage's model, and those active per token."""
     if node.row.parameters is not None:
         size = node.row.parameters(node.view)
         return size, size

@@ -1,4 +1,4 @@
-"""What a later stage would stop at, looked for before the first one starts: hours of training may lie between."""
+"""Finds what a later stage would fail on before the first one starts, as hours of training may lie between."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from r1rl.scoring.processes import look_for
 def preflight(nodes: Iterable[Node]) -> None:
     """Look for the local files, generators and reward functions that the stages name.
 
-    What an earlier stage makes, and what is on the Hugging Face hub, is left to the stage itself.
+    What an earlier stage makes, and what is on the Hugging Face hub, is checked by the stage itself.
 
     Raises:
         DataError, RewardError: something is missing; the message begins with the stage.

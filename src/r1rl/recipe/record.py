@@ -1,5 +1,5 @@
-"""What a run notes beside what it makes: of a finished stage, that its outputs are whole and its own; of ``--from``,
-which stages it has begun anew, so that the same command resumes after an interruption."""
+"""A run's records: that the outputs of a finished stage are complete and its own; which stages ``--from`` has
+restarted, so that the same command resumes after an interruption."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from r1rl.fingerprint.identity import Identity
 from r1rl.fingerprint.mark import RECORD
 
 ATTEMPT = ".redoing.json"
-"""In the run folder, from the first stage that ``--from`` began anew until the run ended or was started otherwise."""
+"""In the run folder, from the first stage that ``--from`` restarted until the run ends or is started differently."""
 
 
 @dataclass(slots=True)
@@ -25,7 +25,7 @@ class Done:
     """What it learned from."""
     kind: str
     outputs: dict[str, str] = field(default_factory=dict)
-    """What is handed on, by name; paths inside the run folder are relative to it."""
+    """The outputs for later stages, by name; paths inside the run folder are relative to it."""
     metrics: dict[str, Any] = field(default_factory=dict)
     seconds: float = 0.0
     """Time of the last run of the stage, resumed or not."""
@@ -45,12 +45,12 @@ class Done:
         return {name: (run / place).absolute() for name, place in self.outputs.items()}
 
     def altered(self, run: Path) -> list[Path]:
-        """Outputs that are there and are not what they were when the stage finished."""
+        """Outputs that exist and have changed since the stage finished."""
         there = [(name, path) for name, path in self.paths(run).items() if path.exists()]
         return [path for name, path in there if content(path) != self.contents.get(name)]
 
     def missing(self, run: Path) -> list[Path]:
-        """Outputs that are not there."""
+        """Outputs that are missing."""
         return [path for path in self.paths(run).values() if not path.exists()]
 
 
@@ -64,7 +64,7 @@ def read(folder: Path) -> Done | None:
 
 
 def write(folder: Path, done: Done) -> None:
-    """The last act of a stage."""
+    """Write the record, as the last act of a stage."""
     write_json(folder / RECORD, asdict(done))
 
 
@@ -73,8 +73,8 @@ def _relative(path: Path, run: Path) -> str:
     return str(absolute.relative_to(base) if absolute.is_relative_to(base) else absolute)
 
 
-def begun_anew(run: Path, start: str | None) -> set[str]:
-    """Stages that an earlier, interrupted run with the same ``--from`` began anew; forgets those of any other run."""
+def restarted(run: Path, start: str | None) -> set[str]:
+    """Stages that an earlier, interrupted run with the same ``--from`` restarted; forgets those of any other run."""
     try:
         found = json.loads((run / ATTEMPT).read_text(encoding="utf-8"))
         stages = set(found["stages"]) if found["from"] == start else set()
@@ -85,11 +85,11 @@ def begun_anew(run: Path, start: str | None) -> set[str]:
     return stages
 
 
-def note_anew(run: Path, start: str, stage: str) -> None:
-    """Note that ``stage`` was begun anew: what it holds from now on is of this attempt."""
-    write_json(run / ATTEMPT, {"from": start, "stages": sorted(begun_anew(run, start) | {stage})})
+def note_restarted(run: Path, start: str, stage: str) -> None:
+    """Note that ``stage`` was restarted: its contents from now on belong to this attempt."""
+    write_json(run / ATTEMPT, {"from": start, "stages": sorted(restarted(run, start) | {stage})})
 
 
 def end_attempt(run: Path) -> None:
-    """The next ``--from`` redoes everything."""
+    """Forget what was restarted: the next ``--from`` redoes everything."""
     clear(run / ATTEMPT)

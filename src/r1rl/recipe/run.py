@@ -1,4 +1,4 @@
-"""Run the stages of a configuration in order; what is done and unchanged is not done again."""
+"""Run the stages of a configuration in order; finished, unchanged stages are skipped."""
 
 from __future__ import annotations
 
@@ -60,8 +60,8 @@ def run_recipe(
         launched: this is a process that ``accelerate launch`` started for one stage of another process's run.
 
     Raises:
-        R1Error: any stage's own, another process is at work in the same folder, or nobody agreed that finished or
-            saved work is redone.
+        R1Error: any stage's own, another process works in the same folder, or nobody agreed to redo finished or saved
+            work.
     """
     selection, nodes = Selection(until, start, only), graph(config)
     selection.check(nodes)
@@ -121,7 +121,7 @@ class _Recipe:
         return self.accelerator.is_main_process and not self.launched
 
     def prepare(self, config: RunConfig) -> None:
-        """Look for what later stages would miss, ask for all stages that would be redone, and write config.yaml."""
+        """Check what later stages will need, ask about all stages that would be redone, and write config.yaml."""
         self.again = self.selection.again(self.nodes)
         if self.owner:
             wanted = self.selection.wanted(self.nodes)
@@ -130,11 +130,11 @@ class _Recipe:
             asked = {name: verdicts[name] for name in wanted if name not in self.again}
             self.agreed = agree(asked, self.yes, _at_terminal()) | self.again
             dump_config(_anywhere(config), self.folder / "config.yaml")
-            self.again = self.again - record.begun_anew(self.folder, self.selection.start)
+            self.again = self.again - record.restarted(self.folder, self.selection.start)
         self.again = self._shared(self.again)
 
     def run(self) -> None:
-        """Have every wanted stage done, in order; of the others, note which are done."""
+        """Run every wanted stage that is not done, in order; of the others, note which are done."""
         wanted = self.selection.wanted(self.nodes)
         for name, node in self.nodes.items():
             if name in wanted:
@@ -146,7 +146,7 @@ class _Recipe:
                     self.done[name] = finished
 
     def finish(self, config: RunConfig) -> None:
-        """Write and show what the run found, and push its model."""
+        """Write and show the run's results, and push its model."""
         if self.owner:
             record.end_attempt(self.folder)
             self._write_results()
@@ -156,7 +156,7 @@ class _Recipe:
                 push_final(config.hub, final, self.done, self.folder)
 
     def _stage(self, node: Node) -> Done:
-        """The record of a stage: of an earlier run, of processes of its own, or of this one."""
+        """The record of a stage: from an earlier run, from its own processes, or from this process."""
         missing = [name for name in node.inputs if name not in self.done]
         if missing:
             raise ConfigError(
@@ -164,7 +164,7 @@ class _Recipe:
             )
         verdict, again = self._verdict(node), node.name in self.again
         if verdict.done is not None and not again:
-            less = f", asked for less than it has: {verdict.why()}" if verdict.changes else ", unchanged"
+            less = f", and has more than is requested: {verdict.why()}" if verdict.changes else ", unchanged"
             log.info(f"{node.name}: done already{less}")
             return verdict.done
         self._end_if_asked(node)
@@ -188,7 +188,7 @@ class _Recipe:
     def _finished(
         self, node: Node, view: RunConfig, verdict: StageVerdict, result: StageResult, seconds: float
     ) -> Done:
-        """Note what the stage left; what it could have resumed from is needed until then."""
+        """Record the stage's outputs, then remove its checkpoints, which were needed until now."""
         finished = None
         if self.accelerator.is_main_process:
             model = result.model or Path(view.model.path)
@@ -201,7 +201,7 @@ class _Recipe:
         return cast(Done, self._shared(finished))
 
     def _verdict(self, node: Node) -> StageVerdict:
-        """On a stage of which every input is done; the main process reads the files."""
+        """The verdict on a stage whose inputs are all done; the main process reads the files."""
         found = judge(self.folder, node, self.done) if self.accelerator.is_main_process else None
         return cast(StageVerdict, self._shared(found))
 
@@ -211,7 +211,7 @@ class _Recipe:
         return from_main(value)
 
     def _make_room(self, node: Node, verdict: StageVerdict, again: bool) -> None:
-        """Keep what something else left in the stage's folder; unfinished work of this one stays in place."""
+        """Set aside other work in the stage's folder; unfinished work of this stage stays in place."""
         folder, began = self.folder / node.name, mark.read(self.folder / node.name)
         if verdict.state is StageState.REDO and node.name not in self.agreed:
             agree({node.name: verdict}, self.yes, _at_terminal())
@@ -222,17 +222,17 @@ class _Recipe:
             why = verdict.why() if redo else "it is run again"
             log.info(f"{node.name}: {why}; the earlier outputs are kept in {aside}")
         elif verdict.changes:
-            how = "sifts its samples again" if verdict.state is StageState.SIFT else "goes on from where it is"
+            how = "filters its samples again" if verdict.state is StageState.SIFT else "resumes where it stopped"
             log.info(f"{node.name}: {how}: {verdict.why()}{_schedule(node, verdict)}")
         for path in verdict.altered if not redo else ():
             if path.exists() and path.is_relative_to(folder.absolute()):
-                log.info(f"{node.name}: {path.name} is not what it left; kept as {mark.set_aside(path)}")
+                log.info(f"{node.name}: {path.name} is not as the stage left it; kept as {mark.set_aside(path)}")
         mark.write(folder, verdict.identity, began.fingerprint if began else verdict.identity.fingerprint)
         if again and self.selection.start:
-            record.note_anew(self.folder, self.selection.start, node.name)
+            record.note_restarted(self.folder, self.selection.start, node.name)
 
     def _publish(self) -> None:
-        """Results and report as of now; without the report the run continues, and says so."""
+        """Write the results and the report so far; a report that fails is only a warning."""
         if self.accelerator.is_main_process:
             self._write_results()
         if self.owner:
@@ -248,7 +248,7 @@ class _Recipe:
         if self.interrupt.requested_anywhere(gather):
             if self.accelerator.is_main_process:
                 self.interrupt.leave_mark(self.folder / node.name)
-            raise self.interrupt.ended(f"asked to end before stage {node.name}; what is done is kept")
+            raise self.interrupt.ended(f"asked to end before stage {node.name}; finished stages are kept")
 
     def _launch(self, node: Node) -> Done:
         """Run the stage in processes of its own and read what they left."""
@@ -262,7 +262,7 @@ class _Recipe:
         launch_stage(str(launch), self.folder / "config.yaml", node.name)
         finished = judge(self.folder, node, self.done).done
         if finished is None:
-            raise R1Error(f"stage {node.name} ended without its outputs; see the messages of its processes above")
+            raise R1Error(f"stage {node.name} ended without its outputs; see its output above")
         return finished
 
 
@@ -271,12 +271,12 @@ def _at_terminal() -> bool:
 
 
 def _anywhere(config: RunConfig) -> RunConfig:
-    """The configuration that means the same run in every current folder."""
+    """The configuration with an absolute run folder, so that it does not depend on the current folder."""
     return config.model_copy(update={"output_dir": str(Path(config.output_dir).absolute())})
 
 
 def _claim_run(folder: Path) -> None:
-    """Raises ForeignError for a folder that holds something else than a run."""
+    """Raises ForeignError for a folder that holds something other than a run."""
     lock = folder / ".lock"
     if lock.is_file() and lock.read_text().strip().isdigit():
         return  # a run of a version that did not mark its folders
@@ -287,16 +287,16 @@ def _claim_run(folder: Path) -> None:
 
 
 def _schedule(node: Node, verdict: StageVerdict) -> str:
-    """What more steps do to a learning rate that falls over all of them."""
+    """How more steps change a learning rate that decays over all of them."""
     if not any(change.effect is Effect.EXTENDS for change in verdict.changes):
         return ""
     section = getattr(node.view, node.row.section)
     falls = getattr(section, "lr_scheduler_type", "linear") != "constant"
-    return "; the learning rates still to come are those of the new length" if falls else ""
+    return "; the remaining learning rates follow the new length" if falls else ""
 
 
 def _clear(place: Path) -> None:
-    """Remove what a stage no longer needs. Whatever prevents it, the stage is done."""
+    """Remove what a stage no longer needs; a failure is only a warning, as the stage is done."""
     try:
         clear(place)
     except (R1Error, OSError) as error:
@@ -304,7 +304,7 @@ def _clear(place: Path) -> None:
 
 
 def _call(kind: str, ctx: StageContext) -> StageResult:
-    """Run a stage. Raises Preempted where it was asked to end, with its mark left."""
+    """Run a stage. Raises Preempted where it was asked to end, and leaves its mark."""
     row = kind_of(kind)
     stage: StageEntry = pkgutil.resolve_name(row.entry)
     if ctx.accelerator.is_main_process:

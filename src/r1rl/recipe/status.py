@@ -1,4 +1,4 @@
-"""``r1rl status RUN``: which stages of a run folder are done, what they found, what comes next."""
+"""``r1rl status RUN``: which stages of a run folder are done, their results, what comes next."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _FIGURES = 3
 def status(
     run: Annotated[Path, typer.Argument(metavar="RUN", help="A run folder.", show_default=False)],
 ) -> None:
-    """Show which stages of a run are done, what they found and when."""
+    """Show which stages of a run are done, their results and when."""
     if not (run / "config.yaml").is_file():
         raise ConfigError(f"{run} is not a run folder: it has no config.yaml; name the folder that `r1rl run` printed")
     rows = []

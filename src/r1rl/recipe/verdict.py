@@ -1,4 +1,4 @@
-"""What becomes of the work that lies in a stage's folder: the same answer for a run, its plan and its status."""
+"""Decides what happens to the work in a stage's folder, in the same way for a run, its plan and its status."""
 
 from __future__ import annotations
 
@@ -17,44 +17,44 @@ from r1rl.recipe import record
 from r1rl.recipe.graph import Node, borrowed, resolved
 from r1rl.recipe.record import Done
 
-_GONE = "missing, and no checkpoint is left to make it from"
+_GONE = "missing, and no checkpoint is left to rebuild it from"
 
 
 class StageState(Enum):
-    """Of a stage, given its configuration and what lies on disk."""
+    """State of a stage, given its configuration and its files."""
 
     DONE = "done"
     TO_DO = "to do"
     RESUME = "unfinished"
-    """Goes on from its last checkpoint, or makes again what is missing from there."""
-    EXTEND = "goes on"
-    """Goes further than it was asked to before."""
+    """Resumes from its last checkpoint, or rebuilds missing outputs from it."""
+    EXTEND = "resumes"
+    """Resumes, because it is to go further than before."""
     SIFT = "to sift"
     """Draws nothing: the samples of a finished stage pass through other filters."""
     REDO = "changed"
-    """Set aside and made again from its start."""
+    """Set aside and redone from its start."""
     WAIT = "waits"
     """Redone if a stage that it builds on comes out differently."""
 
 
 @dataclass(frozen=True, slots=True)
 class StageVerdict:
-    """On one stage."""
+    """The verdict on one stage."""
 
     state: StageState
     identity: Identity
     done: Done | None = None
     """Its record, where the state is done."""
     changes: tuple[Change, ...] = ()
-    """For which it goes on or is redone."""
+    """Because of which it resumes or is redone."""
     because: tuple[str, ...] = ()
     """Stages that it builds on and that will come out differently."""
     work: bool = False
-    """Whether its folder holds anything that would have to be made again."""
+    """Whether its folder holds anything that would have to be redone."""
     progress: str = ""
     """How far that work got."""
     altered: tuple[Path, ...] = ()
-    """Outputs that somebody changed since they were made."""
+    """Outputs that were modified since the stage finished."""
 
     @property
     def asks(self) -> bool:
@@ -63,7 +63,7 @@ class StageVerdict:
         return lost and self.work and not kind_of(self.identity.kind).quick
 
     def why(self) -> str:
-        """In words; empty where there is nothing to say."""
+        """The reasons in words; empty where there are none."""
         reasons = [mark.listed(list(self.changes))] if self.changes else []
         if self.because:
             reasons.append(f"builds on {', '.join(self.because)}")
@@ -93,7 +93,7 @@ def forecast(nodes: Mapping[str, Node], run: Path) -> dict[str, StageVerdict]:
 
 
 def agree(verdicts: Mapping[str, StageVerdict], yes: bool, ask: bool) -> set[str]:
-    """Have a person agree that stages are redone; returns the stages that may be.
+    """Ask a person to agree that stages are redone; returns the stages that may be.
 
     Args:
         yes: agreed beforehand, by ``--yes``.
@@ -118,7 +118,7 @@ def agree(verdicts: Mapping[str, StageVerdict], yes: bool, ask: bool) -> set[str
 
 
 def _judge(run: Path, node: Node, identity: Identity, unknown: frozenset[str] | set[str]) -> StageVerdict:
-    """``unknown``: keys whose contents are not known yet and so say nothing."""
+    """``unknown``: keys whose contents are not known yet, so that their changes are ignored."""
     folder = run / node.name
     work, progress = mark.has_work(folder), mark.progress(folder)
     began, done = mark.read(folder), record.read(folder)
@@ -135,7 +135,7 @@ def _judge(run: Path, node: Node, identity: Identity, unknown: frozenset[str] | 
                 return verdict(StageState.DONE, since)
             if mark.has_checkpoints(folder) or (node.row.quick and not altered):
                 return verdict(StageState.RESUME, altered=tuple(altered))
-            spoilt = [*_spoilt(altered, "not what it left"), *_spoilt(missing, _GONE)]
+            spoilt = [*_spoilt(altered, "not as it left it"), *_spoilt(missing, _GONE)]
             return verdict(StageState.REDO, spoilt)
     if began is None:
         foreign = not (folder / mark.MARK).exists() and not is_own(folder)  # refused when the stage claims it
@@ -171,7 +171,7 @@ def _counts(change: Change) -> bool:
 
 
 def _outputs(run: Path, node: Node, verdict: StageVerdict) -> dict[str, Path]:
-    """What a stage made or will make; of one that is not done, names that stand for it."""
+    """The outputs that a stage made or will make; for one that is not done, placeholder paths."""
     if verdict.done is not None:
         return verdict.done.paths(run)
     folder = run / node.name

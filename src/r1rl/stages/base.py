@@ -46,10 +46,10 @@ class StageResult:
     metrics: dict[str, Any] = field(default_factory=dict)
     data: Path | None = None
     reports: dict[str, Path] = field(default_factory=dict)
-    """Files that must be there for the stage to count as done, by name."""
+    """Files that must exist for the stage to count as done, by name."""
 
     spent: Path | None = None
-    """File or folder from which an interrupted stage goes on; it is removed once this one is on record as done."""
+    """File or folder from which an interrupted stage resumes; it is removed once this one is recorded as done."""
 
     @property
     def outputs(self) -> dict[str, Path]:

@@ -20,7 +20,7 @@ LENGTH_SHARE = 0.5
 
 
 def plan_pretrain(view: RunConfig, rows: Counts) -> Tokens:
-    """Its length is given in tokens."""
+    """The configured number of tokens."""
     return view.pretrain.tokens, 0.0
 
 
@@ -59,12 +59,12 @@ def plan_evaluate(view: RunConfig, rows: Counts) -> Tokens | None:
 
 
 def plan_nothing(view: RunConfig, rows: Counts) -> Tokens:
-    """Of a kind that neither trains nor samples."""
+    """For a kind that neither trains nor samples."""
     return 0.0, 0.0
 
 
 def sampled_rows(view: RunConfig, rows: Counts) -> int | None:
-    """Rejection sampling hands on at most so many rows."""
+    """Upper bound on the rows that rejection sampling hands on."""
     settings, problems, mixed = view.sample, rows["data.train"], rows["sample.mix"]
     if problems is None or mixed is None:
         return sum(settings.limits.values()) or None
@@ -81,12 +81,12 @@ def tiny_parameters(view: RunConfig) -> float:
 
 
 def grpo_steps(settings: Mapping[str, Any]) -> float | None:
-    """Lines of metrics.jsonl in the end; ``settings`` may hold anything."""
+    """Lines of the finished metrics.jsonl; ``settings`` are not validated."""
     return _number(settings.get("steps"))
 
 
 def pretrain_steps(settings: Mapping[str, Any]) -> float | None:
-    """Lines of metrics.jsonl in the end; ``settings`` may hold anything."""
+    """Lines of the finished metrics.jsonl; ``settings`` are not validated."""
     tokens, batch = _number(settings.get("tokens")), _number(settings.get("batch_tokens"))
     return math.ceil(tokens / batch) if tokens is not None and batch else None
 
@@ -100,12 +100,12 @@ def _number(value: Any) -> float | None:
 
 
 def measure_trained(folder: Path, metrics: Mapping[str, Any]) -> Tokens:
-    """Of a stage that reports the tokens it trained on."""
+    """For a stage that reports the tokens it trained on."""
     return float(metrics["tokens"]), 0.0
 
 
 def measure_generated(folder: Path, metrics: Mapping[str, Any]) -> Tokens:
-    """Of a stage that reports the tokens it generated."""
+    """For a stage that reports the tokens it generated."""
     return 0.0, float(metrics["generated_tokens"])
 
 
@@ -117,8 +117,9 @@ def measure_grpo(folder: Path, metrics: Mapping[str, Any]) -> Tokens:
 
 
 def _trained(step: Mapping[str, Any]) -> float:
-    """Tokens of all updates: every epoch's, and none of completions that had no gradient and were left out."""
-    once = step.get("rollout/tokens", 0.0) + step.get("rollout/prompt_tokens", 0.0)  # lines of before it was logged
+    """Tokens of all updates: those of every epoch, without completions that were left out because they have no
+    gradient."""
+    once = step.get("rollout/tokens", 0.0) + step.get("rollout/prompt_tokens", 0.0)  # older lines lack it
     return float(step.get("policy/tokens", once))
 
 

@@ -26,7 +26,7 @@ def run(ctx: StageContext) -> StageResult:
     if cfg.evaluate.reward not in cfg.rewards:
         known = ", ".join(cfg.rewards) or "none"
         raise ConfigError(
-            f"evaluate.reward: {cfg.evaluate.reward!r} is none of the rewards of stage {ctx.name} ({known})"
+            f"evaluate.reward: {cfg.evaluate.reward!r} is not one of the rewards of stage {ctx.name} ({known})"
         )
     policy = load_policy(cfg.model, ctx.accelerator.device, adapters_seed=None)
     sets = load_problems(cfg.data.eval, cfg.data.prompt, policy.tokenizer)

@@ -36,13 +36,13 @@ def export_model(
 ) -> None:
     """Write weights, tokenizer, generation settings and chat template.
 
-    An earlier export is replaced, files that others put beside it are kept, anything else is refused.
+    An earlier export is replaced, other programs' files beside it are kept, any other folder is refused.
 
     Args:
         stage: the folder RUN/STAGE of the stage that exports; it alone may write inside a run's folder, its own run's.
 
     Raises:
-        ModelError: there is nothing to open.
+        ModelError: the model cannot be opened.
         ForeignError: the folder holds what r1rl did not write, the model itself, or the work of a run.
         StorageError: it cannot be written.
     """
@@ -69,7 +69,7 @@ def export_model(
 
 
 def _check_apart(folder: Path, source: str) -> None:
-    """Raises ForeignError where the model that is exported lies in ``folder`` or around it."""
+    """Raises ForeignError where the model that is exported is inside ``folder`` or contains it."""
     target, model = folder.expanduser().resolve(), Path(source).expanduser().resolve()
     if model.is_dir() and (target.is_relative_to(model) or model.is_relative_to(target)):
         raise ForeignError(f"{folder} is the folder of the model that is exported, or overlaps it; choose another one")
@@ -110,5 +110,5 @@ def as_chat_template(prompt: PromptConfig) -> str:
 
 
 def _quoted(text: str) -> str:
-    """A string of Jinja, which reads escapes as Python does: to it, JSON's surrogate pairs are not characters."""
+    """A Jinja string literal. Jinja reads escapes as Python does, so it would not understand JSON's surrogate pairs."""
     return json.dumps(text, ensure_ascii=False)

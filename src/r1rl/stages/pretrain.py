@@ -38,7 +38,7 @@ UNFINISHED = "unfinished.pt"
 def run(ctx: StageContext) -> StageResult:
     """Train from scratch for ``pretrain.tokens`` tokens; the same seed gives the same model, bit for bit.
 
-    Raises: Interrupted where the run was asked to end; the same training goes on from there.
+    Raises: Interrupted where the run was asked to end; the same training resumes from there.
     """
     cfg, seed = ctx.config.pretrain, ctx.config.seed
     if cfg.corpus not in CORPORA:
@@ -70,7 +70,7 @@ def build_tokenizer(corpus: Iterator[Document], count: int) -> Qwen2Tokenizer:
     """Byte-level BPE of a few hundred tokens, every digit a token of its own.
 
     It is trained from Qwen2's own, because transformers opens the tokenizer of a Qwen2 folder as one whatever was
-    saved: rules for splitting text other than Qwen2's would be dropped without a word.
+    saved: rules for splitting text other than Qwen2's would be dropped silently.
     """
     tokenizer: Qwen2Tokenizer = Qwen2Tokenizer().train_new_from_iterator(
         ("".join(next(corpus)) for _ in range(count)), TINY_VOCABULARY, show_progress=False
@@ -102,7 +102,7 @@ def build_model(cfg: TinyModelConfig, tokenizer: Qwen2Tokenizer) -> Qwen2ForCaus
 def packs(
     corpus: Iterator[Document], tokenizer: Qwen2Tokenizer, budget: int, positions: int
 ) -> Iterator[list[list[int]]]:
-    """Documents by the batch: whole documents, at most ``budget`` tokens together.
+    """Batches of whole documents, at most ``budget`` tokens each.
 
     Raises: ConfigError for a document of more than ``positions`` tokens, all that the model has.
     """
@@ -126,7 +126,7 @@ def packs(
 def train(
     model: Qwen2ForCausalLM, tokenizer: Qwen2Tokenizer, cfg: PretrainConfig, seed: int, ctx: StageContext
 ) -> list[float]:
-    """AdamW, warm-up and cosine to a tenth; returns the loss of every step, nats a token."""
+    """AdamW, warm-up and cosine to a tenth; returns the loss of every step, nats per token."""
     device = ctx.accelerator.device
     forward = PolicyForward(model, temperature=1.0, chunk=4096).train()
     optimizer = torch.optim.AdamW(
@@ -185,7 +185,7 @@ def _save(
 def _resume(
     model: Qwen2ForCausalLM, optimizer: torch.optim.Optimizer, cfg: PretrainConfig, seed: int, ctx: StageContext
 ) -> list[float]:
-    """Load what an earlier process left of this very training; returns the losses of its steps."""
+    """Load the state that an earlier process saved of this same training; returns the losses of its steps."""
     file = ctx.folder / UNFINISHED
     saved = torch.load(file, weights_only=True, map_location=ctx.accelerator.device) if file.is_file() else {}
     if not saved or not _is_of(saved["of"], cfg, seed):

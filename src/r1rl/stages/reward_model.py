@@ -94,9 +94,9 @@ class WarmRewardTrainer(WarmFirstUpdate, RewardTrainer):
 
 
 def held_out(problems: Sequence[Problem], share: float, seed: int) -> list[bool]:
-    """Which of the pairs that belong to these problems are kept from training: the share of every source.
+    """Which of the pairs that belong to these problems are held out from training: this share of every source.
 
-    A hash of seed and question chooses. All pairs of a question fall on one side, in whatever source they stand, and
+    A hash of seed and question chooses. All pairs of a question fall on one side, whichever sources they are in, and
     something of every source that has questions of its own is left to train on.
     """
     questions = [normalized_question(problem) for problem in problems]
@@ -113,7 +113,7 @@ def held_out(problems: Sequence[Problem], share: float, seed: int) -> list[bool]
         size = sum(pairs[question] for question in mine)
         due += size * share
         room = min(round(due), size - 1)
-        due -= round(due)  # what rounding took from this source goes to the next
+        due -= round(due)  # the rounding error carries over to the next source
         for question in sorted(mine, key=lambda text: hashlib.blake2b(f"{seed} {text}".encode()).digest()):
             if pairs[question] <= room:
                 kept.add(question)

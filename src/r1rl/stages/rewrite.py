@@ -22,14 +22,14 @@ if TYPE_CHECKING:
 
 
 _OF_THIS_SAMPLE = frozenset((400, 413, 422))
-"""Refusals that another sample need not meet: this one is too long, above all."""
+"""HTTP statuses that reject this sample only, mostly because it is too long."""
 
 
 def rewrite(sieve: Sieve, cfg: RunConfig, console: Console, tokenizer: PreTrainedTokenizerBase) -> None:
-    """Replace every response by its rewriting, with its length and rewards; what got none is dropped.
+    """Replace every response by its rewriting, with its length and rewards; samples without one are dropped.
 
     Args:
-        tokenizer: the policy's, in whose tokens the rewriting is counted, as those of the response were.
+        tokenizer: the policy's; rewritings are measured in its tokens, as the responses were.
 
     Raises: ConfigError for a missing key, and for an endpoint that refuses every request.
     """
@@ -54,7 +54,7 @@ def _score_again(rows: list[Row], cfg: RunConfig, tokenizer: PreTrainedTokenizer
 
 
 def scores_of(rows: Sequence[Row], completion_ids: Sequence[Sequence[int]], scorer: Scorer) -> list[Row]:
-    """``reward`` and ``rewards`` of every row, whose response is these tokens; None where none applies."""
+    """``reward`` and ``rewards`` of every row, given its response's tokens; None where none applies."""
     groups = [sampled_group(row, ids) for row, ids in zip(rows, completion_ids, strict=True)]
     for group in groups:
         scorer.submit(group)
@@ -72,14 +72,14 @@ def _check_key(settings: RewriteConfig) -> None:
 
 
 def _shown(question: str | list[Message]) -> str:
-    """A conversation with who said what."""
+    """A conversation as text, each message after its role."""
     if isinstance(question, str):
         return question
     return "\n\n".join(f"{message['role']}: {message['content']}" for message in question)
 
 
 async def _rewritten(rows: list[Row], settings: RewriteConfig, progress: Progress) -> list[str | None]:
-    """Each row's rewriting, in the rows' order; None for those that got none."""
+    """Each row's rewriting, in the rows' order; None for those without one."""
     fields = {"temperature": settings.temperature, "max_tokens": settings.max_tokens}
     endpoint = Endpoint(
         settings.url, settings.model, settings.api_key_env, settings.timeout_s, settings.retries, options=fields

@@ -80,7 +80,7 @@ def draw(ctx: StageContext, policy: Policy, problems: list[Problem], samples: Sa
     limit = settings.max_new_tokens or cfg.rollout.max_new_tokens
     params = SamplingParams(limit, settings.temperature, settings.top_p, stop=tuple(cfg.rollout.stop))
     done = samples.read()
-    ctx.accelerator.wait_for_everyone()  # every process has read what there was before any writes more
+    ctx.accelerator.wait_for_everyone()  # every process has read the log before any process adds to it
     rank, ranks = ctx.accelerator.process_index, ctx.accelerator.num_processes
     remaining = [
         Request(problem, completion_seeds(cfg.seed, _SEED_STEP, 0, index, settings.samples))
@@ -115,7 +115,7 @@ def draw(ctx: StageContext, policy: Policy, problems: list[Problem], samples: Sa
 
 
 class _Scored:
-    """Groups on their way through the scorer to the log, in the order in which they finished."""
+    """Groups that wait for their scores and then go to the log, in the order in which they finished."""
 
     def __init__(self, samples: SampleLog, scorer: Scorer, progress: Progress) -> None:
         self.samples, self.scorer, self.progress = samples, scorer, progress
@@ -136,7 +136,7 @@ class _Scored:
 def sift(
     ctx: StageContext, rows: list[Row], evaluated: list[str], tokenizer: PreTrainedTokenizerBase
 ) -> dict[str, Any]:
-    """The samples through every filter and on disk; returns the figures of the stage.
+    """Filter the samples and write them; returns the figures of the stage.
 
     Raises: DataError where nothing is left.
     """

@@ -1,4 +1,4 @@
-"""Samples on disk while they are drawn, so that a run that is killed resumes where it was."""
+"""Writes samples to disk while they are drawn, so that a killed run resumes where it stopped."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ class SampleLog:
         self._stream = self._mine.open("a", encoding="utf-8")
 
     def append(self, problem: str, rows: list[Row]) -> None:
-        """Write a problem's samples; they survive the end of this process from now on."""
+        """Write a problem's samples; from then on they survive a kill of this process."""
         self._stream.write(json_line({"problem": problem, "rows": rows}))
         self._stream.flush()
 

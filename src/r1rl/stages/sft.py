@@ -113,8 +113,8 @@ def read_examples(ctx: StageContext, tokenizer: PreTrainedTokenizerBase) -> tupl
 
 
 def encode(problem: Problem, response: str, tokenizer: PreTrainedTokenizerBase, end: str = "") -> Example:
-    """One example; a response that repeats what the template pre-filled has it once, and one without a thought after a
-    template that opens it closes an empty thought first, as Qwen3's template writes it.
+    """One example. Text that the template pre-filled and the response repeats occurs once; a response without a
+    thought, after a template that opens one, first closes an empty thought, as Qwen3's template writes it.
 
     It ends with the tokenizer's end of sequence; after a conversation as the chat template ends the assistant's turn
     (``end``), which is learnt up to the end of sequence, and followed by it where the template has none.
@@ -132,7 +132,7 @@ def encode(problem: Problem, response: str, tokenizer: PreTrainedTokenizerBase, 
 
 
 def _continuation(prefill: str, response: str) -> str:
-    """The response as it goes on from ``prefill``."""
+    """The response as it continues ``prefill``."""
     tag = without_thought(prefill, response)
     if tag is not None:
         blank = "\n" if prefill.endswith("\n") else "\n\n"

@@ -31,12 +31,12 @@ from r1rl.tracking.console import Progress
 from r1rl.tracking.jsonl import figures
 
 CHECKPOINTS = "checkpoints"
-"""In the stage's folder; what an interrupted stage goes on from."""
+"""In the stage's folder; an interrupted stage resumes from it."""
 _NAME = re.compile(r"checkpoint-[0-9]+")
 
 
 def accumulation(ctx: StageContext, settings: SFTConfig | RewardModelConfig) -> int:
-    """Micro-batches a process adds up for one update.
+    """Micro-batches that a process accumulates per update.
 
     Raises: ConfigError where the batch does not divide into the processes' micro-batches.
     """
@@ -120,7 +120,7 @@ def _share(after: Callable[[int], float], warmup: int, update: int) -> float:
 
 
 def newest_whole(folder: Path) -> Path | None:
-    """The newest checkpoint that was written to its end; another is written anew when its step comes again."""
+    """The newest complete checkpoint; an incomplete one is overwritten when its step is reached again."""
     whole = _whole(folder)
     return whole[-1] if whole else None
 
@@ -132,14 +132,14 @@ def _whole(folder: Path) -> list[Path]:
 
 
 def step_of(checkpoint: Path | None) -> int | None:
-    """Updates behind a trainer's checkpoint."""
+    """Updates made before a trainer's checkpoint."""
     if checkpoint is None:
         return None
     return int(json.loads((checkpoint / "trainer_state.json").read_text())["global_step"])
 
 
 class Bridge(TrainerCallback):
-    """Carries a trainer's figures to the run's trackers and console, and marks its whole checkpoints."""
+    """Carries a trainer's figures to the run's trackers and console, and marks its complete checkpoints."""
 
     def __init__(
         self, ctx: StageContext, names: Mapping[str, str], progress: Progress, resume_step: int | None
@@ -158,7 +158,7 @@ class Bridge(TrainerCallback):
         for earlier in figures(ctx.folder / "metrics.jsonl", resume_step or 0):
             self.last |= {name: value for name, value in earlier.items() if name in names.values()}
         self.stopped: int | None = None
-        """Updates made when the stage was asked to end; None as long as nobody did."""
+        """Updates made when the stage was asked to end; None if it was not."""
         self._ctx = ctx
 
     def on_train_begin(
@@ -188,7 +188,7 @@ class Bridge(TrainerCallback):
     def on_save(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
         if state.is_world_process_zero and args.output_dir:
             folder = Path(args.output_dir)
-            mark(folder / f"checkpoint-{state.global_step}")  # one without was cut off by a kill
+            mark(folder / f"checkpoint-{state.global_step}")  # one without a mark was cut short by a kill
             for earlier in _whole(folder)[:-1]:
                 discard(earlier)
 
@@ -200,7 +200,7 @@ def fit(
     tokenizer: PreTrainedTokenizerBase,
     build: Callable[[list[TrainerCallback]], Trainer],
 ) -> dict[str, float]:
-    """Train from the newest whole checkpoint on and leave STAGE/model.
+    """Train, resuming from the newest complete checkpoint, and write STAGE/model.
 
     ``build`` makes the trainer with these callbacks; one with evaluation data is evaluated at the end.
 
@@ -208,7 +208,7 @@ def fit(
         Interrupted: the stage was asked to end, and left a checkpoint.
 
     Returns:
-        The last value of each figure, under our name without its room.
+        The last value of each figure, keyed by r1rl's name without its prefix.
     """
     if ctx.accelerator.is_main_process:
         claim(ctx.folder / CHECKPOINTS)
@@ -216,7 +216,7 @@ def fit(
     with ctx.console.progress(f"{ctx.name}: {title}", unit="update") as progress:
         bridge = Bridge(ctx, names, progress, step_of(resume))
         trainer = build([bridge])
-        trainer.remove_callback(PrinterCallback)  # the console is told by the bridge
+        trainer.remove_callback(PrinterCallback)  # the bridge writes to the console
         trainer.train(resume_from_checkpoint=str(resume) if resume else None)
         if trainer.eval_dataset is not None and bridge.stopped is None:
             trainer.evaluate()
