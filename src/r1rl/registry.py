@@ -1,8 +1,8 @@
-"""What a configuration chooses by name: one table each, open to ``module:name`` of the user's own.
+"""The tables of what a configuration chooses by name, each open to the user's own ``module:name``.
 
 An entry is ``module:name``, imported when it is used, so that names are checked without torch. A new loss is an object
-in a file and a row here; in a file of the user's it needs no row. The reward functions are such a table too, filled by
-the entry points of installed packages (:mod:`r1rl.scoring.load`).
+in a file and a row here; an object in the user's own file needs no row. The reward functions are such a table too,
+filled by the entry points of installed packages (:mod:`r1rl.scoring.load`).
 """
 
 from __future__ import annotations
@@ -18,13 +18,13 @@ _OWN = re.compile(r"[^\n]+:[A-Za-z_]\w*(\.\w+)*")
 
 
 class Registry(Mapping[str, Any]):
-    """Names and what they stand for; as a mapping it loads what is asked for.
+    """Names and what they stand for; as a mapping it loads objects on access.
 
     Args:
-        what: one of them in an error, such as ``loss``.
-        entries: ``module:name`` by name, or what lists them each time.
-        error: what is raised for a name that leads to nothing.
-        extra: of r1rl, brings the packages that the table's own entries import.
+        what: the word for an entry in errors, such as ``loss``.
+        entries: ``module:name`` by name, or a function that lists them.
+        error: raised for an unknown name.
+        extra: extra of r1rl that installs the packages of the table's own entries.
     """
 
     def __init__(
@@ -43,9 +43,9 @@ class Registry(Mapping[str, Any]):
         return self._entries() if callable(self._entries) else self._entries
 
     def check(self, use: str) -> str:
-        """``use`` itself, if it is a name of the table or has the form of ``module:name``; for pydantic.
+        """``use`` itself, if it is a name of the table or has the form ``module:name``; for pydantic.
 
-        Raises: ValueError with the names there are.
+        Raises: ValueError with the known names.
         """
         if _OWN.fullmatch(use) or use in self.entries:
             return use
@@ -65,7 +65,7 @@ class Registry(Mapping[str, Any]):
             raise self.error(self._unknown(use)) from None
 
     def find(self, use: str) -> locate.Located | None:
-        """Where ``use`` is, without importing it; None where only importing can tell. Raises ``error``."""
+        """Where ``use`` is, without importing it; None where only an import can tell. Raises ``error``."""
         entry = self.entry(use)
         try:
             return locate.find(entry)

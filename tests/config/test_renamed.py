@@ -93,7 +93,7 @@ def test_the_notice_is_one_line_and_names_the_place(write: Write, caplog: pytest
         (
             logging.WARNING,
             f"{path}:7: grpo.lr is called grpo.learning_rate now; override rollout.prompts=4: rollout.prompts is "
-            "called rollout.prompts_per_step now; the next version does not read the former names",
+            "called rollout.prompts_per_step now; the next version rejects the former names",
         )
     ]
 

@@ -196,7 +196,7 @@ ROWS: dict[str, Change] = {
     "a training source removed": keys("stages.rl.data.train.made=null"),
     "a reward added": keys("stages.rl.rewards.format=1"),
     "a reward removed": keys("stages.rl.rewards.packed=null"),
-    "`sample.filters`, or what else only sifts": keys("sample.filters.min_tokens=3", "sample.keep.accuracy=0.7"),
+    "`sample.filters`, or a key like it": keys("sample.filters.min_tokens=3", "sample.keep.accuracy=0.7"),
     "a local training file, anywhere in it": edits("rows.jsonl"),
     "a local file moved or renamed": moves,
     "a local evaluation file": edits("held.jsonl"),
@@ -211,7 +211,7 @@ ROWS: dict[str, Change] = {
     "keys that this version of r1rl does not know, or added": gains_keys,
     "a renamed key, under its former name": uses_former_names,
 }
-AT = {"more `sft.epochs`, `reward_model.epochs`": "tuned", "`sample.filters`, or what else only sifts": "drawn"}
+AT = {"more `sft.epochs`, `reward_model.epochs`": "tuned", "`sample.filters`, or a key like it": "drawn"}
 """The stage that a row is about: the GRPO stage, except where a row says otherwise."""
 
 

@@ -371,5 +371,5 @@ def test_looking_for_functions_imports_nothing_here(tmp_path: Path) -> None:
 
 
 def test_processes_of_what_stays_in_the_trainer() -> None:
-    with pytest.raises(ValueError, match="processes says how many processes run it, and where: trainer that none does"):
+    with pytest.raises(ValueError, match="processes cannot be set with where: trainer"):
         RewardConfig(function="a:b", where="trainer", processes=2)

@@ -10,7 +10,7 @@ from r1rl.config.rewards import RewardConfig
 from r1rl.config.schema import RunConfig
 
 SOFT_OVERLONG = "soft_overlong"
-"""What ``grpo.overlong_buffer`` switches on; it belongs to training and applies to every source."""
+"""The reward that ``grpo.overlong_buffer`` switches on; it belongs to training and applies to every source."""
 
 
 def training_rewards(run: RunConfig) -> dict[str, RewardConfig]:
@@ -23,31 +23,31 @@ def training_rewards(run: RunConfig) -> dict[str, RewardConfig]:
 
 
 def training_applies(run: RunConfig) -> Applies:
-    """What applies to the training sources of a grpo stage, and to its evaluation sources as :func:`held_out` names
-    them: one name may stand for both splits of a dataset, with other rewards for each."""
+    """The rewards of the training sources of a grpo stage, and of its evaluation sources as :func:`held_out` names
+    them: both splits of a dataset may have one name, with different rewards."""
     sources = run.data.train | {held_out(name): source for name, source in run.data.eval.items()}
     return applying(training_rewards(run), sources, (SOFT_OVERLONG,) if run.grpo.overlong_buffer else ())
 
 
 def sampling_applies(run: RunConfig) -> Applies:
-    """What applies to the training sources of a stage that draws completions."""
+    """The rewards of the training sources of a stage that draws completions."""
     return applying(run.rewards, run.data.train)
 
 
 def evaluation_applies(run: RunConfig) -> Applies:
-    """What applies to the sources of an evaluation."""
+    """The rewards of the sources of an evaluation."""
     return applying(run.rewards, run.data.eval)
 
 
 def held_out(name: str) -> str:
-    """What the problems of an evaluation source carry as their ``source`` while a policy trains."""
+    """The ``source`` of the problems of an evaluation source while a policy trains."""
     return f"eval/{name}"
 
 
 def applying(
     rewards: Mapping[str, RewardConfig], sources: Mapping[str, DatasetConfig], everywhere: Iterable[str] = ()
 ) -> Applies:
-    """What applies to each source: what it lists, and ``everywhere``.
+    """The rewards of each source: those that it lists, and ``everywhere``.
 
     A source may list the soft length penalty in stages that do not train: there it is left out.
     """

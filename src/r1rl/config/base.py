@@ -1,4 +1,4 @@
-"""What every configuration section shares. Nothing under ``r1rl.config`` imports torch."""
+"""The base of every configuration section. Nothing under ``r1rl.config`` imports torch."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def chosen(value: Any, path: str) -> Iterator[tuple[str, Registry, str]]:
 
 
 KeyPath = tuple[str, ...]
-"""The names that lead to a key, from the outermost section in."""
+"""The names on the way to a key, outermost section first."""
 
 
 def inside_stage(key: KeyPath) -> KeyPath:
@@ -61,7 +61,7 @@ class Section(BaseModel):
         extra="forbid", validate_assignment=True, use_attribute_docstrings=True, allow_inf_nan=False
     )
     former_names: ClassVar[Mapping[str, str]] = {}
-    """What keys of this section were called in the last version, and what they are called now."""
+    """Former name of each renamed key of this section, and its current name."""
 
     @model_validator(mode="before")
     @classmethod
@@ -103,13 +103,13 @@ class Origins(dict[tuple[str, ...], str]):
         return isinstance(other, Origins)
 
     def rename(self, old: tuple[str, ...], new: tuple[str, ...]) -> None:
-        """The key at ``old``, and all below it, is at ``new``."""
+        """Move the key at ``old``, and all below it, to ``new``."""
         for path in [path for path in self if path[: len(old)] == old]:
             self[new + path[len(old) :]] = self.pop(path)
         self.former[new] = old
 
     def under(self, over: Origins) -> Origins:
-        """These origins with those of a layer on top laid over them."""
+        """These origins, overridden by those of a layer on top."""
         both = Origins({**self, **over})
         both.former = {**{new: old for new, old in self.former.items() if new not in over}, **over.former}
         return both
@@ -117,7 +117,7 @@ class Origins(dict[tuple[str, ...], str]):
     __hash__ = None
 
     def find(self, path: tuple[str, ...]) -> str:
-        """Where the key stands, what was written in it, or the nearest section around it; empty if nothing was."""
+        """Where the key was written, or a key inside it, or the nearest section around it; empty if none was."""
         if path not in self and (inside := next((key for key in self if key[: len(path)] == path), None)):
             return self[inside]
         for end in range(len(path), -1, -1):
@@ -127,7 +127,7 @@ class Origins(dict[tuple[str, ...], str]):
 
 
 def explicit(section: BaseModel) -> dict[str, Any]:
-    """The keys that somebody set, as plain nested dictionaries: no defaults and no preset values.
+    """The keys that were set explicitly, as plain nested dictionaries: no defaults and no preset values.
 
     Validating the result again gives an equal section, which is what lets stages merge over a run.
     """

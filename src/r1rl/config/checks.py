@@ -1,4 +1,4 @@
-"""Values that are each valid but cannot work together: found before anything is downloaded or trained."""
+"""Finds values that are each valid but conflict, before anything is downloaded or trained."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def check_names(run: RunConfig) -> Iterator[Conflict]:
 
 
 def check_kinds(run: RunConfig) -> Iterator[Conflict]:
-    """Kinds of stages are there."""
+    """Kinds of stages exist."""
     for name, stage in run.stages.items():
         try:
             kind_of(stage.kind)
@@ -154,7 +154,7 @@ def check_vllm(run: RunConfig) -> Iterator[Conflict]:
     if rollout.max_staleness and vllm.mode == "colocate":
         yield (
             ("rollout", "max_staleness"),
-            "a colocated vLLM stands still while the learner works, so it cannot sample meanwhile; use 0, or "
+            "a colocated vLLM pauses while the learner works, so it cannot sample meanwhile; use 0, or "
             "rollout.vllm.mode: server",
         )
     if rollout.max_staleness and run.grpo.importance_cap == 0:
@@ -230,7 +230,7 @@ def check_sampled_rewards(run: RunConfig) -> Iterator[Conflict]:
 
 
 def _listed(run: RunConfig, split: Literal["train", "eval"], rewards: Mapping[str, RewardConfig]) -> Iterator[Conflict]:
-    """Sources list rewards that there are."""
+    """Sources list only rewards that exist."""
     for source, names in applying(rewards, getattr(run.data, split)).items():
         for name in names or ():
             if name not in rewards:
@@ -268,7 +268,7 @@ def check_difficulty(run: RunConfig) -> Iterator[Conflict]:
     if reward not in run.rewards:
         yield (
             ("evaluate", "reward"),
-            f"data.difficulty measures how often a completion is right by {reward}, which is none of the rewards "
+            f"data.difficulty measures how often a completion is right by {reward}, which is not one of the rewards "
             f"({', '.join(run.rewards) or 'none'})",
         )
     elif run.data.train and all(reward not in (s.rewards or [reward]) for s in run.data.train.values()):

@@ -15,7 +15,7 @@ class PromptConfig(Section):
     """How a question becomes the text that the policy continues."""
 
     template: Annotated[str, NameIn(TEMPLATES)] = "r1_zero"
-    """r1_zero (plain text), chat (the tokenizer's own), or raw (the question as it is). One of your own:
+    """r1_zero (plain text), chat (the tokenizer's own), or raw (the question alone). For your own, see
     docs/extending.md."""
     system: str | None = None
     """System message of the chat template; in r1_zero it replaces the opening paragraph."""
@@ -38,14 +38,14 @@ class DatasetConfig(Section):
     subset: str | None = None
     """Configuration name on the hub, for example ``main``."""
     split: str = "train"
-    """Split to read on the hub or in a folder. A single local file is one split, whatever this says."""
+    """Split to read on the hub or in a folder. A single local file is always one split."""
     revision: str | None = None
     """Branch, tag or commit on the hub."""
     question: str = "question"
     """Column that holds the question (text, or a list of messages)."""
     question_from: str | None = None
-    """Writes the question of a dataset that has none: text in which ``{column}`` stands for that column's value,
-    whatever characters its name has. Other braces stay; where a name in braces is meant literally, double them."""
+    """Writes the question of a dataset that has none: text in which ``{column}`` stands for that column's value; its
+    name may contain any character. Other braces are kept; where a name in braces is meant literally, double them."""
     answer: str | None = "answer"
     """Column that holds the gold answer; it reaches reward functions as ``answer``. None where there is none."""
     answer_pattern: str | None = None
@@ -90,9 +90,9 @@ class DifficultyConfig(Section):
     """Keep problems that the starting policy solves sometimes: bounds on its pass rate."""
 
     min_pass_rate: float = Field(0.0, ge=0, le=1)
-    """Leave out problems solved less often."""
+    """Leave out problems with a lower pass rate."""
     max_pass_rate: float = Field(1.0, ge=0, le=1)
-    """Leave out problems solved more often."""
+    """Leave out problems with a higher pass rate."""
     samples: int = Field(8, ge=1)
     """Completions per problem from which the pass rate is measured."""
 
@@ -103,7 +103,7 @@ class DataConfig(Section):
     train: dict[str, DatasetConfig] = Field(default_factory=dict)
     """Training sources by name; their weights set the mixture."""
     eval: dict[str, DatasetConfig] = Field(default_factory=dict)
-    """Evaluation sources by name; proven disjoint from the training ones before the run starts."""
+    """Evaluation sources by name; checked to be disjoint from the training ones before the run starts."""
     held_out: dict[str, DatasetConfig] = Field(default_factory=dict)
     """Further sources whose questions are not trained on. A recipe adds the `data.eval` of its other stages."""
     prompt: PromptConfig = Field(default_factory=PromptConfig)

@@ -1,4 +1,4 @@
-"""Sizes that follow from the configuration: what a step and a run will cost, before either is started."""
+"""Sizes that follow from the configuration: the cost of a step and of a run, before they start."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class Derived:
     total_completions: int
 
     def rows(self) -> Iterator[tuple[str, int]]:
-        """Each size with what it is called."""
+        """Each size with its label."""
         yield "completions per step", self.completions_per_step
         yield "updates per rollout", self.updates_per_rollout
         yield "completions per update", self.completions_per_update
@@ -53,12 +53,12 @@ def derive(run: RunConfig) -> Derived:
 
 
 def notes(run: RunConfig) -> Iterator[str]:
-    """What is allowed but worth knowing about a grpo stage; ``run`` as that stage sees it."""
+    """Warnings about a grpo stage: settings that are allowed but may surprise; ``run`` as that stage sees it."""
     grpo, sizes = run.grpo, derive(run)
     if grpo.tokens_per_microbatch < sizes.max_sequence_tokens:
         yield (
             f"grpo.tokens_per_microbatch {grpo.tokens_per_microbatch} is less than one sequence at its limit "
-            f"({sizes.max_sequence_tokens}): the longest get a micro-batch of their own"
+            f"({sizes.max_sequence_tokens}): the longest sequences get their own micro-batch"
         )
     if grpo.beta == 0 and grpo.ref_update_every:
         yield "grpo.ref_update_every has no effect at grpo.beta 0"

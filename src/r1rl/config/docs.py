@@ -27,15 +27,15 @@ looks for the files, columns, reward functions and models that it names on this 
 follow; `RUN/config.yaml` is the file with every default filled in.
 
 - On the command line, `key.sub=value` after the file changes a key: `grpo.learning_rate=1e-4`,
-  `data.train.gsm8k.limit=100`. Where the key takes text, the value is that text as it stands
+  `data.train.gsm8k.limit=100`. Where the key takes text, the value is that text verbatim
   (`data.train.gsm8k.answer_pattern=#### (.+)`, in quotes for the shell); elsewhere it is YAML:
   `rollout.stop=[</answer>]`, `data.train.mine={path: mine.csv}`.
 - `extends: other.yaml` builds on another file, relative to this one. A reward, stage or data source from there
   set to `null` is left out.
 - `model: NAME` is short for `model: {path: NAME}`, and `accuracy: 1.0` under `rewards` for `accuracy: {weight: 1.0}`.
-- A stage may hold its own `model`, `data`, `rollout` and `rewards`, and the section of its kind: their keys are laid
-  over the run's for that stage alone.
-- `${STAGE.model}` and `${STAGE.data}` in a value stand for what an earlier stage made.
+- A stage may hold its own `model`, `data`, `rollout` and `rewards`, and the section of its kind: their keys override
+  the run's for that stage alone.
+- `${STAGE.model}` and `${STAGE.data}` in a value stand for the outputs of an earlier stage.
 - Text is YAML 1.2: `1e-4` is a number, `no` is text.
 """
 

@@ -1,4 +1,4 @@
-"""What the keys of TRL, open-r1 and verl are called here: for whoever types one of them, and for docs/from-trl.md."""
+"""Our names for the keys of TRL, open-r1 and verl: for error messages on unknown keys, and for docs/from-trl.md."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 
 class Counterpart(NamedTuple):
-    """Of one key elsewhere."""
+    """Our counterpart of another framework's key."""
 
     ours: str = ""
     """Keys here, separated by commas; empty where there is none. ``SECTION`` is the one that the key was written in."""
@@ -110,7 +110,7 @@ TRL: dict[str, Counterpart] = {
     **_none("set `grpo.steps`, the number of rollouts; `r1rl check` prints what follows from it", "num_train_epochs"),
     **_none("always: a loss has one denominator over all processes", "average_tokens_across_devices"),
     **_none("always, from the seed", "shuffle_dataset"),
-    **_none("the same command again resumes", "resume_from_checkpoint"),
+    **_none("the same command resumes", "resume_from_checkpoint"),
     **_none("always: a resumed run equals the uninterrupted one", "ignore_data_skip full_determinism"),
     **_none("always: everything is saved", "restore_callback_states_from_checkpoint save_only_model save_on_each_node"),
     **_none("always: the first Ctrl-C or SIGTERM saves", "enable_jit_checkpoint"),
@@ -129,12 +129,12 @@ TRL: dict[str, Counterpart] = {
     ),
     **_none("log in with `hf auth login`, or set HF_TOKEN", "hub_token"),
     **_none("the final model is pushed once", "hub_strategy hub_always_push hub_revision"),
-    **_none("AdamW, as PyTorch has it", "optim optim_args optim_target_modules adam_epsilon"),
+    **_none("PyTorch's AdamW", "optim optim_args optim_target_modules adam_epsilon"),
     **_none("use `model.dtype`: float32 or bfloat16", "fp16 tf32"),
     **_none("nothing is padded", "pad_to_multiple_of"),
     **_none("every column reaches the rewards", "remove_unused_columns label_names"),
     **_none(
-        "the embedded engine keeps its own cache and lets finished sequences leave",
+        "the embedded engine keeps its own cache and removes finished sequences",
         "use_cache cache_implementation use_transformers_continuous_batching transformers_continuous_batching_config "
         "use_transformers_paged",
     ),
@@ -149,12 +149,12 @@ TRL: dict[str, Counterpart] = {
         "ddp_find_unused_parameters ddp_bucket_cap_mb ddp_broadcast_buffers ddp_static_graph ddp_backend local_rank "
         "ds3_gather_for_generation",
     ),
-    **_none("not there; ZeRO comes with `stages.NAME.launch`", "fsdp fsdp_config"),
+    **_none("not supported; ZeRO comes with `stages.NAME.launch`", "fsdp fsdp_config"),
     **_none("chosen by r1rl", "vllm_group_port vllm_model_impl gradient_checkpointing_kwargs"),
     **_none("training runs without dropout; `model.lora.dropout` sets that of adapters", "disable_dropout"),
     **_none("that is what r1rl does with `sum_then_normalize`", "multi_objective_aggregation"),
     **_none(
-        "left out on purpose: the learner knows only the whole distribution",
+        "left out on purpose: the learner computes the full distribution",
         "min_p repetition_penalty generation_kwargs vllm_structured_outputs_regex",
     ),
     **_none("the reference is replaced, never mixed", "ref_model_mixup_alpha"),
@@ -327,7 +327,7 @@ VERL: dict[str, Counterpart] = {
     "trainer.test_freq": Counterpart("grpo.eval_every"),
     "trainer.max_actor_ckpt_to_keep": Counterpart("grpo.keep_checkpoints"),
     "trainer.default_local_dir": Counterpart("output_dir"),
-    "trainer.resume_mode": Counterpart("", "the same command again resumes"),
+    "trainer.resume_mode": Counterpart("", "the same command resumes"),
     "trainer.device": Counterpart("device"),
     "critic": Counterpart("", "GRPO has no critic"),
 }
@@ -345,11 +345,11 @@ _VERL_SECTIONS = frozenset(part for key in VERL for part in key.split(".")[:-1])
 
 
 def explained(key: tuple[str, ...], value: object) -> str:
-    """What an unknown key is called here, if TRL, open-r1 or verl have it; empty if they do not.
+    """Our name for an unknown key, if TRL, open-r1 or verl have it; empty if they do not.
 
     Args:
         key: its path, without the stage that it was written in.
-        value: what it was set to: of a section of verl's, the keys in it are looked up.
+        value: its value; in a section of verl's, the keys in it are looked up.
     """
     section, name = key[0] if len(key) > 1 else "", key[-1]
     for source, table in (
@@ -363,7 +363,7 @@ def explained(key: tuple[str, ...], value: object) -> str:
     found = [_sentence("verl", whole, VERL[whole], "") for whole in map(_in_verl, _leaves(key, value)) if whole]
     if found:
         return "; ".join(found[:3])
-    return f"verl's {name}: its keys are spread over our sections" if name in _VERL_SECTIONS else ""
+    return f"verl's {name}: its keys are in several of our sections" if name in _VERL_SECTIONS else ""
 
 
 def _sentence(source: str, name: str, here: Counterpart, section: str) -> str:
@@ -380,7 +380,8 @@ def _leaves(key: tuple[str, ...], value: object) -> list[str]:
 
 
 def _in_verl(dotted: str) -> str:
-    """The full path of verl's key that is this one, ends like it, or has its name, if that has two words or more."""
+    """The full path of verl's key that equals this one, ends with it, or has its last name, if that is of two words or
+    more."""
     name = dotted.rpartition(".")[2]
     ends = [f".{dotted}"] * ("." in dotted) + [f".{name}"] * ("_" in name)
     return dotted if dotted in VERL else next((whole for end in ends for whole in VERL if whole.endswith(end)), "")

@@ -1,4 +1,4 @@
-"""Turns what pydantic found wrong into one message that says which key, where, and what to write instead."""
+"""Turns pydantic's errors into one message that says which key, where, and what to write instead."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ from r1rl.config.schema import RunConfig
 from r1rl.config.walk import sections
 
 Locate = Callable[[KeyPath], tuple[str, str]]
-"""The name of a key as its author wrote it, and where it stands (may be empty)."""
+"""The name of a key as its author wrote it, and where (may be empty)."""
 
 SHOWN = 5
 
 
 def explain(error: ValidationError, raw: Mapping[str, Any], locate: Locate) -> str:
-    """One line for everything that is wrong, each with its place, its key and the nearest valid key."""
+    """One line with all errors, each with its place, its key and the nearest valid key."""
     found: dict[KeyPath, str] = {}
     for item in error.errors(include_url=False):
         path = _written(item["loc"], raw)
@@ -59,8 +59,8 @@ def _written(loc: tuple[int | str, ...], raw: Any) -> KeyPath:
 
 
 def suggest(path: KeyPath, name: str, value: Any = None) -> str:
-    """What the author may have meant: what another framework calls so, the nearest key beside it, or the same name in
-    another section.
+    """What the author may have meant: our name for another framework's key, the nearest key in the same section, or the
+    same name in another section.
 
     ``path`` is the unknown key's place in the schema, ``name`` the key as it was written, ``value`` what it was set to.
     """
@@ -80,7 +80,7 @@ def suggest(path: KeyPath, name: str, value: Any = None) -> str:
 
 
 def valid_keys(path: KeyPath) -> tuple[str, ...]:
-    """Keys of the section at ``path``; empty where any name or no section may stand."""
+    """Keys of the section at ``path``; empty where any name is allowed or there is no section."""
     inside = inside_stage(path)
     for section, keys in _keys().items():
         if len(section) == len(inside) and all(

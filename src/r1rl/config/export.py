@@ -1,4 +1,4 @@
-"""Handing a model to others."""
+"""Exporting a model."""
 
 from __future__ import annotations
 
@@ -17,6 +17,6 @@ class ExportConfig(Section):
     dtype: Literal["float32", "bfloat16", "float16"] = "bfloat16"
     """Precision of the weights on disk."""
     chat_template: bool = True
-    """Give a tokenizer without chat template one that writes the prompts it was trained on."""
+    """If the tokenizer has no chat template, add one that writes the prompts used in training."""
     max_shard_gb: float = Field(5.0, gt=0)
     """Size limit of each weight file, GB."""

@@ -11,7 +11,7 @@ from r1rl.registry import LOSSES, SCALES
 
 Algorithm = Literal["r1", "dr_grpo", "dapo", "gspo", "cispo"]
 
-# One dial sets the fine ones. Sources: DeepSeek-R1 arXiv 2501.12948; Dr. GRPO 2503.20783; DAPO 2503.14476;
+# One key sets the defaults of the others. Sources: DeepSeek-R1 arXiv 2501.12948; Dr. GRPO 2503.20783; DAPO 2503.14476;
 # GSPO 2507.18071; CISPO (MiniMax-M1) 2506.13585.
 PRESETS: dict[str, dict[str, Any]] = {
     "r1": {"loss": "grpo", "scale_rewards": "group", "clip_low": 0.2, "clip_high": 0.2, "beta": 0.001},
@@ -32,7 +32,7 @@ PRESET_KEYS = frozenset(name for preset in PRESETS.values() for name in preset)
 
 
 class GuardConfig(Section):
-    """What to do when a quantity leaves its bounds; each bound None is off."""
+    """What to do when a quantity leaves its bounds; a bound of None is off."""
 
     non_finite: Literal["stop", "skip"] = "stop"
     """A loss or gradient that is not finite: stop, with the state before that update saved; or skip it and count it."""
@@ -47,15 +47,15 @@ class GuardConfig(Section):
 
 
 class CovarianceConfig(Section):
-    """Which tokens the losses clip_cov and kl_cov treat in their own way: by the product of their log-probability and
-    their advantage, each less its mean over the tokens of the update (arXiv 2505.22617)."""
+    """How the losses clip_cov and kl_cov select tokens: by the product of their log-probability and their advantage,
+    each minus its mean over the tokens of the update (arXiv 2505.22617)."""
 
     fraction: float = Field(2e-4, gt=0, le=1)
     """Share of an update's tokens, at least one (paper: 2e-4; 2e-3 for kl_cov on 7B)."""
     low: float = 1.0
-    """clip_cov draws from the tokens whose product is above this."""
+    """clip_cov draws from the tokens whose product is above this bound."""
     high: float = 5.0
-    """And below this."""
+    """Upper bound of that product for clip_cov."""
     kl_coef: float = Field(1.0, ge=0)
     """Weight of kl_cov's penalty."""
 
@@ -70,8 +70,8 @@ class GRPOConfig(Section):
     }
 
     algorithm: Algorithm = "r1"
-    """Sets the defaults of loss, scale_rewards, clip_low, clip_high, beta and dynamic_sampling; a key that is given
-    wins."""
+    """Sets the defaults of loss, scale_rewards, clip_low, clip_high, beta and dynamic_sampling; a key that is set
+    explicitly takes precedence."""
     steps: int = Field(1000, ge=1)
     """Rollouts of the run; each is followed by minibatches × epochs updates."""
     minibatches: int = Field(1, ge=1)
@@ -79,15 +79,15 @@ class GRPOConfig(Section):
     epochs: int = Field(1, ge=1)
     """Passes over each rollout (paper: 1)."""
     loss: Annotated[str, NameIn(LOSSES)] = "grpo"
-    """The surrogate and its denominator; see the algorithms below. One of your own: docs/extending.md."""
+    """The surrogate and its denominator; see the algorithms below. For your own, see docs/extending.md."""
     scale_rewards: Annotated[str, NameIn(SCALES)] = "group"
-    """How rewards become advantages: minus the group's mean, over the group's standard deviation, the batch's, or
-    nothing; rloo, reinforce_pp, reinforce_pp_baseline and maxrl as in docs/algorithm.md. One of your own:
-    docs/extending.md."""
+    """How rewards become advantages: the group's mean is subtracted, then they are divided by the standard deviation of
+    the group, of the batch, or not at all; rloo, reinforce_pp, reinforce_pp_baseline and maxrl as in docs/algorithm.md.
+    For your own, see docs/extending.md."""
     clip_low: float = Field(0.2, ge=0)
-    """ε below: the ratio is clipped at 1 − clip_low."""
+    """Lower ε: the ratio is clipped at 1 − clip_low."""
     clip_high: float = Field(0.2, ge=0)
-    """ε above: the ratio is clipped at 1 + clip_high (paper's R1 stage: 10). For cispo the cap is 1 + clip_high."""
+    """Upper ε: the ratio is clipped at 1 + clip_high (paper's R1 stage: 10). For cispo the cap is 1 + clip_high."""
     beta: float = Field(0.001, ge=0)
     """Weight of the k3 KL term; 0 needs no reference policy."""
     entropy_coef: float = Field(0.0, ge=0)
@@ -97,8 +97,7 @@ class GRPOConfig(Section):
     ref_update_every: int = Field(0, ge=0)
     """Updates after which the policy replaces the reference (paper: 400); 0 is never."""
     dynamic_sampling: bool = False
-    """Resample groups that are all right or all wrong; by which reward, and for how long, is set under
-    rollout.dynamic_sampling."""
+    """Resample groups that are all correct or all wrong; rollout.dynamic_sampling sets the reward and the bounds."""
     mask_truncated: bool = False
     """Leave completions cut at the length limit out of the loss; they still count in its denominator."""
     overlong_buffer: int = Field(0, ge=0)
@@ -126,8 +125,8 @@ class GRPOConfig(Section):
     tokens_per_microbatch: int = Field(16384, ge=16)
     """Token budget of a packed micro-batch, prompts included."""
     sequence_parallel: int = Field(1, ge=1)
-    """Ranks that compute every row of tokens together, each holding its share of it (Ulysses): for samples that do not
-    fit on one. Must divide the number of processes and the model's heads."""
+    """Ranks that compute each row of tokens together, each holding a share of it (Ulysses), for samples that do not fit
+    on one. Must divide the number of processes and the model's heads."""
     logprob_chunk: int = Field(4096, ge=1)
     """Tokens whose logits are in memory at once."""
     entropy_every: int = Field(1, ge=0)
@@ -147,5 +146,5 @@ class GRPOConfig(Section):
         preset = PRESETS[self.algorithm]
         for name in PRESET_KEYS - self.model_fields_set:
             default = type(self).model_fields[name].default
-            self.__dict__[name] = preset.get(name, default)  # not by assignment: a preset value is not a given one
+            self.__dict__[name] = preset.get(name, default)  # not by assignment: a preset value does not count as set
         return self

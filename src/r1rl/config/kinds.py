@@ -21,7 +21,7 @@ Conflict = tuple[tuple[str, ...], str]
 Check = Callable[[RunConfig], Iterator[Conflict]]
 """What is wrong with a stage, given the run as it sees it."""
 Applies = dict[str, list[str] | None]
-"""By source: the rewards that run on it; None stands for all."""
+"""By source: the rewards that run on it; None means all."""
 Tokens = tuple[float, float]
 """Trained and generated tokens."""
 Counts = Mapping[str, int | None]
@@ -30,30 +30,31 @@ Counts = Mapping[str, int | None]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Kind:
-    """One kind of stage: all that the rest of r1rl knows of it."""
+    """One kind of stage: everything that the rest of r1rl needs to know about it."""
 
     entry: str
     """``module:function`` that runs a stage, from a StageContext to a StageResult; imported when a stage runs."""
     uses: tuple[str, ...]
     """Dotted parts of the configuration that it depends on, besides its own section. A change in one of them redoes the
-    stage; data, rewards and models named there are looked at before the run starts."""
+    stage; data, rewards and models named there are inspected before the run starts."""
     section: str = "args"
-    """The section of the run with the keys of this kind. Only kinds that come with r1rl have one to themselves."""
+    """The section of the run with the keys of this kind. Only kinds that come with r1rl have their own."""
     args: type[Section] | None = None
     """What ``args`` may hold in a stage of this kind; None for nothing."""
     outputs: frozenset[str] = frozenset()
-    """What it hands on: ``model``, ``data``, or both."""
+    """Its outputs for later stages: ``model``, ``data``, or both."""
 
     policy: bool = False
     """Whether its model writes text, so that a later stage may start from it."""
     exports: bool = False
-    """Whether it writes an earlier stage's model for others."""
+    """Whether it exports an earlier stage's model."""
     alone: bool = False
     """Whether the main process runs it while the others wait."""
     quick: bool = False
     """Whether it measures or copies a model, and so is done again without asking."""
     evaluations: Literal["", "eval", "held_out"] = ""
-    """The part of ``data`` that gets every stage's evaluation sets, to keep their questions out of what is made."""
+    """The part of ``data`` that gets every stage's evaluation sets, to keep their questions out of the data it
+    makes."""
 
     checks: tuple[Check, ...] = ()
     """What ``r1rl check`` looks for in the configuration of a stage."""
@@ -62,22 +63,22 @@ class Kind:
     gold: bool = True
     """Whether the gold answers of its sources are read."""
     columns: tuple[str, ...] = ()
-    """Dotted keys that name columns which its training sources must have."""
+    """Dotted keys whose values are columns that its training sources must have."""
     mixes: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
-    """Dotted keys of further training sources, each with the keys that name the columns which those must have."""
+    """Dotted keys of further training sources, each with the keys whose values are columns that they must have."""
 
     rows: tuple[str, ...] = ()
-    """Dotted keys of the sources that it goes through, counted for the plan."""
+    """Dotted keys of the sources that it reads, counted for the plan."""
     planned: Callable[[RunConfig, Counts], Tokens | None] | None = None
-    """Tokens that a stage will take; None where that cannot be known before it runs."""
+    """Tokens that a stage will process; None where that cannot be known before it runs."""
     parameters: Callable[[RunConfig], float] | None = None
     """Size of the model that it builds, for kinds that start from none."""
     handed_on: Callable[[RunConfig, Counts], int | None] | None = None
     """Rows that a stage will hand on as data."""
     measured: Callable[[Path, Mapping[str, Any]], Tokens] | None = None
-    """Tokens that a finished stage took, by its folder and its metrics."""
+    """Tokens that a finished stage processed, by its folder and its metrics."""
     steps: Callable[[Mapping[str, Any]], float | None] | None = None
-    """Lines that metrics.jsonl will have in the end, by the keys of this kind, which nobody checked."""
+    """Lines that metrics.jsonl will have in the end, by the keys of this kind, which are not validated."""
 
     @property
     def parts(self) -> tuple[str, ...]:
@@ -90,7 +91,7 @@ class Kind:
 
 
 class _NoArgs(Section):
-    """Of a kind that takes none."""
+    """For a kind without arguments."""
 
 
 def kind_of(name: str) -> Kind:

@@ -1,4 +1,4 @@
-"""A file and overrides in, a checked ``RunConfig`` out; one stage's view of it; the resolved YAML back."""
+"""Loads a file and overrides into a checked ``RunConfig``; makes one stage's view of it; writes the resolved YAML."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ from r1rl.files import is_own, write_text
 log = logging.getLogger(__name__)
 
 RESOLVED = "config.yaml"
-"""In a run folder: the configuration that every stage of it runs, which is the same run wherever that folder goes."""
+"""In a run folder: the configuration of all its stages, which means the same run wherever the folder is moved."""
 SECTIONS = tuple(name for name in StageConfig.model_fields if name not in ("kind", "launch"))
 """Sections that a stage may override."""
 _ANY_KIND = ("model", "data", "rollout", "rewards")
@@ -45,14 +45,14 @@ class StageError(ConfigError):
 def load_config(path: str | os.PathLike[str], overrides: Sequence[str] = ()) -> RunConfig:
     """Reads a YAML file, lays ``key.sub=value`` overrides over it, and checks every stage of the result.
 
-    A file may name another to build on with ``extends: other.yaml``. Relative paths are looked for from the folder of
-    the file that names them, then from the current one (:mod:`r1rl.config.paths`). A null removes a reward or a data
-    source that came from there. An algorithm preset fills only keys that nobody gave. The value of an override is YAML,
-    or the text itself where the key takes text (:mod:`r1rl.config.overrides`). The ``config.yaml`` of a run folder is
+    A file may name another to build on with ``extends: other.yaml``. Relative paths are resolved from the folder of the
+    file that names them, then from the current one (:mod:`r1rl.config.paths`). A null removes a reward or a data source
+    that came from there. An algorithm preset fills only keys that were not set. The value of an override is YAML, or
+    the text itself where the key takes text (:mod:`r1rl.config.overrides`). The ``config.yaml`` of a run folder means
     that run, wherever the folder was moved.
 
     Raises:
-        ConfigError: one line with everything found wrong: the key, its file and line (or override), what to write.
+        ConfigError: one line with all errors: the key, its file and line (or override), what to write.
     """
     raw, origins = read_layers(Path(path))
     if _is_resolved(Path(path), raw):
@@ -78,13 +78,13 @@ def load_config(path: str | os.PathLike[str], overrides: Sequence[str] = ()) -> 
 
 
 def stage_config(run: RunConfig, stage: str) -> RunConfig:
-    """The run as one stage sees it: the stage's sections laid over the run's, checked, with that stage alone left.
+    """The run as one stage sees it: the stage's sections merged over the run's, checked, with that stage alone.
 
     ``model: NAME`` in a stage is short for ``model: {path: NAME}``. Presets are applied after merging, so a stage
-    that changes ``grpo.algorithm`` gets the new one's values for every key that neither it nor the run gives.
+    that changes ``grpo.algorithm`` gets the new one's values for every key that neither it nor the run sets.
 
     Raises:
-        ConfigError: no such stage, or its keys do not fit; they are named ``stages.NAME.…`` where it wrote them.
+        ConfigError: no such stage, or its keys do not fit; keys that the stage wrote are named ``stages.NAME.…``.
     """
     plan = stages_of(run)
     if stage not in plan:
@@ -115,7 +115,7 @@ def stage_config(run: RunConfig, stage: str) -> RunConfig:
 
 
 def _every_stage(run: RunConfig) -> dict[str, RunConfig]:
-    """Each stage's view. Raises ConfigError with what is wrong in any of them, once."""
+    """Each stage's view. Raises ConfigError with the errors of all of them, each once."""
     views: dict[str, RunConfig] = {}
     wrong: dict[str, None] = {}
     for name in stages_of(run):
@@ -129,7 +129,7 @@ def _every_stage(run: RunConfig) -> dict[str, RunConfig]:
 
 
 def _prompts_behind(run: RunConfig, stage: str, path: str) -> dict[str, Any]:
-    """The prompt settings of each source that an earlier stage made the rows of ``path`` from."""
+    """The prompt settings of the sources from which an earlier stage made the rows of ``path``."""
     plan = stages_of(run)
     earlier = list(plan)[: list(plan).index(stage)]
     found: dict[str, Any] = {}
@@ -204,7 +204,7 @@ def _reaches(sections: Mapping[str, Any], key: tuple[str, ...]) -> bool:
 
 
 def _mark_removed(run: Mapping[str, Any], sections: dict[str, Any]) -> None:
-    """A stage without one of the run's rewards or sources must say so, or loading would bring it back."""
+    """A stage without one of the run's rewards or sources must set it to null, or loading would add it again."""
     pairs = [(run["rewards"], sections.get("rewards"))]
     pairs += [
         (run["data"][kind], sections["data"][kind]) for kind in ("train", "eval", "held_out") if "data" in sections
@@ -215,7 +215,7 @@ def _mark_removed(run: Mapping[str, Any], sections: dict[str, Any]) -> None:
 
 
 def _reject_idle(run: RunConfig, given: Origins) -> None:
-    """An override of a run's key that every stage sets for itself would change nothing: say so."""
+    """Rejects an override of a run's key that every stage sets itself, because it would change nothing."""
     for key, where in given.items():
         if key[0] not in SECTIONS or len(key) < 2:
             continue

@@ -1,4 +1,4 @@
-"""Lays one set of keys over another: files that extend files, stages over the run."""
+"""Merges one set of keys over another: files that extend files, stages over the run."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ from r1rl.errors import ConfigError
 # Maps from a name to a section: a null under them takes the name out again.
 _NAMED = (("rewards",), ("stages",), ("data", "train"), ("data", "eval"), ("data", "held_out"))
 
-# Sections that always exist: written with nothing under them, they are as if not written.
+# Sections that always exist: written with nothing under them, an empty one is ignored.
 _SECTIONS = {name for name, field in RunConfig.model_fields.items() if field.default_factory is not None}
 
 
 def deep_merge(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
-    """``base`` with ``over`` laid over it: mappings merge key by key, anything else is replaced."""
+    """``base`` overridden by ``over``: mappings merge key by key, anything else is replaced."""
     merged = dict(base)
     for key, value in over.items():
         below = merged.get(key)
@@ -80,7 +80,7 @@ def without_removed(raw: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def read_layers(path: Path, seen: tuple[Path, ...] = ()) -> tuple[dict[str, Any], Origins]:
-    """A YAML file laid over the one its ``extends`` names (from its folder, then the current one), and so on.
+    """A YAML file merged over the one that its ``extends`` names (in its folder, then the current one), recursively.
 
     Raises:
         ConfigError: a file cannot be read, or extends itself.

@@ -37,11 +37,11 @@ class ModelConfig(Section):
     """Precision of the forward and backward pass; master weights and optimizer states stay float32."""
     cast_lm_head_to_fp32: bool = True
     """Compute logits in float32 also where dtype is bfloat16, in the learner, the reference and the engine: rounded
-    logits are most of what engine and learner differ by."""
+    logits cause most of the difference between engine and learner."""
     trust_remote_code: bool = False
-    """Run Python code that comes with a checkpoint. Off unless you have read that code."""
+    """Run Python code that comes with a checkpoint. Leave it off unless you have read that code."""
     gradient_checkpointing: bool = False
-    """Recompute activations in the backward pass: less memory, about a third more arithmetic."""
+    """Recompute activations in the backward pass: less memory, about a third more computation."""
     lora: LoraConfig | None = None
     """Train adapters instead of the whole model."""
 
@@ -52,7 +52,7 @@ class ModelConfig(Section):
 
 
 TINY_VOCABULARY = 384
-"""Tokens of the tokenizer that a pretrain stage builds, at most."""
+"""Maximum vocabulary of the tokenizer that a pretrain stage builds, tokens."""
 
 
 class TinyModelConfig(Section):
@@ -67,7 +67,7 @@ class TinyModelConfig(Section):
     kv_heads: int = Field(2, ge=1)
     """Key-value heads; must divide heads."""
     intermediate_size: int = Field(512, ge=8)
-    """Width inside the feed-forward part."""
+    """Width inside the feed-forward layers."""
     max_positions: int = Field(1024, ge=16)
     """Longest sequence, in tokens."""
     tie_embeddings: bool = True

@@ -1,8 +1,7 @@
 """Reads ``a.b.c=VALUE``: the key decides how its value is read.
 
-A value is YAML where that gives what the key takes (a number, a list, a mapping, null), and the text itself where the
-key takes text. So nothing in a text needs quotes, neither ``#`` nor ``: `` nor ``007``; quotes around all of it are
-taken off.
+A value is YAML where the key takes a number, a list, a mapping or null, and the text itself where it takes text. So
+nothing in a text needs quotes, neither ``#`` nor ``: `` nor ``007``; quotes around all of it are taken off.
 """
 
 from __future__ import annotations

@@ -1,9 +1,8 @@
-"""Relative paths in a configuration: from the folder of the file that names them, then from the current folder.
-
-What is typed on the command line is looked for from the current folder alone. A path that leads to something becomes
-absolute when the configuration is read, so that the resolved one works from anywhere; anything else stays as it was
-written: a name on the Hugging Face hub, a stage, a module. Outputs (``output_dir``, ``export.folder``) are relative to
-the current folder. ``launch`` also takes the name of a file that comes with r1rl.
+"""Relative paths in a configuration: relative to the folder of the file that names them, then to the current folder. A
+path on the command line is relative to the current folder alone. A path that exists becomes absolute when the
+configuration is read, so that the resolved configuration works from any folder; anything else is kept unchanged: a name
+on the Hugging Face hub, a stage, a module. Outputs (``output_dir``, ``export.folder``) are relative to the current
+folder. ``launch`` also takes the name of a file that comes with r1rl.
 """
 
 from __future__ import annotations
@@ -21,7 +20,7 @@ SHIPPED = _INSTALLED if _INSTALLED.is_dir() else _REPOSITORY
 """The launch configurations that come with r1rl: in the package, or at the top of the repository that it runs from."""
 
 GENERATED = "generated:"
-"""Begins the ``path`` of a source whose rows a function makes."""
+"""Prefix of the ``path`` of a source whose rows a function makes."""
 
 
 def absolute(raw: Mapping[str, Any], origins: Origins) -> dict[str, Any]:
@@ -32,12 +31,12 @@ def absolute(raw: Mapping[str, Any], origins: Origins) -> dict[str, Any]:
 
 
 def like_a_path(text: str) -> bool:
-    """Whether an argument, which may be anything, can be meant as a path: ``train`` and ``en`` are words."""
+    """Whether an argument, which may be anything, looks like a path; ``train`` and ``en`` do not."""
     return "/" in text or bool(Path(text).suffix)
 
 
 def is_model(folder: str | os.PathLike[str]) -> bool:
-    """Whether a folder holds a model: another one that is called like a model on the hub is not meant by its name."""
+    """Whether a folder holds a model. If not, a folder that shares its name with a model on the hub is ignored."""
     return os.path.isfile(os.path.join(folder, "config.json"))
 
 
@@ -75,7 +74,7 @@ def _folders(written: str) -> Iterator[Path]:
 
 
 def _kind(key: KeyPath) -> Callable[[str, list[Path]], str] | None:
-    """How to look for what a key names; None where it names no place."""
+    """How to resolve the path in a key; None where the key is not a path."""
     match inside_stage(key):
         case ("model", "path"):
             return _from_model
@@ -115,13 +114,13 @@ def _from_path(text: str, folders: list[Path]) -> str:
 
 
 def _from_model(text: str, folders: list[Path]) -> str:
-    """A name on the hub and a folder look alike: a folder without a model is not meant."""
+    """A name on the hub and a folder look alike: a folder without a model is ignored."""
     place = _from_path(text, folders)
     return place if is_model(place) or text.startswith(".") else text
 
 
 def _from_code(text: str, folders: list[Path]) -> str:
-    """A file; or a module, which may lie beside the configuration, and else is installed or in the current folder."""
+    """A file; or a module, which may be beside the configuration, installed, or in the current folder."""
     place, colon, name = text.rpartition(":")
     if place.endswith(".py"):
         return _from_path(place, folders) + colon + name
@@ -134,5 +133,5 @@ def _output(text: str, folders: list[Path]) -> str:
 
 
 def _from_argument(text: str, folders: list[Path]) -> str:
-    """An argument may be anything: a path is what looks like one and leads to something."""
+    """An argument may be anything: it is a path if it looks like one and exists."""
     return _from_path(text, folders) if like_a_path(text) else text

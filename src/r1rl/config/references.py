@@ -1,4 +1,4 @@
-"""``${STAGE.OUTPUT}`` in a value stands for what an earlier stage made: the hand-over is in the configuration."""
+"""``${STAGE.OUTPUT}`` in a value stands for the output of an earlier stage."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def strings(value: Any, path: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str,
 
 
 def replaced(value: Any, replace: Callable[[str], str]) -> Any:
-    """A copy of nested mappings and lists in which every text went through ``replace``."""
+    """A copy of nested mappings and lists with ``replace`` applied to every text."""
     if isinstance(value, str):
         return replace(value)
     if isinstance(value, Mapping):

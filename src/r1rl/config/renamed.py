@@ -1,4 +1,4 @@
-"""Keys that were renamed: their former names are read in this version, with a notice, and removed in the next."""
+"""Keys that were renamed: their former names are accepted in this version, with a notice, and removed in the next."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ RENAMED: dict[KeyPath, str] = {
     for path, section, _ in sections(RunConfig)
     for former, name in section.former_names.items()
 }
-"""The path of each former name, in which NAME stands for any one part, and what its last part is called now."""
+"""The path of each former name, in which NAME stands for any one part, and the current name of its last part."""
 
 
 def current(key: KeyPath) -> KeyPath:
-    """A path of keys with its last part as it is called now."""
+    """A path of keys with the current name of its last part."""
     inside = inside_stage(key)
     name = RENAMED.get(inside) or RENAMED.get((inside[0], "NAME", *inside[2:]))
     return (*key[:-1], name) if name else key
@@ -66,6 +66,4 @@ def _both(old: KeyPath, new: KeyPath, origins: Origins) -> str:
 def notice(origins: Origins) -> str:
     """One line that names every key that was written under its former name and where; empty if none was."""
     found = [f"{origins[new]}: {'.'.join(old)} is called {'.'.join(new)} now" for new, old in origins.former.items()]
-    return (
-        "; ".join(found) + "; the next version does not read the former name" + "s" * (len(found) > 1) if found else ""
-    )
+    return "; ".join(found) + "; the next version rejects the former name" + "s" * (len(found) > 1) if found else ""

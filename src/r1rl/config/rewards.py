@@ -22,16 +22,16 @@ class RewardConfig(Section):
     """Keyword arguments bound to the function, for example ``{target: en}``."""
 
     where: Literal["process", "trainer"] | None = None
-    """``process``: in a worker process that may hang or die without the run. ``trainer``: in a thread of the trainer,
-    for what needs its memory or its GPU. None: r1rl's own rewards, ``torch.nn.Module``s and functions of the script
-    that was started in the trainer, all others in a process."""
+    """``process``: in a worker process, which may hang or crash without harming the run. ``trainer``: in a thread of
+    the trainer, for what needs its memory or its GPU. None: r1rl's own rewards, ``torch.nn.Module``s and functions of
+    the script that was started in the trainer, all others in a process."""
     processes: int | None = Field(None, ge=1)
-    """Processes of its own that run it side by side; None shares one with the other functions of its file."""
+    """Number of its own processes, which run it in parallel; None shares one with the other functions of its file."""
 
     @model_validator(mode="after")
     def _one_place(self) -> Self:
         if self.where == "trainer" and self.processes is not None:
-            raise ValueError("processes says how many processes run it, and where: trainer that none does")
+            raise ValueError("processes cannot be set with where: trainer, which runs it in no process")
         return self
 
     @model_validator(mode="before")
@@ -50,13 +50,13 @@ class ScoringConfig(Section):
     cpu_seconds: float = Field(1.0, gt=0)
     """Processor time one check may use."""
     wall_seconds: float = Field(30.0, gt=0)
-    """Time one check may take by the clock: a bound on a worker that hangs. ``cpu_seconds`` bounds what is checked, so
-    that a busy machine does not turn a right answer into a time-out."""
+    """Wall-clock limit of one check: a bound on a worker that hangs. ``cpu_seconds`` bounds what is checked, so
+    that a busy machine does not turn a correct answer into a time-out."""
     memory_mb: int = Field(1024, ge=64)
     """Address space that one worker may gain before it is killed."""
     function_timeout_s: float = Field(300.0, gt=0)
-    """Time one call of a reward function on a group may take from when it starts to run. In a process it is then
-    killed and the group goes without its values; in the trainer, where it cannot be, the run stops with an error."""
+    """Time one call of a reward function on a group may take once it runs. After that it is killed in a process, and
+    the group has no values of it; in the trainer, where it cannot be killed, the run stops with an error."""
     function_memory_mb: int = Field(8192, ge=64)
     """Memory that a reward function's process and its children may hold; they are killed when they exceed it."""
     concurrency: int = Field(16, ge=1)

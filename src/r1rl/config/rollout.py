@@ -11,7 +11,7 @@ from r1rl.registry import ENGINES
 
 
 class DynamicSamplingConfig(Section):
-    """Replace groups without a learning signal: all right, or all wrong (DAPO, arXiv 2503.14476, section 3.2)."""
+    """Replace groups without a learning signal: all correct, or all wrong (DAPO, arXiv 2503.14476, section 3.2)."""
 
     max_rounds: int = Field(4, ge=1)
     """Rounds of sampling after which the step proceeds with the useful groups it has."""
@@ -21,7 +21,7 @@ class DynamicSamplingConfig(Section):
     min_std: float = Field(1e-6, ge=0)
     """A group in which its standard deviation, or that of the sum, is smaller is not useful."""
     oversample: float = Field(1.0, ge=1)
-    """Groups requested at once, as a multiple of those that are missing. The first useful ones are taken; the rest are
+    """Groups requested at once, as a multiple of the missing ones. The first useful ones are taken; the rest are
     aborted, or kept for the next step where max_staleness allows it."""
 
 
@@ -35,7 +35,7 @@ class VLLMConfig(Section):
     }
 
     mode: Literal["colocate", "server"] = "colocate"
-    """colocate: in the trainer's process, on its device. server: processes of their own, here or elsewhere."""
+    """colocate: in the trainer's process, on its device. server: separate processes, on this machine or others."""
     urls: list[str] = Field(default_factory=list)
     """Servers that are already running (see launch/vllm); empty launches them."""
     servers: int = Field(1, ge=1)
@@ -76,7 +76,7 @@ class VLLMConfig(Section):
     sync_timeout_s: float = Field(300.0, gt=0)
     """Deadline for each step of a weight sync."""
     probe_every_s: float = Field(10.0, gt=0)
-    """Seconds between health probes, each a generation of one token."""
+    """Seconds between health probes, each of which generates one token."""
     probe_timeout_s: float = Field(60.0, gt=0)
     """A server that does not answer its probe within this time counts as dead."""
     max_attempts: int = Field(10, ge=1)
@@ -88,12 +88,12 @@ class VLLMConfig(Section):
 
 
 class RolloutConfig(Section):
-    """The engine that samples completions and what it is asked for."""
+    """The engine that samples completions, and how it samples."""
 
     former_names: ClassVar = {"prompts": "prompts_per_step"}
 
     engine: Annotated[str, NameIn(ENGINES)] = "torch"
-    """torch: embedded, on the policy's own weights. vllm: colocated or served. One of your own: docs/extending.md."""
+    """torch: embedded, on the policy's own weights. vllm: colocated or served. For your own, see docs/extending.md."""
     prompts_per_step: int = Field(32, ge=1)
     """Questions per step (paper: 32, or 512 drawn at once and split into 16 minibatches)."""
     group_size: int = Field(16, ge=1)
@@ -103,11 +103,11 @@ class RolloutConfig(Section):
     temperature: float = Field(1.0, gt=0)
     """The learner's logits are divided by it too."""
     top_p: float = Field(1.0, gt=0, le=1)
-    """Must be 1 in training: the learner knows only the whole distribution."""
+    """Must be 1 in training: the learner computes probabilities under the full distribution."""
     top_k: int = Field(0, ge=0)
     """Must be 0 (off) in training, for the same reason."""
     stop: list[str] = Field(default_factory=list)
-    """Strings that end a completion; they stay in its text."""
+    """Strings that end a completion; they are kept in its text."""
     max_concurrent: int = Field(256, ge=1)
     """Sequences that one engine decodes at once."""
     max_staleness: int = Field(0, ge=0)

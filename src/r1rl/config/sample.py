@@ -1,4 +1,4 @@
-"""Rejection sampling: what is drawn, what is kept."""
+"""Rejection sampling: which samples are drawn and kept."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ class LanguageFilterConfig(Section):
     """Drop responses that are not almost entirely in one language."""
 
     target: str | None = None
-    """Language code, for example ``en``; None takes any of ``among`` as long as it is one."""
+    """Language code, for example ``en``; None accepts any one of ``among``."""
     among: list[str] = Field(["en", "zh"])
-    """Languages a response may be in where there is no target."""
+    """Languages that a response may be in where there is no target."""
     min_share: float = Field(0.95, ge=0, le=1)
     """Share of the words that must be in that language."""
 
@@ -39,7 +39,7 @@ class FilterConfig(Section):
     code_blocks: bool = True
     """Drop samples with a fenced block of code."""
     max_repetition: float | None = Field(0.3, ge=0, le=1)
-    """Drop samples in which a larger share of the 8-grams of words came before."""
+    """Drop samples in which a larger share of the word 8-grams are repetitions."""
     min_tokens: int = Field(0, ge=0)
     """Drop shorter samples."""
 
@@ -50,16 +50,16 @@ class RewriteConfig(Section):
     url: str = Field(min_length=1)
     """Base address, for example ``http://localhost:8000/v1``."""
     model: str = Field(min_length=1)
-    """Name of the model there."""
+    """Name of the model at the endpoint."""
     instruction: str = (
         "Rewrite the response below so that its reasoning is easy to follow: complete sentences, one language, no "
         "repetition. Keep the tags <think>, </think>, <answer> and </answer>, every step, and the final answer."
     )
     """The instruction, placed before the question and the response."""
     api_key_env: str | None = None
-    """Environment variable with the key."""
+    """Environment variable that holds the API key."""
     temperature: float = Field(0.3, ge=0)
-    """Of the endpoint's sampling."""
+    """Sampling temperature at the endpoint."""
     max_tokens: int = Field(4096, ge=1)
     """Longest rewriting."""
     timeout_s: float = Field(120.0, gt=0)
@@ -78,11 +78,11 @@ class SampleConfig(Section):
     temperature: float = Field(1.0, ge=0)
     """0 is greedy."""
     top_p: float = Field(1.0, gt=0, le=1)
-    """Sample from the likeliest tokens that hold this much probability."""
+    """Sample from the most probable tokens whose probabilities add up to this."""
     max_new_tokens: int | None = Field(None, ge=1)
     """None takes the rollout's."""
     keep: dict[str, float] = Field(default_factory=_accuracy)
-    """A sample stays where each of these rewards that applies to it is above its bound; one whose source has none
+    """A sample is kept if each of these rewards that applies to it is above its bound; one whose source has none
     of them is dropped as unverified."""
     filters: FilterConfig = Field(default_factory=FilterConfig)
     rewrite: RewriteConfig | None = None
@@ -90,12 +90,12 @@ class SampleConfig(Section):
     """Drop a response that the same question already has, ignoring whitespace and case."""
     decontaminate: int = Field(10, ge=0)
     """Drop rows that share this many consecutive words with a problem of any evaluation set of the run, or contain a
-    shorter one whole (paper: 10); 0 is off."""
+    shorter problem entirely (paper: 10); 0 is off."""
     per_problem: int | None = Field(None, ge=1)
-    """Rows kept per problem, the shortest first, so that easy problems do not crowd out the others."""
+    """Rows kept per problem, shortest first, so that easy problems do not dominate."""
     limits: dict[str, int] = Field(default_factory=dict)
     """Rows kept per source, those of the rarest problems first."""
     mix: dict[str, DatasetConfig] = Field(default_factory=dict)
-    """Sources whose rows have a response already, added after the filters of origin; they too are decontaminated."""
+    """Sources whose rows have a response already, added after keep and filters; they are decontaminated, too."""
     response: str = "response"
     """Column of that response."""

@@ -39,23 +39,23 @@ class PretrainConfig(Section):
     weight_decay: float = Field(0.1, ge=0)
     """Weight decay of AdamW, applied to matrices only."""
     corpus_args: dict[str, Any] = Field(default_factory=dict)
-    """Arguments of the corpus, for example ``{low: 2, high: 4}``: the least and most terms of a sum."""
+    """Arguments of the corpus, for example ``{low: 2, high: 4}``: the minimum and maximum number of terms in a sum."""
 
 
 class StageConfig(Section):
     """One stage of the recipe. Any section given here overrides the run's for this stage alone.
 
-    ``${STAGE.model}`` and ``${STAGE.data}`` in a value stand for what an earlier stage made.
+    ``${STAGE.model}`` and ``${STAGE.data}`` in a value stand for the outputs of an earlier stage.
     """
 
     kind: str
     """What the stage does: ``pretrain`` a base model, imitate (``sft``), learn by RL (``grpo``), draw and filter
-    samples (``sample``), learn a preference (``reward_model``), measure (``evaluate``), or hand a model to others
-    (``export``); or ``module:name`` of a kind of your own."""
+    samples (``sample``), learn a preference (``reward_model``), measure (``evaluate``), or export a model (``export``);
+    or ``module:name`` of your own kind."""
     launch: str | None = None
     """An ``accelerate`` configuration file, or the name of one that comes with r1rl (``cpu``, ``ddp``, ``zero1``,
     ``zero2``, ``zero3``, ``zero3-offload``, ``multinode``): the stage runs under ``accelerate launch`` with it, in
-    processes of its own. None runs it in the process of ``r1rl run``."""
+    separate processes. None runs it in the process of ``r1rl run``."""
     model: str | dict[str, Any] | None = None
     """Name of an earlier stage, a path, or a model section."""
     data: str | dict[str, Any] | None = None
@@ -80,7 +80,7 @@ class StageConfig(Section):
     export: dict[str, Any] | None = None
     """Keys of ``export`` for this stage."""
     args: dict[str, Any] | None = None
-    """Keys of a kind of your own."""
+    """Keys of your own kind of stage."""
 
 
 class HubConfig(Section):
@@ -92,7 +92,7 @@ class HubConfig(Section):
     repo: str
     """``user/name`` on the hub."""
     private: bool = True
-    """Create it private; an existing repository stays as it is."""
+    """Create it private; an existing repository keeps its visibility."""
 
 
 class RunConfig(Section):
@@ -103,12 +103,12 @@ class RunConfig(Section):
     output_dir: str = "runs"
     """The run folder is output_dir/name."""
     seed: int = Field(0, ge=0, lt=2**32)
-    """Every random choice follows from it; below 2³², as numpy requires."""
+    """All random choices follow from it; below 2³², as numpy requires."""
     threads: int | None = Field(None, ge=1)
-    """CPU threads of torch; set it for results that repeat bit for bit. None takes OMP_NUM_THREADS, else the cores that
-    this process may use (affinity, a container's limit), shared by the processes of a launcher."""
+    """CPU threads of torch; set it for results that are reproducible bit for bit. None takes OMP_NUM_THREADS, else the
+    cores that this process may use (affinity, a container's limit), shared by the processes of a launcher."""
     device: Literal["auto", "cpu", "cuda"] = "auto"
-    """Where the policy lives; auto takes CUDA if there is one."""
+    """Device of the policy; auto uses CUDA if available."""
     model: ModelConfig = Field(default_factory=ModelConfig)
     data: DataConfig = Field(default_factory=DataConfig)
     rollout: RolloutConfig = Field(default_factory=RolloutConfig)
@@ -122,7 +122,7 @@ class RunConfig(Section):
     reward_model: RewardModelConfig = Field(default_factory=RewardModelConfig)
     export: ExportConfig = Field(default_factory=ExportConfig)
     args: dict[str, Any] = Field(default_factory=dict)
-    """Keys of a kind of stage of your own; what they may be is up to that kind."""
+    """Keys of your own kinds of stages; each kind defines which it accepts."""
     tracking: TrackingConfig = Field(default_factory=TrackingConfig)
     hub: HubConfig | None = None
     stages: dict[str, StageConfig] = Field(default_factory=dict)

@@ -23,7 +23,7 @@ class SFTConfig(Section):
     }
 
     response: str = "response"
-    """Column with what the assistant should say, thought and answer in one text."""
+    """Column with the assistant's response, thought and answer in one text."""
     epochs: float = Field(2.0, gt=0)
     """Passes over the data."""
     learning_rate: float = Field(5e-5, gt=0)
@@ -45,6 +45,6 @@ class SFTConfig(Section):
     max_tokens: int = Field(2048, ge=16)
     """Longest example, prompt included; longer ones are left out and counted."""
     packing: bool = True
-    """Fill rows with several whole examples; they do not see each other."""
+    """Fill rows with several whole examples, which do not attend to each other."""
     checkpoint_every: int = Field(200, ge=0)
     """Updates between checkpoints; 0 saves none, and a run that is killed restarts the stage."""

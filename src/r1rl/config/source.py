@@ -1,4 +1,4 @@
-"""Reads YAML and remembers the line each key stands on.
+"""Reads YAML and remembers the line of each key.
 
 Scalars follow YAML 1.2, with ``_`` allowed in integers: ``1e-4`` is a number, ``no`` and ``2024-01-01`` are text.
 """
@@ -37,7 +37,7 @@ for _tag, _pattern, _first in (
 
 
 def read_yaml(path: Path) -> tuple[dict[str, Any], Origins]:
-    """The mapping in one YAML file, and where its keys stand.
+    """The mapping in one YAML file, and the line of each key.
 
     Raises:
         ConfigError: the file is missing, is not YAML, is not a mapping, or gives a key twice.
@@ -65,7 +65,7 @@ _OPENS = {"'": str, '"': str, "[": list, "{": dict}
 def parse_value(text: str) -> Any:
     """One value as on the command line: a YAML scalar, quoted text, ``[a, list]`` or ``{a: mapping}``.
 
-    Whatever is none of these as a whole is the text itself: ``#### (.+)`` has no comment, ``a: b`` is no mapping.
+    Anything else is text as a whole: ``#### (.+)`` is not a comment, ``a: b`` is not a mapping.
     """
     stripped = text.strip()
     expected = _OPENS.get(stripped[:1])
@@ -76,7 +76,7 @@ def parse_value(text: str) -> Any:
         value = parse_document(stripped)
     except yaml.YAMLError:
         return text
-    is_set = isinstance(value, dict) and ":" not in stripped and value  # {question} is a place in a text
+    is_set = isinstance(value, dict) and ":" not in stripped and value  # {question} is a placeholder in a text
     return value if isinstance(value, expected) and not is_set else text
 
 

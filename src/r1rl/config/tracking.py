@@ -14,7 +14,7 @@ class TrackingConfig(Section):
     """metrics.jsonl and samples.jsonl are always written; the rest by name."""
 
     report_to: list[Annotated[str, NameIn(TRACKERS)]] = Field(default_factory=list)
-    """Services that get the metrics as well. One of your own: docs/extending.md."""
+    """Services that get the metrics as well. For your own, see docs/extending.md."""
     project: str = "r1rl"
     """Project that the run belongs to in those services."""
     run_name: str | None = None

@@ -15,7 +15,7 @@ from r1rl.config.base import Section
 def sections(
     section: type[Section], path: str = "", optional: bool = False
 ) -> Iterator[tuple[str, type[Section], bool]]:
-    """Every section of the schema: its dotted path, its class, and whether it is null unless given.
+    """Every section of the schema: its dotted path, its class, and whether it is null unless set.
 
     ``NAME`` in a path stands for a name that the user chooses.
     """
@@ -31,7 +31,7 @@ def is_section(field: FieldInfo) -> bool:
 
 
 def _inner(annotation: Any) -> list[tuple[type[Section], bool]]:
-    """Sections inside an annotation, and whether they stand under names."""
+    """Sections inside an annotation, and whether they are under names that the user chooses."""
     if isinstance(annotation, type) and issubclass(annotation, Section):
         return [(annotation, False)]
     args = typing.get_args(annotation)

@@ -57,10 +57,10 @@ class Backend(Protocol):
         """The items of all ranks, in rank order, on every rank."""
 
     def weights(self) -> Iterator[NamedTensor]:
-        """The trained float32 weights, whole, and the model's persistent buffers, one at a time, by their names."""
+        """The trained float32 weights and the model's persistent buffers as whole tensors, one at a time, by name."""
 
     def adam(self) -> Iterator[NamedTensor]:
-        """AdamW's averages, whole, one at a time, as ``SLOT/NAME``; nothing before the first update."""
+        """AdamW's averages as whole tensors, one at a time, as ``SLOT/NAME``; nothing before the first update."""
 
     def adam_steps(self) -> int:
         """Number of updates that AdamW has counted."""
@@ -78,7 +78,7 @@ class Backend(Protocol):
         """Overwrite weights and persistent buffers of a placed module, by their names in the model."""
 
     def gather_placed(self, module: nn.Module) -> Iterator[NamedTensor]:
-        """The weights and persistent buffers of a placed module, whole."""
+        """The weights and persistent buffers of a placed module as whole tensors."""
 
     def sampler(self) -> Policy:
         """The policy to sample from without the other ranks: itself, or a copy that its ``refresh`` keeps current."""

@@ -58,7 +58,7 @@ class Rollout:
 def make_batch(groups: Sequence[ScoredGroup], scale: str, mask_truncated: bool) -> Batch:
     """Attach advantages to the completions of scored groups.
 
-    Unscored completions are left out whole: they have no gradient, that of the KL term included, and count in no
+    Unscored completions are left out entirely: they contribute no gradient, not even the KL term's, and count in no
     denominator.
     """
     lengths = [np.array([len(completion) for completion in g.group.completions], dtype=np.float64) for g in groups]

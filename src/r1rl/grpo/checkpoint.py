@@ -50,7 +50,7 @@ class RunState:
 class Checkpoints:
     """The numbered checkpoints of one stage: the last ``keep`` and the best.
 
-    Checkpoints of another fingerprint that lie in the same folder are neither counted nor removed.
+    Checkpoints of another fingerprint in the same folder are neither counted nor removed.
     """
 
     def __init__(self, folder: Path, keep: int) -> None:
@@ -187,7 +187,7 @@ class Checkpoints:
 
     def _explain(self, state: RunState, error: OSError) -> str:
         kept = self._own(state.fingerprint)
-        safe = f"the last whole one is {kept[-1]}" if kept else "there is no earlier one"
+        safe = f"the last intact one is {kept[-1]}" if kept else "there is no earlier one"
         return (
             f"cannot write the checkpoint of step {state.step} to {self.folder}: {error}; {safe}. Free space or allow "
             "writing there, then run the same command: it resumes from that checkpoint"

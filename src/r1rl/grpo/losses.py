@@ -181,7 +181,7 @@ def longest_sequences(size: UpdateSize, s: LossSettings) -> float:
 
 @dataclass(frozen=True, slots=True)
 class Loss:
-    """One policy loss; the table is :data:`r1rl.registry.LOSSES`, one of your own is ``module:name``.
+    """One policy loss; the table is :data:`r1rl.registry.LOSSES`, your own is ``module:name``.
 
     ``surrogate`` gives the loss per token, [C], and which tokens were clipped, [C] bool, for a metric. ``weight`` is
     the weight of each token, [C], and ``denominator`` what the sum over the whole update is divided by. ``select`` gets

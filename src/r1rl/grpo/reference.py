@@ -40,7 +40,7 @@ class FrozenCopy:
         self.backend.assign(self.forward, weights)
 
     def weights(self) -> Iterator[NamedTensor]:
-        """Whole, one at a time; collective."""
+        """Whole tensors, one at a time; collective."""
         return self.backend.gather_placed(self.forward)
 
 

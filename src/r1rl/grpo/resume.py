@@ -1,4 +1,4 @@
-"""Saves the whole state of a run, finds it again, and puts it back."""
+"""Saves the complete state of a run, finds it again, and restores it."""
 
 from __future__ import annotations
 

@@ -110,7 +110,7 @@ def agree(verdicts: Mapping[str, StageVerdict], yes: bool, ask: bool) -> set[str
             f"finished or saved work would be redone from its start: {' | '.join(lines)}. Nothing was touched: pass "
             "--yes to set the earlier outputs aside and redo it, undo the change, or choose another name"
         )
-    print("These stages would be redone from their start; what they made so far is kept beside them:")
+    print("These stages would be redone from their start; their earlier outputs are kept:")
     print("\n".join(f"  {line}" for line in lines))
     if input("Redo them? [y/N] ").strip().lower() not in ("y", "yes"):
         raise R1Error("nothing was touched; undo the change, or choose another name")

@@ -81,7 +81,7 @@ def _check_outside_runs(folder: Path, stage: Path | None) -> None:
     own = (stage.resolve(), stage.resolve().parent) if stage else ()
     if place is not None and (place not in own or target in own):
         raise ForeignError(
-            f"{folder} is the folder of a run or a stage, or lies inside one ({place}), where r1rl keeps its work; "
+            f"{folder} is the folder of a run or a stage, or is inside one ({place}), where r1rl keeps its work; "
             "choose a folder outside of it"
         )
 

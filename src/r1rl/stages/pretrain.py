@@ -69,8 +69,8 @@ def documents(corpus: str, seed: int, args: Mapping[str, Any] | None = None) -> 
 def build_tokenizer(corpus: Iterator[Document], count: int) -> Qwen2Tokenizer:
     """Byte-level BPE of a few hundred tokens, every digit a token of its own.
 
-    It is trained from Qwen2's own, because transformers opens the tokenizer of a Qwen2 folder as one whatever was
-    saved: rules for splitting text other than Qwen2's would be dropped silently.
+    It is trained from Qwen2's own, because transformers loads any tokenizer in a Qwen2 folder as Qwen2's: rules for
+    splitting text other than Qwen2's would be dropped silently.
     """
     tokenizer: Qwen2Tokenizer = Qwen2Tokenizer().train_new_from_iterator(
         ("".join(next(corpus)) for _ in range(count)), TINY_VOCABULARY, show_progress=False
@@ -104,7 +104,7 @@ def packs(
 ) -> Iterator[list[list[int]]]:
     """Batches of whole documents, at most ``budget`` tokens each.
 
-    Raises: ConfigError for a document of more than ``positions`` tokens, all that the model has.
+    Raises: ConfigError for a document of more than ``positions`` tokens, the model's limit.
     """
     batch: list[list[int]] = []
     total = 0

@@ -101,7 +101,7 @@ def draw(ctx: StageContext, policy: Policy, problems: list[Problem], samples: Sa
             ctx.console.progress(f"{ctx.name}: sampling", total=len(requests), unit="problem") as progress,
         ):
             scored = _Scored(samples, scorer, progress)
-            with contextlib.suppress(Interrupted):  # the other processes are told below
+            with contextlib.suppress(Interrupted):  # the other processes are notified below
                 for index, completions in engine.stream(requests, params):
                     scored.submit(Group(requests[index].problem, completions))
                     scored.write(waiting=_WAITING)

@@ -148,7 +148,7 @@ class PackedTrainer(WarmFirstUpdate, SFTTrainer):
     """TRL's trainer; r1rl's attention keeps the examples of a packed row apart on every device."""
 
     def compute_loss(self, model: Any, inputs: dict[str, Any], *args: Any, **kwargs: Any) -> Any:
-        """As TRL's, with the layout of the row beside its tokens."""
+        """As in TRL, plus the layout of the row."""
         starts = (inputs["position_ids"][0] == 0).nonzero().flatten().tolist()
         ends = [*starts[1:], inputs["position_ids"].shape[1]]
         lengths = tuple(end - start for start, end in zip(starts, ends, strict=True))

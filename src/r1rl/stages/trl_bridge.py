@@ -80,7 +80,7 @@ def common_arguments(ctx: StageContext, settings: SFTConfig | RewardModelConfig)
 
 
 def adapters(ctx: StageContext, task: Literal["CAUSAL_LM", "SEQ_CLS"]) -> dict[str, Any]:
-    """Keyword arguments by which a TRL trainer adds the adapters of ``model.lora``; a fresh head is trained whole."""
+    """Keyword arguments by which a TRL trainer adds the adapters of ``model.lora``; a fresh head is trained in full."""
     lora = ctx.config.model.lora
     if lora is None:
         return {}

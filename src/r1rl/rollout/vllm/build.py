@@ -123,8 +123,8 @@ def engine_arguments(cfg: RunConfig, policy: Policy, backend: str, sleeps: bool 
 
 
 def variables(cfg: RunConfig, kind: str) -> dict[str, str]:
-    """Environment of vLLM's processes; what the user has set wins. With CUDA IPC the engine is a process beside
-    the trainer (a process cannot open its own handles), otherwise it lives in the trainer's."""
+    """Environment of vLLM's processes; what the user has set wins. With CUDA IPC the engine is a separate process (a
+    process cannot open its own handles), otherwise it is in the trainer's process."""
     handles = {"VLLM_ALLOW_INSECURE_SERIALIZATION": "1"} if kind == "ipc" else {}  # over a pipe to our own child
     return handles | {
         "VLLM_ENABLE_V1_MULTIPROCESSING": "1" if kind == "ipc" else "0",

@@ -111,7 +111,7 @@ class SyncCheck:
 
 
 def gather_at_call(module: nn.Module) -> None:
-    """Under ZeRO-3, have the module's weights whole while it runs. DeepSpeed does so for the modules it was given; the
+    """Under ZeRO-3, gather the module's weights while it runs. DeepSpeed does so for the modules it was given; the
     head of another :class:`PolicyForward` over the same model is not one of them."""
     parameters = list(module.parameters())
     if not any(hasattr(p, "ds_id") for p in parameters):
