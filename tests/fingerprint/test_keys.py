@@ -69,6 +69,11 @@ def test_what_filters_samples_only_sifts_unless_an_endpoint_rewrote_them() -> No
     assert all(effect("sample", key, run) is not Effect.SIFTS for key in used)
 
 
+def test_only_reinforcement_measures_difficulty() -> None:
+    read = {"grpo": Effect.LEARNED} | dict.fromkeys(("sft", "reward_model", "sample"), Effect.FREE)
+    assert {kind: effect(kind, "data.difficulty.samples", RunConfig()) for kind in read} == read
+
+
 def test_a_key_without_a_row_is_learned() -> None:
     assert effect("grpo", "grpo.a_key_of_tomorrow", RunConfig()) is Effect.LEARNED
 

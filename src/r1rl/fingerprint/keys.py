@@ -154,7 +154,7 @@ ROWS: tuple[KeyRule, ...] = (
         "rollout.dynamic_sampling.*",
         kinds=("sample", "evaluate"),
     ),
-    *_free("not read by this kind of stage", "data.difficulty.*", kinds=("sft", "reward_model")),
+    *_free("not read by this kind of stage", "data.difficulty.*", kinds=("sft", "reward_model", "sample")),
     *(
         KeyRule(
             pattern,
