@@ -47,6 +47,12 @@ def odd(completions, completion_ids, prefill, problem, completion, reward, step,
 
 def huge(prompts, completions, **kwargs):
     return [1e38 * (i + 1) for i in range(len(completions))]
+
+def wrong(prompts, completions, **kwargs):
+    return [0.0] * len(completions)
+
+def numbered(prompts, completions, **kwargs):
+    return [float(i) for i in range(len(completions))]
 """
 
 
@@ -276,6 +282,25 @@ def test_dynamic_sampling_is_bounded_and_counts(tiny_folder, rewards_file, tmp_p
         assert row["rollout/dynamic_useful"] <= row["rollout/dynamic_drawn"]
         if row["rollout/dynamic_useful"] >= 4:
             assert row["rollout/zero_variance_groups"] == 0
+
+
+@pytest.mark.parametrize("scale", ["group", "reinforce_pp"])
+def test_a_step_without_a_useful_group_learns_nothing(tiny_folder, rewards_file, tmp_path, caplog, scale) -> None:
+    """Completions of unequal rewards whose named reward is 0 throughout, as where only a length penalty differs."""
+    rewards = {
+        "digits": {"function": f"{rewards_file}:numbered"},
+        "accuracy": {"function": f"{rewards_file}:wrong", "weight": 0.0},
+    }
+    grpo = {"algorithm": "dapo", "steps": 1, "learning_rate": 1e-3, "scale_rewards": scale, "beta": 0.1}
+    sampling = {"prompts_per_step": 2, "group_size": 4, "max_new_tokens": 12, "dynamic_sampling": {"max_rounds": 2}}
+    cfg = config(tiny_folder, rewards_file, rewards=rewards, grpo=grpo, rollout=sampling)
+    metrics = GRPOTrainer(cfg, tmp_path / "run", console=Console()).train()
+    assert metrics["rollout/dynamic_useful"] == metrics["policy/tokens"] == 0
+    assert metrics["rollout/completions"] == 8
+    assert metrics["reward/std"] > 0
+    assert "no group is useful" in caplog.text
+    before, after = AutoModelForCausalLM.from_pretrained(tiny_folder).state_dict(), weights(tmp_path / "run")
+    assert all(torch.equal(before[name], after[name]) for name in before)
 
 
 @pytest.mark.parametrize("algorithm", ["r1", "dr_grpo", "dapo", "gspo", "cispo"])

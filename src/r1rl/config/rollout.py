@@ -14,7 +14,7 @@ class DynamicSamplingConfig(Section):
     """Replace groups without a learning signal: all correct, or all wrong (DAPO, arXiv 2503.14476, section 3.2)."""
 
     max_rounds: int = Field(4, ge=1)
-    """Rounds of sampling after which the step proceeds with the useful groups it has."""
+    """Rounds of sampling after which the step proceeds with the useful groups it has; with none it learns nothing."""
     reward: str | None = None
     """Reward whose values must differ within a group: for one of 0 and 1, DAPO's 0 < correct < G. None takes
     evaluate.reward (accuracy); where that is not configured or does not apply to a group, the sum of all rewards."""

@@ -59,8 +59,10 @@ def make_batch(groups: Sequence[ScoredGroup], scale: str, mask_truncated: bool) 
     """Attach advantages to the completions of scored groups.
 
     Unscored completions are left out entirely: they contribute no gradient, not even the KL term's, and count in no
-    denominator.
+    denominator. No groups make an empty batch.
     """
+    if not groups:
+        return Batch([])
     lengths = [np.array([len(completion) for completion in g.group.completions], dtype=np.float64) for g in groups]
     by_group = advantages([g.rewards for g in groups], scale, lengths)
     samples = [

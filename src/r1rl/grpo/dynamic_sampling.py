@@ -16,8 +16,8 @@ class DynamicExperience:
     """Resample until enough groups are neither all right nor all wrong (DAPO, arXiv 2503.14476, section 3.2), bounded.
 
     With over-sampling a round asks for more groups than are missing and ends with the first useful ones. A step that
-    ends short trains on the useful groups it has; with none at all it keeps the last ones, whose advantages are zero,
-    and reports this in ``rollout/dynamic_useful``.
+    ends short trains on the useful groups it has. With none at all it returns the last ones, which are logged and not
+    learned from, as :meth:`useful` says; ``rollout/dynamic_useful`` is then 0.
 
     Args:
         reward: whose values must differ within a useful group.

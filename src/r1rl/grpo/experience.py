@@ -25,6 +25,9 @@ class Experience(Protocol):
     def collect(self, step: int) -> list[ScoredGroup]:
         """The step's scored groups, the same list in the same order on every process."""
 
+    def useful(self, group: ScoredGroup) -> bool:
+        """Whether the step learns from a group; of any other one, only metrics and samples are logged."""
+
     def metrics(self) -> dict[str, float]:
         """Figures of the last collection."""
 
@@ -131,6 +134,9 @@ class PlainExperience:
 
     def collect(self, step: int) -> list[ScoredGroup]:
         return self.sample(step, 0, self.prompts.first(step))
+
+    def useful(self, group: ScoredGroup) -> bool:
+        return any_group(group)
 
     def metrics(self) -> dict[str, float]:
         return {}

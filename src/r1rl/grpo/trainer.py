@@ -154,9 +154,12 @@ class GRPOTrainer:
         cfg = self.config.grpo
         groups = run.experience.collect(run.step)
         check_gathered(groups)
-        batch = make_batch(groups, cfg.scale_rewards, cfg.mask_truncated)
+        useful = [group for group in groups if run.experience.useful(group)]
+        batch = make_batch(useful, cfg.scale_rewards, cfg.mask_truncated)
         if not batch.samples and self.accelerator.is_main_process:
-            log.warning("step %d: no reward function applied to any completion: nothing to learn from", run.step + 1)
+            scored = any(len(group.scored) for group in groups)
+            why = "no group is useful (dynamic sampling)" if scored else "no reward function applied to any completion"
+            log.warning("step %d: %s: nothing to learn from", run.step + 1, why)
         return Rollout(groups, batch)
 
     def _finish(self, run: Run, groups: list[ScoredGroup], learned: Metrics, seconds: Metrics) -> None:

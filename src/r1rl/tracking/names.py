@@ -72,7 +72,9 @@ METRICS: dict[str, Metric] = {
     "rollout/dynamic_drawn": Metric("count", "groups requested in these rounds"),
     "rollout/dynamic_sampled": Metric("count", "groups that were sampled to their end and scored"),
     "rollout/dynamic_tokens": Metric("tokens", "their tokens, those of replaced groups included"),
-    "rollout/dynamic_useful": Metric("count", "groups neither all right nor all wrong, those kept included"),
+    "rollout/dynamic_useful": Metric(
+        "count", "groups neither all right nor all wrong, those kept included; where it is 0, the step learns nothing"
+    ),
     "rollout/dynamic_reward": Metric("reward", "mean total reward of all groups sampled, those replaced included"),
     "rollout/dynamic_reward/NAME": Metric("reward", "mean of one reward function over them"),
     "rollout/dynamic_kept": Metric("count", "useful groups left over from earlier steps"),
