@@ -137,6 +137,7 @@ def test_is_it_learning() -> None:
 def test_is_it_cheating() -> None:
     well = {"reward__mean": lambda t: t, "reward__accuracy__mean": lambda t: t}
     assert cheating(*judged(lines(**well, rollout__length_mean=lambda t: 10 + 90 * t))).level == GOOD
+    assert cheating(*judged(lines(reward__mean=lambda t: t))).level == UNKNOWN, "nothing to compare the reward with"
     falls = lines(reward__mean=lambda t: t, reward__accuracy__mean=lambda t: 0.5 - t / 2)
     assert "Accuracy fell" in cheating(*judged(falls)).why[0]
     rambles = lines(reward__mean=0.5, reward__accuracy__mean=0.5, rollout__length_mean=lambda t: 10 + 90 * t)
@@ -159,7 +160,18 @@ def test_is_it_cheating() -> None:
         ({"policy__updates_skipped": 2.0}, BAD, "updates skipped"),
         ({"policy__loss__non_finite": 1}, BAD, "policy/loss was not finite in 60 steps"),
         ({"rollout__truncated": 0.5}, WARN, "50\N{NO-BREAK SPACE}% of completions cut"),
-        ({"reward__accuracy__timeouts": 5.0, "rollout__completions": 100.0}, WARN, "300 checks lost"),
+        (
+            {"policy__engine_mismatch": 1e-7, "reward__a__timeouts": 0.0},
+            GOOD,
+            "no check lost, sampler and learner agree",
+        ),
+        ({"reward__a__timeouts": 1.0, "reward__a__lost": 0.005}, GOOD, "finite, at most 0.5\N{NO-BREAK SPACE}% of a"),
+        ({"reward__accuracy__timeouts": 5.0, "rollout__completions": 100.0}, WARN, "(timeouts 300)"),
+        (
+            {"reward__a__crashes": 1.0, "reward__a__lost": 0.1, "rollout__completions": 160.0},
+            WARN,
+            "10\N{NO-BREAK SPACE}%",
+        ),
         ({"reward__format__mean": 0.0}, WARN, "pre-fill"),
     ],
 )

@@ -234,6 +234,7 @@ def test_a_lost_process_costs_one_call(
     assert all(one.by_reward["calm"].tolist() == [1.0, 1.0] for one in scored)
     metrics = scorer.drain_metrics()
     assert metrics[f"reward/fate/{count}"] == 1
+    assert metrics["reward/fate/lost"] == 0.25, "both completions of one of four groups"
     assert metrics["reward/calm/timeouts"] == metrics["reward/calm/crashes"] == 0
     assert any(message.startswith("reward 'fate' ") for message in caplog.messages)
 

@@ -93,7 +93,7 @@ def test_what_no_function_scored_has_no_reward_and_is_counted(scorer_of: Any, gr
     assert metrics["reward/some/std"] == 0.0
     assert metrics["reward/unscored"] == 0.5
     assert set(scorer.drain_metrics()) == {
-        f"reward/some/{each}" for each in ("timeouts", "errors", "crashes", "p50_ms", "p99_ms")
+        f"reward/some/{each}" for each in ("timeouts", "errors", "crashes", "lost", "p50_ms", "p99_ms")
     }
     assert scorer.drain_metrics() == {}
 
@@ -126,6 +126,7 @@ def test_metrics_name_time_and_lost_checks(scorer_of: Any, group: MakeGroup) -> 
     metrics = scorer.drain_metrics()
     assert metrics["reward/accuracy/timeouts"] == 1
     assert metrics["reward/accuracy/errors"] == 0
+    assert metrics["reward/accuracy/lost"] == 0.5
     assert metrics["verify/timeout"] == 1
     assert metrics["verify/correct"] == 1
     assert metrics["reward/accuracy/p99_ms"] >= metrics["reward/accuracy/p50_ms"] > 500

@@ -25,7 +25,7 @@ def test_counts_are_summed_and_times_pooled() -> None:
 
 def test_draining_starts_anew() -> None:
     metrics = ScoringMetrics()
-    metrics.add_call("a", 0.5, {"errors": 1})
+    metrics.add_call("a", 0.5, {"errors": 1}, completions=4, lost=1)
     metrics.log("x", math.inf)
     assert math.isnan(call_metrics([metrics.drain()])["x"])
     assert call_metrics([metrics.drain()]) == {}

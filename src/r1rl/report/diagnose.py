@@ -12,8 +12,21 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from statistics import fmean, median, pvariance
 
+from r1rl.records import Rows
 from r1rl.report.read import RunFolder, Stage
-from r1rl.report.symptoms import BAD, GOOD, LEVELS, NO_SIGNAL, UNKNOWN, WARN, percent, symptoms
+from r1rl.report.symptoms import (
+    BAD,
+    GOOD,
+    LEVELS,
+    NO_SIGNAL,
+    UNKNOWN,
+    WARN,
+    checked_rewards,
+    lost_share,
+    percent,
+    symptoms,
+    values,
+)
 from r1rl.tracking.console import duration
 
 LEAST = 10
@@ -85,6 +98,8 @@ def cheating(run: RunFolder, stage: Stage) -> Finding:
     signs = [sign for check in CHEATS for sign in check(run, stage)]
     if signs:
         return Finding(WARN, "Look closer", signs)
+    if len(stage.curve("reward/accuracy/mean")[1]) < LEAST:
+        return Finding(UNKNOWN, "Cannot tell", ["No accuracy to compare the reward with was logged. Read completions."])
     return Finding(GOOD, "No sign of it", ["Reward, accuracy and length move together. Read some completions anyway."])
 
 
@@ -145,9 +160,20 @@ def broken(stage: Stage) -> Finding:
         return Finding(UNKNOWN, "Nothing yet")
     found = symptoms(stage.metrics)
     if not found:
-        return Finding(GOOD, "Nothing found", ["All values finite, no check lost, sampler and learner agree."])
+        return Finding(GOOD, "Nothing found", [_in_order(stage.metrics)])
     level = max((level for level, _ in found), key=LEVELS.index)
     return Finding(level, "Yes" if level == BAD else "Look closer", [text for _, text in found])
+
+
+def _in_order(rows: Rows) -> str:
+    """What was logged and looked at, in words."""
+    found = ["All values finite"]
+    shares = [lost_share(rows, reward) for reward in checked_rewards(rows)]
+    if shares:
+        found.append(f"at most {percent(max(shares))} of a reward's checks lost" if max(shares) else "no check lost")
+    if values(rows, "policy/engine_mismatch"):
+        found.append("sampler and learner agree")
+    return ", ".join(found) + "."
 
 
 def remaining(run: RunFolder, stage: Stage, now: float) -> Finding:

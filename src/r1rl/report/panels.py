@@ -142,8 +142,8 @@ PANELS = (
     Panel(
         "Checks",
         "Checks lost",
-        "Answers whose check timed out or failed: they earn nothing, right or wrong.",
-        (r"reward/(.+/(?:timeouts|errors))",),
+        "Checks and calls that timed out or failed. A lost check counts as not right; a lost call gives no value.",
+        (r"reward/(.+/(?:timeouts|errors|crashes))",),
         0.0,
     ),
     Panel(

@@ -19,7 +19,9 @@ RECENT = 20
 FEWEST = 3
 """Steps after which a reward that is always 0 is reported."""
 LOST = 0.01
-"""Largest acceptable share of lost checks."""
+"""Largest acceptable share of completions whose check or call was lost."""
+LOSSES = ("timeouts", "errors", "crashes")
+"""Kinds of lost checks and calls; ``reward/NAME/KIND`` counts them."""
 
 
 def recent(values: Sequence[float]) -> float:
@@ -132,12 +134,33 @@ def _not_finite(rows: Rows) -> Iterator[tuple[str, str]]:
 
 
 def _lost_checks(rows: Rows) -> Iterator[tuple[str, str]]:
+    for reward in checked_rewards(rows):
+        share = lost_share(rows, reward)
+        if share > LOST:
+            counts = {kind: sum(values(rows, f"{reward}/{kind}")) for kind in LOSSES}
+            listed = ", ".join(f"{kind} {count:.0f}" for kind, count in counts.items() if count)
+            yield (
+                WARN,
+                f"{reward} lost its call or check on {percent(share)} of completions ({listed}): a lost call leaves "
+                "its whole group without this reward's values, a lost check counts as not right.",
+            )
+
+
+def checked_rewards(rows: Rows) -> list[str]:
+    """``reward/NAME`` of the reward functions whose calls were counted."""
+    return sorted({name.rpartition("/")[0] for name in _names(rows) if name.endswith(tuple(f"/{k}" for k in LOSSES))})
+
+
+def lost_share(rows: Rows, reward: str) -> float:
+    """The share of completions for which ``reward/NAME`` lost its call or check, mean over the steps.
+
+    Earlier versions logged counts only, with a lost call counted once for its group: a lower bound.
+    """
+    shares = values(rows, f"{reward}/lost")
+    if shares:
+        return fmean(shares)
     completions = sum(values(rows, "rollout/completions"))
-    for name in _names(rows):
-        if name.endswith(("/timeouts", "/errors", "/crashes")):
-            lost = sum(values(rows, name))
-            if lost > LOST * completions:
-                yield WARN, f"{lost:.0f} checks lost as {name}: such completions earn nothing."
+    return sum(sum(values(rows, f"{reward}/{kind}")) for kind in LOSSES) / completions if completions else 0.0
 
 
 def _silent_rewards(rows: Rows) -> Iterator[tuple[str, str]]:

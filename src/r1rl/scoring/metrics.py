@@ -20,7 +20,8 @@ class Measured:
     seconds: dict[str, list[float]] = field(default_factory=lambda: defaultdict(list))
     """Of each call, by reward function."""
     counts: dict[str, Counter[str]] = field(default_factory=lambda: defaultdict(Counter))
-    """Lost calls and checks, by reward function and kind."""
+    """By reward function: lost calls and checks by kind, ``completions`` of its calls, and how many of them ``lost``
+    their call or check."""
     logged: dict[str, list[float]] = field(default_factory=lambda: defaultdict(list))
     """Values passed to ``log_metric``, by name."""
     checks: Counter[str] = field(default_factory=Counter)
@@ -34,11 +35,11 @@ class ScoringMetrics:
         self._lock = threading.Lock()
         self._measured = Measured()
 
-    def add_call(self, name: str, seconds: float, counts: Mapping[str, int]) -> None:
-        """One call of a function: how long it took, and what it or its checks lost."""
+    def add_call(self, name: str, seconds: float, counts: Mapping[str, int], completions: int, lost: int) -> None:
+        """One call of a function: how long it took, what was lost by kind, for how many of its completions."""
         with self._lock:
             self._measured.seconds[name].append(seconds)
-            self._measured.counts[name].update(counts)
+            self._measured.counts[name].update({**counts, "completions": completions, "lost": lost})
 
     def log(self, name: str, value: float) -> None:
         """A scalar that a reward function passed to ``log_metric``."""
@@ -63,6 +64,7 @@ def call_metrics(measured: Sequence[Measured]) -> dict[str, float]:
             f"reward/{name}/timeouts": float(counts["timeouts"]),
             f"reward/{name}/errors": float(counts["errors"]),
             f"reward/{name}/crashes": float(counts["crashes"]),
+            f"reward/{name}/lost": counts["lost"] / max(1, counts["completions"]),
             f"reward/{name}/p50_ms": float(np.percentile(milliseconds, 50)),
             f"reward/{name}/p99_ms": float(np.percentile(milliseconds, 99)),
         }

@@ -180,20 +180,22 @@ class Scorer(AbstractContextManager["Scorer"]):
         """[count] float64, NaN where the function did not apply or was lost. Raises RewardError for one too many."""
         if isinstance(outcome, CallResult):
             self._lost_in_a_row[name] = 0
-            self._metrics.add_call(name, outcome.seconds, outcome.tally)
+            lost = min(count, sum(outcome.tally.values()))
+            self._metrics.add_call(name, outcome.seconds, outcome.tally, count, lost)
             for metric, value in outcome.logged:
                 self._metrics.log(metric, value)
             return np.array([np.nan if value is None else value for value in outcome.values], dtype=np.float64)
-        self._metrics.add_call(name, outcome.seconds, {"timeouts" if outcome.reason == "timeouts" else "crashes": 1})
+        kind = "timeouts" if outcome.reason == "timeouts" else "crashes"
+        self._metrics.add_call(name, outcome.seconds, {kind: 1}, count, lost=count)
         self._lost_in_a_row[name] += 1
-        lost, most = self._lost_in_a_row[name], self._scoring.max_lost
+        in_a_row, most = self._lost_in_a_row[name], self._scoring.max_lost
         what = f"reward {name!r} {outcome.told(self._scoring.function_timeout_s, self._scoring.function_memory_mb)}"
-        if lost >= most:
+        if in_a_row >= most:
             raise RewardError(
-                f"{what} on one group, the last of {lost} calls in a row that came to nothing (scoring.max_lost); "
+                f"{what} on one group, the last of {in_a_row} calls in a row that came to nothing (scoring.max_lost); "
                 "make it faster or mend it, or raise scoring.function_timeout_s or scoring.function_memory_mb"
             )
-        log.warning("%s; this group has none of its values (%d of at most %d calls in a row)", what, lost, most)
+        log.warning("%s; this group has none of its values (%d of at most %d calls in a row)", what, in_a_row, most)
         return np.full(count, np.nan)
 
 

@@ -47,6 +47,10 @@ METRICS: dict[str, Metric] = {
     "reward/NAME/timeouts": Metric("count", "calls and checks stopped at their time or processor limit"),
     "reward/NAME/errors": Metric("count", "checks that raised an error or lost their worker"),
     "reward/NAME/crashes": Metric("count", "calls that ended their process or grew beyond scoring.function_memory_mb"),
+    "reward/NAME/lost": Metric(
+        "share",
+        "completions of its calls whose call or check was lost, those of replaced groups and evaluations included",
+    ),
     "reward/NAME/p50_ms": Metric("ms", "median time of one call"),
     "reward/NAME/p99_ms": Metric("ms", "99th percentile of the time of one call"),
     "rollout/zero_variance_groups": Metric("share", "groups whose scored rewards are all equal: no gradient from them"),
