@@ -2,44 +2,18 @@
 
 from __future__ import annotations
 
-from typing import Any, ClassVar, Literal
+from typing import Any, Literal
 
 from pydantic import Field, PrivateAttr
 
 from r1rl.config.base import Origins, Section
 from r1rl.config.data import DataConfig
-from r1rl.config.evaluate import EvaluateConfig
-from r1rl.config.export import ExportConfig
 from r1rl.config.grpo import GRPOConfig
-from r1rl.config.model import ModelConfig, TinyModelConfig
-from r1rl.config.reward_model import RewardModelConfig
+from r1rl.config.model import ModelConfig
 from r1rl.config.rewards import RewardConfig, ScoringConfig
 from r1rl.config.rollout import RolloutConfig
-from r1rl.config.sample import SampleConfig
-from r1rl.config.sft import SFTConfig
+from r1rl.config.stages import EvaluateConfig, ExportConfig, PretrainConfig, RewardModelConfig, SampleConfig, SFTConfig
 from r1rl.config.tracking import TrackingConfig
-
-
-class PretrainConfig(Section):
-    """Builds a tokenizer and a small base model on a generated corpus, so that a run needs no download."""
-
-    former_names: ClassVar = {"lr": "learning_rate"}
-
-    model: TinyModelConfig = Field(default_factory=TinyModelConfig)
-    corpus: str = "arithmetic"
-    """A registered generated corpus."""
-    tokens: int = Field(4_000_000, ge=1000)
-    """Tokens to train on."""
-    batch_tokens: int = Field(8192, ge=64)
-    """Tokens per update."""
-    learning_rate: float = Field(3e-3, gt=0)
-    """Peak learning rate."""
-    warmup_ratio: float = Field(0.02, ge=0, le=1)
-    """Fraction of the training that is linear warm-up."""
-    weight_decay: float = Field(0.1, ge=0)
-    """Weight decay of AdamW, applied to matrices only."""
-    corpus_args: dict[str, Any] = Field(default_factory=dict)
-    """Arguments of the corpus, for example ``{low: 2, high: 4}``: the minimum and maximum number of terms in a sum."""
 
 
 class StageConfig(Section):

@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 
 import regex
 
-from r1rl.config.sample import FilterConfig, LanguageFilterConfig
+from r1rl.config.stages import FilterConfig, LanguageFilterConfig
 
 Share = Callable[[str, str], float | None]
 """``(text, language) -> share`` of the words of the text's thought that are in the language, 0 to 1; None without

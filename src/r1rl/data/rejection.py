@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
 from r1rl.config.data import PromptConfig
-from r1rl.config.sample import SampleConfig
+from r1rl.config.stages import SampleConfig
 from r1rl.data.filters import Contamination, Share, failed_rule, normalized
 from r1rl.data.problems import BadRow, Source, question_text
 from r1rl.data.sources import read_rows

@@ -16,7 +16,7 @@ import torch
 from transformers import Qwen2Config, Qwen2ForCausalLM, Qwen2Tokenizer
 
 from r1rl.config.model import TINY_VOCABULARY, TinyModelConfig
-from r1rl.config.schema import PretrainConfig
+from r1rl.config.stages import PretrainConfig
 from r1rl.data.toy import CORPORA, Document
 from r1rl.distributed.interrupt import Interrupted
 from r1rl.errors import ConfigError, writing
