@@ -32,7 +32,7 @@ def symbols(page: Path) -> list[tuple[str, str]]:
     return SYMBOL.findall(page.read_text(encoding="utf-8"))
 
 
-@pytest.mark.parametrize("page", [DOCS / "algorithm.md"], ids=lambda page: page.name)
+@pytest.mark.parametrize("page", [DOCS / "algorithm.md", DOCS / "architecture.md"], ids=lambda page: page.name)
 def test_the_code_that_a_page_names_exists(page: Path) -> None:
     found = symbols(page)
     assert len(found) > 20

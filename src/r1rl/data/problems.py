@@ -17,7 +17,7 @@ from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
 from r1rl.config.data import DatasetConfig, DifficultyConfig, PromptConfig
-from r1rl.data.columns import PLACE, missing_columns
+from r1rl.data.column_check import PLACE, missing_columns
 from r1rl.data.files import SourceRow
 from r1rl.data.sources import SourceRows, read_rows
 from r1rl.data.templates import Question, Rendered, render_all

@@ -1,4 +1,8 @@
-"""Saves the complete state of a run, finds it again, and restores it."""
+"""Saves the complete state of a run, finds it again, and restores it.
+
+The place in the data needs no state: the prompts of a step are a function of the seed and the step
+(:class:`r1rl.data.stream.PromptStream`).
+"""
 
 from __future__ import annotations
 

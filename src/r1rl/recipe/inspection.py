@@ -14,7 +14,7 @@ from r1rl.config.base import chosen
 from r1rl.config.kinds import Kind, kind_of
 from r1rl.config.paths import launch_file
 from r1rl.config.references import references_in, strings
-from r1rl.data.columns import missing_columns
+from r1rl.data.column_check import missing_columns
 from r1rl.data.files import SourceRow
 from r1rl.data.sources import first_rows
 from r1rl.errors import ModelError, R1Error

@@ -127,7 +127,7 @@ def equivalent(gold: Forms, answer: str) -> Verdict:
     """Compare an answer with the gold answer, or with each of its forms: one match is enough.
 
     Safe on any text, from any thread: what is not decided exactly in microseconds is decided in a worker process within
-    the limits of the active Scorer (else the defaults: 1 s of processor time, 2 s by the clock, 1 GB).
+    the limits of the active Scorer (else the defaults: 1 s of processor time, 30 s by the clock, 1 GB).
     """
     return active_checker().equivalent(gold, answer)
 
