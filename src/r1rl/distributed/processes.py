@@ -1,4 +1,4 @@
-"""Joins the processes that ``accelerate launch`` started, bounds every collective, and names processes that are lost."""
+"""Joins the processes that ``accelerate launch`` started, bounds every collective, names processes that are lost."""
 
 from __future__ import annotations
 
