@@ -32,7 +32,7 @@ def test_supported(kind: str, dtype: torch.dtype) -> None:
         ("lfm2", "Lfm2ForCausalLM has layers of type conv"),
         ("gpt_oss", "GptOssForCausalLM has layers of type sliding_attention"),
         ("cohere", "CohereForCausalLM changes its logits after the head"),
-        ("nemotron", "NemotronForCausalLM does not pass keywords on"),
+        ("nemotron", "NemotronForCausalLM does not pass keyword arguments on"),
     ],
 )
 def test_refused_by_name(kind: str, reason: str) -> None:
@@ -88,7 +88,7 @@ def test_keywords_that_models_pass_to_all_layers_are_known() -> None:
 @pytest.mark.parametrize(
     ("keywords", "reason"),
     [
-        ({"is_causal": False}, "looks ahead"),
+        ({"is_causal": False}, "is not causal"),
         ({"softcap": 30.0}, "soft-capped"),
         ({"sliding_window": 8}, "sliding-window"),
     ],

@@ -62,9 +62,9 @@ def test_what_cannot_be_saved_is_said_before_training(tiny_folder: Path, lora, m
     policy = load_policy(ModelConfig(path=str(tiny_folder), lora=lora), CPU)
     policy.check_saving()
     monkeypatch.setattr(policy.model, "generation_config", GenerationConfig(temperature=0.5))
-    with pytest.raises(ModelError, match=r"could not be saved after training, so nothing was trained.*temperature"):
+    with pytest.raises(ModelError, match=r"could not be saved after training, so training did not start.*temperature"):
         policy.check_saving()
     policy = load_policy(ModelConfig(path=str(tiny_folder)), CPU)
     monkeypatch.setattr(type(policy.tokenizer), "save_pretrained", lambda *_: (_ for _ in ()).throw(ValueError("odd")))
-    with pytest.raises(ModelError, match=r"nothing was trained: odd\. Correct its config"):
+    with pytest.raises(ModelError, match=r"training did not start: odd\. Correct its config"):
         policy.check_saving()

@@ -87,7 +87,7 @@ def test_functions_factories_classes_and_instances(file: str, name: str, args: d
         ("FILE:reward", {"scael": 1}, "takes no argument 'scael'; did you mean 'scale'"),
         ("FILE:number", {}, "is int, not a function"),
         ("FILE:factory", {}, "cannot be made from args {}"),
-        ("FILE:nothing", {"value": 1}, "takes no completions and made no function but None"),
+        ("FILE:nothing", {"value": 1}, "takes no completions and returned None, not a function"),
         ("language", {"traget": "de"}, "takes no argument 'traget'; did you mean 'target'"),
         ("reward_model", {"model": "/no/such/model"}, "reward model '/no/such/model' does not load"),
     ],

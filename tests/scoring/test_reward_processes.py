@@ -257,7 +257,7 @@ def test_a_coroutine_that_blocks_its_loop_is_killed(scorer_of: Any, group: MakeG
 
 def test_losing_every_call_ends_the_run(scorer_of: Any, group: MakeGroup) -> None:
     scorer = scorer_of(LOSING, scoring={"max_lost": 3}, fate={"function": ":fate"})
-    with pytest.raises(RewardError, match=r"'fate' ended its process on one group, the last of 3 calls in a row"):
+    with pytest.raises(RewardError, match=r"'fate' ended its process on one group, the last of 3 lost calls in a row"):
         scorer.score([group([word]) for word in ("exit", "a", "exit", "exit", "exit", "a")])
 
 

@@ -53,7 +53,7 @@ def rows(tmp_path: Path) -> Path:
 @pytest.mark.parametrize("key", ["rollout.max_new_tokens", "evaluate.max_new_tokens"])
 def test_evaluate(stages: Any, short: Path, rows: Path, key: str) -> None:
     ctx = stages(PLAN.format(kind="evaluate", model=short, rows=rows), "here", f"{key}=64")
-    with pytest.raises(ConfigError, match=rf"^{key} 64 behind the longest prompt of \d+ tokens .* 64 positions"):
+    with pytest.raises(ConfigError, match=rf"^{key} 64 plus the longest prompt of \d+ tokens .* 64 positions"):
         evaluate.run(ctx)
 
 
@@ -62,7 +62,7 @@ def test_sample(stages: Any, short: Path, rows: Path, tmp_path: Path, key: str) 
     other = tmp_path / "other.jsonl"
     other.write_text(json.dumps({"question": "What is 7+7?", "answer": "14"}) + "\n")
     ctx = stages(PLAN.format(kind="sample", model=short, rows=rows), "here", f"{key}=64", f"data.eval.b.path={other}")
-    with pytest.raises(ConfigError, match=rf"^{key} 64 behind the longest prompt of \d+ tokens .* 64 positions"):
+    with pytest.raises(ConfigError, match=rf"^{key} 64 plus the longest prompt of \d+ tokens .* 64 positions"):
         sample.run(ctx)
 
 

@@ -2,8 +2,8 @@
 
 One function is registered with transformers under the name ``r1rl``. What it does is decided by the ``layout``
 keyword that the caller passes to the model's forward: :class:`Packed` for learning, the layouts of
-``r1rl.rollout.kv`` for decoding. transformers builds no mask for an attention function that it does not know, so the
-boundaries between sequences come from the layout alone and nothing can leak through a mask or a cache.
+``r1rl.rollout.kv`` for decoding. transformers builds no mask for an unknown attention function, so the boundaries
+between sequences come from the layout alone and nothing can leak through a mask or a cache.
 """
 
 from __future__ import annotations
@@ -25,22 +25,22 @@ from r1rl.errors import ModelError
 NAME = "r1rl"
 _WITHOUT_EFFECT = frozenset(
     {
-        "dropout",  # a policy samples and learns without
-        "cu_seq_lens_q", "cu_seq_lens_k", "max_length_q", "max_length_k", "seq_idx",  # the layout says it
+        "dropout",  # a policy samples and learns without dropout
+        "cu_seq_lens_q", "cu_seq_lens_k", "max_length_q", "max_length_k", "seq_idx",  # decided by the layout
         "position_ids", "cache_position", "use_cache", "return_dict",
         "output_attentions", "output_hidden_states", "output_router_logits",
         "labels", "shift_labels", "num_items_in_batch", "logits_to_keep",
     }
 )  # fmt: skip
-"""Keywords that models pass to their attention and that do not change what it computes here."""
+"""Keywords that models pass to their attention and that have no effect here."""
 
 
 class UnpassedLayout(ModelError):
-    """The attention was called without a layout."""
+    """Raised when the attention is called without a layout."""
 
 
 class Layout(Protocol):
-    """Where the tokens of one forward pass belong."""
+    """How the tokens of one forward pass are arranged in sequences."""
 
     def attend(self, layer: int, q_BHTD: Tensor, k_BKTD: Tensor, v_BKTD: Tensor, scale: float) -> Tensor:
         """Attention output as [B, T, H, D]; H query heads share K key-value heads."""
@@ -48,7 +48,7 @@ class Layout(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Packed:
-    """Sequences laid end to end in one row; each attends to itself only, causally."""
+    """Sequences concatenated in one row; each attends only to itself, causally."""
 
     lengths: tuple[int, ...]
 
@@ -59,14 +59,14 @@ class Packed:
 
 
 class Shared:
-    """Sequences with a common prefix, which is stored once in the row: its keys and values are the same for all.
+    """Sequences with a common prefix, which is stored once in the row, as its keys and values are the same for all.
 
     Linear layers then process a group's prompt once instead of G times. Attention is computed on whole sequences,
-    joined from their pieces; it is the smaller part and needs no special kernel.
+    concatenated from their pieces; it is the smaller part of the cost and needs no special kernel.
 
     Args:
         pieces: lengths of the row's pieces, tokens.
-        sequences: each sequence's pieces, in order, by their place in the row.
+        sequences: each sequence's pieces, in order, as indices into ``pieces``.
     """
 
     def __init__(self, pieces: Sequence[int], sequences: Sequence[Sequence[int]]) -> None:
@@ -74,7 +74,7 @@ class Shared:
         self.order = [piece for sequence in sequences for piece in sequence]
         self.joined = [pieces[piece] for piece in self.order]
         self.whole = Packed(tuple(sum(pieces[piece] for piece in sequence) for sequence in sequences))
-        # Causality makes a shared piece's output the same in every sequence: the first one's is taken.
+        # By causality a shared piece's output is the same in every sequence; the first one's is taken.
         place = {piece: at for at, piece in reversed(list(enumerate(self.order)))}
         self.first = [place[piece] for piece in range(len(pieces))]
 
@@ -89,8 +89,8 @@ def _join(x: Tensor, pieces: Sequence[int], order: Sequence[int], dim: int) -> T
 
 
 def _per_sequence(q_BHTD: Tensor, k_BKTD: Tensor, v_BKTD: Tensor, lengths: Sequence[int], scale: float) -> Tensor:
-    """Exact on every device and dtype: one fused attention call per sequence. ``split`` keeps the backward pass
-    linear."""
+    """Exact on every device and dtype: one fused attention call per sequence. ``split`` keeps the backward pass linear
+    in time."""
     gqa = q_BHTD.shape[1] != k_BKTD.shape[1]
     sizes = list(lengths)
     rows = zip(q_BHTD.split(sizes, 2), k_BKTD.split(sizes, 2), v_BKTD.split(sizes, 2), strict=True)
@@ -102,7 +102,7 @@ def _per_sequence(q_BHTD: Tensor, k_BKTD: Tensor, v_BKTD: Tensor, lengths: Seque
 
 
 def _varlen(q_BHTD: Tensor, k_BKTD: Tensor, v_BKTD: Tensor, lengths: Sequence[int], scale: float) -> Tensor:
-    """One kernel for all sequences (FlashAttention inside torch); half precision on CUDA only."""
+    """One kernel for all sequences (torch's FlashAttention); half precision on CUDA only."""
     cu_seqlens = torch.tensor([0, *accumulate(lengths)], dtype=torch.int32, device=q_BHTD.device)
     q_THD, k_TKD, v_TKD = (x.squeeze(0).transpose(0, 1) for x in (q_BHTD, k_BKTD, v_BKTD))
     if k_TKD.shape[1] != q_THD.shape[1] and "enable_gqa" not in _varlen_parameters():
@@ -127,7 +127,7 @@ def _varlen_parameters() -> frozenset[str]:
 
 
 def _varlen_options(scale: float, head_dim: int) -> dict[str, Any]:
-    """torch 2.11 to 2.13 name causality and grouped heads differently."""
+    """Causality and grouped heads have different argument names in torch 2.11 to 2.13."""
     known = _varlen_parameters()
     options: dict[str, Any] = {"window_size": (-1, 0)} if "window_size" in known else {"is_causal": True}
     if "enable_gqa" in known:
@@ -161,7 +161,7 @@ def _attention(
     if sliding_window is not None or softcap is not None:
         raise ModelError("this model uses sliding-window or soft-capped attention, which r1rl does not support")
     if is_causal is False:
-        raise ModelError("this model's attention looks ahead, which r1rl does not support")
+        raise ModelError("this model's attention is not causal, which r1rl does not support")
     given = {name for name, value in others.items() if value is not None and value is not False}
     unknown = sorted(given - _WITHOUT_EFFECT)
     if unknown:
@@ -171,7 +171,7 @@ def _attention(
 
 
 def register() -> str:
-    """Make the attention known to transformers; returns the name to load models with."""
+    """Register the attention with transformers; returns the name to load models with."""
     AttentionInterface.register(NAME, _attention)
     return NAME
 

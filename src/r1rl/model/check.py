@@ -1,4 +1,4 @@
-"""Checks on a few tokens, whenever a model is loaded, that r1rl computes what the model itself computes."""
+"""Checks on a few tokens, each time a model is loaded, that r1rl computes the same function as the model itself."""
 
 from __future__ import annotations
 
@@ -17,33 +17,33 @@ from r1rl.model.attention import NAME, Layout, Packed, UnpassedLayout, positions
 from r1rl.model.head import body_and_head, softcap
 
 LENGTH = 6
-"""Tokens of each of the two sequences compared; more than a short convolution spans."""
+"""Length in tokens of each of the two compared sequences; longer than the span of a short convolution."""
 CUTS = (3, 4)
-"""Tokens of each that stand in the cache when the next one is decoded."""
+"""Number of cached tokens of each sequence when the next one is decoded."""
 TOLERANCE, LOW_TOLERANCE = 1e-3, 0.1
-"""As a share of the logits' standard deviation: the largest difference where weights are float32 (rounding alone gives
-1e-6 to 1e-4), and the mean difference where they are not (bfloat16 gives 0.003 and more with depth)."""
+"""Relative to the standard deviation of the logits: the largest difference for float32 weights (rounding alone gives
+1e-6 to 1e-4), and the mean difference for lower precision (bfloat16 gives 0.003, and more with depth)."""
 _FULL = ("full_attention", "attention")
 
 
 def check_architecture(model: PreTrainedModel) -> None:
-    """Compare r1rl's passes with the model's own eager attention on two short sequences, so that no architecture is
-    trained on the wrong function: both in one packed row against each alone, and one decoded token against the whole
-    pass. Four passes of at most twelve tokens.
+    """Compare r1rl's forward passes with the model's own eager attention on two short sequences, so that an unsupported
+    architecture is rejected rather than trained as a different function: both sequences packed in one row against each
+    alone, and one decoded token against the full pass. Four passes of at most twelve tokens.
 
     Raises:
-        ModelError: names the architecture and what r1rl cannot do with it.
+        ModelError: the architecture is not supported; names it and the reason.
     """
     name = type(model).__name__
     if not getattr(model, "_supports_attention_backend", False):
-        raise ModelError(f"{name} does not take a custom attention function in this transformers")
+        raise ModelError(f"{name} does not accept a custom attention function in this version of transformers")
     _check_layers(model)
     was_training = model.training
     model.eval()
     try:
         reason = _difference(model)
     except UnpassedLayout as error:
-        raise ModelError(f"{name} does not pass keywords on to its attention, which r1rl needs") from error
+        raise ModelError(f"{name} does not pass keyword arguments on to its attention, which r1rl requires") from error
     except ModelError as error:
         raise ModelError(f"{name}: {error}") from error
     except (AttributeError, TypeError, ValueError, IndexError, KeyError, NotImplementedError) as error:
@@ -69,7 +69,7 @@ def _check_layers(model: PreTrainedModel) -> None:
 
 @torch.no_grad()
 def _difference(model: PreTrainedModel) -> str | None:
-    """What r1rl computes differently; None if nothing."""
+    """What r1rl computes differently from the model; None if nothing."""
     ids_BT = _tokens(model)
     packed_BTV = _logits(model, ids_BT.reshape(1, -1), Packed((LENGTH, LENGTH))).view(2, LENGTH, -1)
     with _eager(model):
@@ -92,7 +92,7 @@ def _difference(model: PreTrainedModel) -> str | None:
 
 
 def _tokens(model: PreTrainedModel) -> Tensor:
-    """[2, LENGTH] ids from all over the vocabulary."""
+    """[2, LENGTH] ids spread over the whole vocabulary."""
     weight: Any = model.get_input_embeddings().weight
     vocabulary = weight.shape[0]
     return (torch.arange(2 * LENGTH, device=model.device) * 7919 + 101).remainder(vocabulary).view(2, LENGTH)
@@ -110,7 +110,7 @@ def _keywords(layout: Any, device: torch.device, positions_BT: Tensor | None = N
 
 
 def _decoded(model: PreTrainedModel, ids_BT: Tensor) -> Tensor:
-    """[2, V] logits of the tokens at CUTS, one pass for each sequence's beginning and one for both tokens."""
+    """[2, V] logits of the tokens at CUTS: one pass for the beginning of each sequence, one for both tokens."""
     cache = _Cached(CUTS)
     beginnings = torch.cat([row[:cut] for row, cut in zip(ids_BT, CUTS, strict=True)])
     _logits(model, beginnings[None], cache)
@@ -120,7 +120,7 @@ def _decoded(model: PreTrainedModel, ids_BT: Tensor) -> Tensor:
 
 @dataclass(slots=True)
 class _Cached:
-    """As the embedded engine decodes: packed beginnings first, then a token of every sequence on what they left."""
+    """As the embedded engine decodes: first the packed beginnings, then one token of every sequence on their cache."""
 
     lengths: Sequence[int]
     kept: dict[int, tuple[Tensor, Tensor]] = field(default_factory=dict)
@@ -144,7 +144,7 @@ class _Cached:
 
 
 class _Closeness:
-    """Whether two sets of logits are the same up to rounding."""
+    """Whether two sets of logits are equal up to rounding."""
 
     def __init__(self, model: PreTrainedModel, own_BTV: Tensor) -> None:
         self.spread = float(own_BTV.float().std()) or 1.0
@@ -157,7 +157,7 @@ class _Closeness:
 
 @contextlib.contextmanager
 def _eager(model: PreTrainedModel) -> Iterator[None]:
-    """The model's own attention inside."""
+    """The model's own attention inside the block."""
     model.set_attn_implementation("eager")
     try:
         yield

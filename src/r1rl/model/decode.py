@@ -1,8 +1,8 @@
-"""The pass of one new token per sequence, with fewer and larger operations than the model's own modules make of it.
+"""The forward pass of one new token per sequence, with fewer and larger operations than the model's own modules use.
 
-While decoding, a model of a few million parameters spends as much time between its matrix products as in them:
-queries, keys and values are three small products, gate and up two more, and every norm six operations. Here they are
-one, one and one. On two CPU cores sampling takes 1.8 s where it took 2.3 (docs/log.md).
+While decoding, a model of a few million parameters spends as much time between its matrix products as in them: queries,
+keys and values are three small products, gate and up two more, and every norm is six operations. Here each of these is
+a single operation. On two CPU cores this reduces sampling from 2.3 s to 1.8 s (docs/log.md).
 """
 
 from __future__ import annotations
@@ -18,12 +18,12 @@ from transformers import PreTrainedModel
 from r1rl.model.attention import Layout
 
 ARCHITECTURES = frozenset({"llama", "mistral", "qwen2", "qwen3"})
-"""``model_type`` of the models whose layers are the ones computed here; others decode through their own modules."""
+"""``model_type`` of the supported models; others decode through their own modules."""
 
 
 @dataclass(frozen=True, slots=True)
 class _Layer:
-    """One layer's modules, and its joined projections."""
+    """One layer's modules, and its concatenated projections."""
 
     index: int
     module: Any
@@ -35,11 +35,11 @@ class _Layer:
 
 class FusedBody:
     """A model's body for one token per sequence, on copies of some of its weights: built for one call of the sampler
-    and dropped after it, so that it neither becomes stale nor takes memory from the update.
+    and discarded after it, so that it neither becomes stale nor occupies memory during the update.
 
     Args:
         body: the transformer without its head, in evaluation mode.
-        dtype: of the joined weights; what autocast would make of them, so that it has nothing to cast.
+        dtype: of the concatenated weights; the one autocast would use, so that it has nothing to cast.
     """
 
     def __init__(self, body: Any, dtype: torch.dtype | None) -> None:
@@ -59,7 +59,7 @@ class FusedBody:
 
 
 def fused_body(model: PreTrainedModel, dtype: torch.dtype | None) -> FusedBody | None:
-    """The faster body, or None for a model that has other layers than the known ones (adapters, quantized weights)."""
+    """The faster body, or None for a model with other layers (adapters, quantized weights)."""
     if model.config.model_type not in ARCHITECTURES:
         return None
     body: Any = model.get_decoder()
@@ -79,7 +79,7 @@ def _join(index: int, layer: Any, dtype: torch.dtype | None) -> _Layer:
 
 
 def _rows(linears: list[Any], dtype: torch.dtype | None) -> tuple[Tensor, Tensor | None]:
-    """Weights and biases of several projections of the same input, below each other."""
+    """Weights and biases of several projections of the same input, concatenated along the output."""
     weight = torch.cat([linear.weight.detach() for linear in linears]).to(dtype)
     if linears[0].bias is None:
         return weight, None

@@ -1,4 +1,4 @@
-"""Log-probabilities of chosen tokens, without ever holding [tokens, vocabulary]."""
+"""Log-probabilities of given tokens, without materialising [tokens, vocabulary] logits."""
 
 from __future__ import annotations
 
@@ -18,15 +18,15 @@ from r1rl.model.head import body_and_head, head_function, softcap
 from r1rl.model.ulysses import Split, Team
 
 SHARE_FROM = 8
-"""Shorter prompts cost more to join to their completions than to compute again."""
+"""Shorter prompts are cheaper to recompute per completion than to share."""
 
 
 @dataclass(frozen=True, slots=True)
 class PackedTokens:
-    """Sequences in one row of T tokens, and the C of their tokens that are to be predicted.
+    """Sequences in one row of T tokens, with the C tokens to predict.
 
-    ``predict_C`` are places in the row whose *next* token is wanted; ``targets_C`` are those next tokens, sequence by
-    sequence in the order given. A prompt that several sequences begin with stands in the row once, before all of
+    ``predict_C`` are the positions in the row whose *next* token is predicted; ``targets_C`` are those next tokens,
+    sequence by sequence in the given order. A prompt shared by several sequences occurs in the row once, before all of
     their completions.
     """
 
@@ -40,7 +40,7 @@ class PackedTokens:
     def build(
         cls, sequences: Sequence[Sequence[int]], prompt_lengths: Sequence[int], device: torch.device
     ) -> PackedTokens:
-        """Pack ``sequences``; every token after a sequence's prompt (at least one token long) is predicted."""
+        """Pack ``sequences``; every token after a sequence's prompt (at least one token) is predicted."""
         rows = [torch.as_tensor(sequence, dtype=torch.int64) for sequence in sequences]
         cuts = [max(prompt, 1) for prompt in prompt_lengths]
         prompts = [tuple(row[:cut].tolist()) for row, cut in zip(rows, cuts, strict=True)]
@@ -67,7 +67,7 @@ class PackedTokens:
         )
 
     def part(self, team: Team) -> tuple[PackedTokens, Tensor]:
-        """The slice of the row that this rank of the team holds, and which targets belong to it, [C] bool."""
+        """This rank's slice of the row, and which targets belong to it, [C] bool."""
         width = team.width(len(self.ids_T))
         first = team.rank * width
         mine_C = (self.predict_C >= first) & (self.predict_C < first + width)
@@ -84,7 +84,7 @@ class PackedTokens:
 def _lay(
     rows: Sequence[Tensor], cuts: Sequence[int], prompts: Sequence[tuple[int, ...]]
 ) -> tuple[list[Tensor], list[tuple[int, ...]]]:
-    """The row's pieces, and every sequence's pieces by their place in it."""
+    """The row's pieces, and for every sequence the indices of its pieces."""
     count = Counter(prompts)
     pieces: list[Tensor] = []
     places: list[tuple[int, ...]] = []
@@ -103,10 +103,10 @@ def _lay(
 
 
 class ChunkedHead(nn.Module):
-    """Hidden states to log-probabilities, a chunk of tokens at a time; the logits are recomputed in the backward pass.
+    """Hidden states to log-probabilities, one chunk of tokens at a time; the backward pass recomputes the logits.
 
-    One module call whatever the number of chunks: ZeRO-3 gathers weights at module calls, and ranks that made
-    different numbers of them would wait for each other forever (``r1rl.grpo.zero`` marks this class as a leaf).
+    One module call regardless of the number of chunks: ZeRO-3 gathers weights at module calls, and ranks with different
+    numbers of calls would wait for each other forever (``r1rl.grpo.zero`` marks this class as a leaf).
 
     Args:
         cap: applied to the logits.
@@ -128,7 +128,7 @@ class ChunkedHead(nn.Module):
         self.entropy_grad = entropy_grad
 
     def forward(self, hidden_CE: Tensor, targets_C: Tensor, entropy: bool) -> tuple[Tensor, Tensor]:
-        apply = head_function(self.head, self.fp32)  # by its weight, not as a module: see the class
+        apply = head_function(self.head, self.fp32)  # by its weight, not as a module: see the class docstring
         chunks = zip(hidden_CE.split(self.chunk), targets_C.split(self.chunk), strict=True)
         pieces = [self._chunk(apply, hidden, targets, entropy) for hidden, targets in chunks]
         return torch.cat([logps for logps, _ in pieces]), torch.cat([e for _, e in pieces])
@@ -155,12 +155,12 @@ class PolicyForward(nn.Module):
 
     Args:
         model: a causal language model loaded by :func:`r1rl.model.load.load_model`.
-        temperature: the logits are divided by it, as they were when the tokens were sampled.
-        chunk: tokens whose logits exist at once; they are recomputed in the backward pass.
+        temperature: divides the logits, as it did when the tokens were sampled.
+        chunk: number of tokens whose logits are in memory at once; the backward pass recomputes them.
         autocast: precision of the pass; log-probabilities are float32 in any case.
-        fp32_head: compute the logits in float32 whatever ``autocast`` is.
+        fp32_head: compute the logits in float32 regardless of ``autocast``.
         entropy_grad: let gradients flow through the entropies, for a loss that contains them.
-        team: ranks that compute every row together; all of them are given the same tokens and get all results.
+        team: ranks that compute every row together; each receives the same tokens and all results.
     """
 
     def __init__(
@@ -180,7 +180,8 @@ class PolicyForward(nn.Module):
         self.autocast, self.team = autocast, team
 
     def forward(self, tokens: PackedTokens, entropy: bool = False) -> tuple[Tensor, Tensor | None]:
-        """Log-probabilities of the targets, nats, [C] float32; and the entropies of those places, [C], if asked."""
+        """Log-probabilities of the targets in nats, [C] float32; and the entropies at those positions, [C], if
+        requested."""
         if self.team is None:
             return self._compute(tokens, entropy)
         part, mine_C = tokens.part(self.team)

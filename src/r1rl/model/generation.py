@@ -1,4 +1,4 @@
-"""Makes a checkpoint's generation settings such that transformers can save them again."""
+"""Adjusts a checkpoint's generation settings so that transformers can save them again."""
 
 from __future__ import annotations
 
@@ -9,16 +9,16 @@ from transformers import GenerationConfig, PreTrainedModel
 
 _IDS = ("bos_token_id", "eos_token_id", "pad_token_id", "decoder_start_token_id")
 _SAMPLING = ("temperature", "top_p", "top_k", "min_p", "top_h", "typical_p", "epsilon_cutoff", "eta_cutoff")
-"""Settings that transformers refuses to write unless ``do_sample`` is on."""
+"""Settings that transformers refuses to save unless ``do_sample`` is on."""
 
 
 def tidy_generation(model: PreTrainedModel) -> None:
-    """Replace the model's generation settings by ones that :meth:`save_pretrained` accepts.
+    """Replace the model's generation settings by settings that :meth:`save_pretrained` accepts.
 
     transformers reads a ``generation_config.json`` with a temperature and no ``do_sample`` (many published checkpoints
-    have one), but refuses to write it. Who gives a temperature means to sample, so ``do_sample`` is switched on, as the
-    publishers' own corrections did; where the file says ``do_sample: false``, the settings without effect are dropped.
-    Of what is still refused, only the token ids are kept.
+    have one), but refuses to write it. A temperature implies sampling, so ``do_sample`` is switched on, as publishers
+    did in their own corrections; if the file sets ``do_sample: false``, the settings without effect are dropped. If the
+    result is still refused, only the token ids are kept.
     """
     config: Any = model.generation_config if model.can_generate() else None
     if config is None or accepted(config):
@@ -31,7 +31,7 @@ def tidy_generation(model: PreTrainedModel) -> None:
 
 
 def accepted(config: GenerationConfig) -> bool:
-    """Whether transformers would write these settings."""
+    """Whether transformers would save these settings."""
     try:
         config.validate(strict=True)
     except (ValueError, TypeError, AttributeError):

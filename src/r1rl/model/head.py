@@ -25,12 +25,12 @@ def body_and_head(model: PreTrainedModel) -> tuple[nn.Module, nn.Module]:
 
 
 def head_function(head: nn.Module, fp32: bool) -> Callable[[Tensor], Tensor]:
-    """The head as a function of hidden states [..., E], to be called on any number of chunks of them.
+    """The head as a function of hidden states [..., E], which may be called chunk by chunk.
 
     Args:
         fp32: compute logits in float32, also under autocast. Logits rounded to bfloat16 are the largest difference
             between a learner and an engine (MiniMax-M1, arXiv 2506.13585, section 3.2; ScaleRL, arXiv 2510.13786).
-            Weights of lower precision are copied once, here.
+            Weights of lower precision are converted once, here.
     """
     if type(head) is not nn.Linear:
         exact = fp32 and all(p.dtype == torch.float32 for p in head.parameters())
@@ -52,6 +52,6 @@ def _exact_module(head: nn.Module, hidden: Tensor) -> Tensor:
 
 
 def softcap(logits: Tensor, model: PreTrainedModel) -> Tensor:
-    """Apply the final soft cap of the models that have one (Gemma)."""
+    """Apply the model's final soft cap, if it has one (Gemma)."""
     cap = getattr(model.config, "final_logit_softcapping", None)
     return logits if cap is None else torch.tanh(logits / cap) * cap

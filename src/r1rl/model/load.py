@@ -1,4 +1,4 @@
-"""Loads and saves a policy: any causal language model of transformers, and its tokenizer."""
+"""Loads and saves a policy: any causal language model of transformers, with its tokenizer."""
 
 from __future__ import annotations
 
@@ -29,31 +29,33 @@ DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 
 @dataclass(slots=True)
 class Policy:
-    """A model with its tokenizer. ``model`` holds float32 master weights whatever the precision of the passes."""
+    """A model with its tokenizer. ``model`` holds float32 master weights regardless of the precision of the forward
+    passes."""
 
     model: PreTrainedModel
     tokenizer: PreTrainedTokenizerBase
     gather: Callable[[], Iterator[tuple[str, Tensor]]] | None = None
-    """The trained weights where they are in shards or of lower precision than the optimizer's; collective."""
+    """Provides the trained weights if they are sharded or the model's have lower precision than the optimizer's;
+    collective."""
     refresh: Callable[[], None] | None = None
-    """Brings ``model`` up to date where it is a copy of sharded weights; collective."""
+    """Updates ``model`` if it is a copy of sharded weights; collective."""
 
     @property
     def eos_ids(self) -> tuple[int, ...]:
-        """Every token id that ends a completion; see :func:`end_ids`."""
+        """All token ids that end a completion; see :func:`end_ids`."""
         return end_ids(self.model, self.tokenizer)
 
     def weights(self) -> Iterator[tuple[str, Tensor]]:
-        """Whole weights and persistent buffers by the plain model's names, adapters merged in, one at a time;
+        """Full weights and persistent buffers under the plain model's names, with adapters merged in, one at a time;
         collective if sharded."""
         if adapted(self.model):
             return merged(self.model)
         return self.gather() if self.gather else named_state(self.model)
 
     def save(self, folder: Path, write: bool = True) -> None:
-        """Write the Hugging Face format; it opens in plain transformers and in vLLM.
+        """Write the Hugging Face format, which transformers and vLLM load.
 
-        Every rank calls it where weights are sharded; those with ``write`` False only take part in the gathering.
+        If weights are sharded, every rank must call it; those with ``write`` False only take part in the gathering.
 
         Raises:
             ForeignError, StorageError: as :func:`r1rl.files.publishing`.
@@ -69,7 +71,8 @@ class Policy:
         check_saving(self._plain(), self.tokenizer)
 
     def _plain(self) -> PreTrainedModel:
-        """The model, or one without adapters to take the merged weights' names and configuration from."""
+        """The model, or for adapters one without them, which provides the names and the configuration of the merged
+        weights."""
         if not adapted(self.model):
             return self.model
         config = copy.deepcopy(self.model.config)
@@ -81,8 +84,8 @@ class Policy:
 
 
 def end_ids(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> tuple[int, ...]:
-    """Every token id that ends a response: the generation config's, the tokenizer's end of sequence, and the token with
-    which the chat template ends a turn (base models often have another end of sequence)."""
+    """All token ids that end a response: the generation config's, the tokenizer's end of sequence, and the token with
+    which the chat template ends a turn (base models often have a different end of sequence)."""
     configured = model.generation_config.eos_token_id if model.generation_config else None
     ids = configured if isinstance(configured, list) else [configured]
     found = [*ids, tokenizer.eos_token_id, *turn_end_ids(tokenizer)[:1]]
@@ -90,17 +93,17 @@ def end_ids(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> tuple
 
 
 def end_turns(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> None:
-    """Have the generation config, and so what is saved, end where completions do in training."""
+    """Make the generation config, and thus the saved checkpoint, end completions at the same tokens as training."""
     if model.generation_config is not None and turn_end_ids(tokenizer):
         model.generation_config.eos_token_id = list(end_ids(model, tokenizer))
 
 
 def check_saving(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> None:
-    """Write everything except the weights to a temporary folder, so that a model that cannot be saved is reported
-    before training.
+    """Write everything except the weights to a temporary folder, to report a model that cannot be saved before
+    training.
 
     Raises:
-        ModelError: transformers does not write this model's configuration or tokenizer.
+        ModelError: transformers cannot write this model's configuration or tokenizer.
     """
     with tempfile.TemporaryDirectory(prefix="r1rl-saving-") as folder:
         try:
@@ -108,17 +111,17 @@ def check_saving(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> 
             tokenizer.save_pretrained(folder)
         except (ValueError, TypeError, KeyError, AttributeError) as error:
             raise ModelError(
-                f"the model of {model.name_or_path} could not be saved after training, so nothing was trained: "
+                f"the model of {model.name_or_path} could not be saved after training, so training did not start: "
                 f"{' '.join(str(error).split())[:400]}. Correct its config.json, generation_config.json or tokenizer "
                 "files"
             ) from error
 
 
 def load_tokenizer(cfg: ModelConfig) -> PreTrainedTokenizerBase:
-    """Open the tokenizer that belongs to ``cfg.path``.
+    """Load the tokenizer of ``cfg.path``.
 
     Raises:
-        ModelError: nothing to open, or no end-of-sequence token.
+        ModelError: it cannot be loaded, or has no end-of-sequence token.
     """
     require_model(cfg.path)
     require_tokenizer(cfg.path)
@@ -134,13 +137,14 @@ def load_tokenizer(cfg: ModelConfig) -> PreTrainedTokenizerBase:
 
 
 def load_policy(cfg: ModelConfig, device: torch.device, adapters_seed: int | None = 0) -> Policy:
-    """Open ``cfg.path`` with r1rl's attention, float32 weights, on ``device``.
+    """Load ``cfg.path`` with r1rl's attention and float32 weights on ``device``.
 
     Args:
-        adapters_seed: draws the adapters of ``cfg.lora``; None opens the model without, for stages that do not train.
+        adapters_seed: seed of the adapters of ``cfg.lora``; None loads the model without them, for stages that do not
+            train.
 
     Raises:
-        ModelError: the checkpoint cannot be opened, or its architecture does something that r1rl does not support.
+        ModelError: the checkpoint cannot be loaded, or its architecture is not supported.
     """
     tokenizer = load_tokenizer(cfg)
     model = load_model(cfg, device)
@@ -179,8 +183,9 @@ def load_model(cfg: ModelConfig, device: torch.device) -> PreTrainedModel:
 
 
 def train_mode(model: nn.Module) -> None:
-    """Training mode, without which transformers ignores gradient checkpointing, but with no dropout except the
-    adapters': a policy that computes something else than it sampled with is off-policy from the first update."""
+    """Training mode, which gradient checkpointing in transformers requires, but without dropout except that of the
+    adapters: a policy that computes a different function from the one it sampled with is off-policy from the first
+    update."""
     model.train()
     for name, module in model.named_modules():
         if isinstance(module, nn.Dropout) and ".lora_dropout." not in name:
@@ -188,13 +193,13 @@ def train_mode(model: nn.Module) -> None:
 
 
 def dropouts(model: nn.Module) -> list[nn.Dropout]:
-    """The dropout that :func:`train_mode` left."""
+    """The dropout modules that :func:`train_mode` keeps: those of the adapters."""
     return [module for module in model.modules() if isinstance(module, nn.Dropout) and module.p > 0]
 
 
 @contextlib.contextmanager
 def without_dropout(modules: Sequence[nn.Dropout]) -> Iterator[None]:
-    """The function that the policy samples with, inside."""
+    """Inside the block the model computes the function that the policy samples with."""
     was = [module.training for module in modules]
     for module in modules:
         module.eval()

@@ -19,10 +19,10 @@ _BASE = ".base_layer"
 
 
 def add_adapters(model: PreTrainedModel, cfg: LoraConfig, seed: int) -> None:
-    """Freeze ``model`` and give it trainable float32 adapters; it computes the same function until they are trained.
+    """Freeze ``model`` and add trainable float32 adapters; until they are trained it computes the same function.
 
     Args:
-        seed: draws the first factor; the second one starts at 0.
+        seed: of the random first factor; the second one is initialised to 0.
 
     Raises:
         ModelError: peft is not installed, or no layer has one of the names in ``target_modules``.
@@ -50,7 +50,7 @@ def adapted(model: nn.Module) -> bool:
 
 @contextlib.contextmanager
 def adapters_off(model: Any) -> Iterator[None]:
-    """The base model's function inside."""
+    """Disables the adapters inside the block."""
     model.disable_adapters()
     try:
         yield
@@ -60,8 +60,7 @@ def adapters_off(model: Any) -> Iterator[None]:
 
 @torch.no_grad()
 def merged(model: nn.Module) -> Iterator[tuple[str, Tensor]]:
-    """Weights and persistent buffers of the plain model that computes the same function, by the plain model's
-    names, one at a time."""
+    """Weights and persistent buffers with the adapters merged in, under the plain model's names, one at a time."""
     from peft.tuners.tuners_utils import BaseTunerLayer
 
     layers = {name: layer for name, layer in model.named_modules() if isinstance(layer, BaseTunerLayer)}
@@ -83,7 +82,7 @@ def plain_name(name: str) -> str:
 
 
 def _plain(layer: Any, value: Tensor) -> Tensor:
-    """A base layer's weight or bias as numbers, whether or not it is held in 4 bits."""
+    """A base layer's weight or bias, dequantized if it is stored in 4 bits."""
     if value.is_floating_point():
         return value
     from peft.utils.integrations import dequantize_module_weight
@@ -92,10 +91,10 @@ def _plain(layer: Any, value: Tensor) -> Tensor:
 
 
 def quantization(cfg: LoraConfig | None, compute: torch.dtype) -> Any:
-    """transformers' settings for QLoRA (arXiv 2305.14314), None without it.
+    """transformers' settings for QLoRA (arXiv 2305.14314), or None.
 
     Args:
-        compute: precision of the matrix products with the 4-bit weights.
+        compute: dtype of the matrix products with the 4-bit weights.
 
     Raises:
         ModelError: bitsandbytes is not installed.
@@ -115,8 +114,8 @@ def quantization(cfg: LoraConfig | None, compute: torch.dtype) -> Any:
 
 
 def keep_layout(model: nn.Module) -> None:
-    """Keep bitsandbytes from laying 4-bit weights out anew when a CPU first samples with them: it cannot compute
-    gradients through that layout, nor can the weights be merged from it."""
+    """Keep bitsandbytes from converting 4-bit weights to another layout when a CPU first samples with them: it cannot
+    compute gradients through that layout, nor can the weights be merged from it."""
     layer: Any
     for layer in model.modules():
         if hasattr(layer, "support_avx512bf16_for_cpu"):

@@ -1,4 +1,4 @@
-"""Which tensors of a model belong to its checkpoint: parameters and persistent buffers, each once."""
+"""The tensors of a model that belong to its checkpoint: parameters and persistent buffers, each once."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ from torch import Tensor, nn
 
 
 def persistent_buffers(module: nn.Module) -> Iterator[tuple[str, Tensor]]:
-    """Buffers that a checkpoint holds, by name, for example DeepSeek-V3's ``e_score_correction_bias``.
+    """Buffers that are part of a checkpoint, by name, for example DeepSeek-V3's ``e_score_correction_bias``.
 
-    Those that a model computes from its configuration (``inv_freq``) are registered as not persistent and left out.
+    Those that a model computes from its configuration (``inv_freq``) are registered as non-persistent and left out.
     """
     seen: set[int] = set()
     for prefix, inner in module.named_modules():

@@ -1,7 +1,8 @@
 """Sequence parallelism: the ranks of a team each hold a slice of the same row of tokens (Ulysses, arXiv 2309.14509).
 
-Everything in a layer but attention is computed per token. Before attention an exchange turns slices of tokens into
-slices of heads, so that each rank attends over all tokens with its share of the heads; a second one turns them back.
+Everything in a layer except attention is computed per token. Before attention an all-to-all exchange turns slices of
+tokens into slices of heads, so that each rank attends over all tokens with its share of the heads; a second one
+reverses it.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ from r1rl.model.attention import Layout
 
 
 class Team:
-    """P ranks that compute one row together.
+    """A team of P ranks that compute each row together.
 
     Args:
         rank: of this process within the team.
@@ -32,17 +33,17 @@ class Team:
         self.rank, self.size, self.group = rank, size, group
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Team:
-        return self  # a copied model is computed by the same processes
+        return self  # a copy of the model is computed by the same processes
 
     @classmethod
     def form(cls, size: int, rank: int, ranks: int, heads: int, kv_heads: int) -> Team | None:
-        """Teams of neighbouring ranks; None where every rank is one. Collective.
+        """Make teams of adjacent ranks; None if ``size`` is 1. Collective.
 
         Args:
-            heads, kv_heads: of the model, query and key-value.
+            heads, kv_heads: numbers of query and key-value heads of the model.
 
         Raises:
-            ConfigError: ``size`` does not divide what it has to.
+            ConfigError: ``size`` does not divide the number of processes, or the heads.
         """
         if size == 1:
             return None
@@ -59,41 +60,42 @@ class Team:
         return cls(rank % size, size, group)
 
     def width(self, tokens: int) -> int:
-        """Tokens of one slice; the last ones may reach beyond the row."""
+        """Tokens per slice; the last slices may extend beyond the row."""
         return -(-tokens // self.size)
 
     def slice(self, x_T: Tensor) -> Tensor:
-        """This rank's slice of a row, filled up with zeros."""
+        """This rank's slice of a row, padded with zeros."""
         width = self.width(len(x_T))
         return F.pad(x_T, (0, width * self.size - len(x_T)))[self.rank * width : (self.rank + 1) * width]
 
     def heads(self, x_BHtD: Tensor) -> Tensor:
-        """All heads of a slice of tokens → a share of the heads of all tokens: [1, H, t, D] → [1, H/P, P·t, D]."""
+        """All heads of a slice of tokens → a share of the heads of all tokens: [1, H, t, D] → [1, H/P, P·t,
+        D]."""
         _, heads, t, width = x_BHtD.shape
         x_PHtD = _exchanged(x_BHtD.reshape(self.size, heads // self.size, t, width), self.group)
         return x_PHtD.transpose(0, 1).reshape(1, heads // self.size, self.size * t, width)
 
     def tokens(self, x_BTHD: Tensor) -> Tensor:
-        """And back: [1, P·t, H/P, D] → [1, t, H, D]."""
+        """The inverse: [1, P·t, H/P, D] → [1, t, H, D]."""
         _, tokens, heads, width = x_BTHD.shape
         x_PtHD = _exchanged(x_BTHD.reshape(self.size, tokens // self.size, heads, width), self.group)
         return x_PtHD.transpose(0, 1).reshape(1, tokens // self.size, self.size * heads, width)
 
     def join(self, values_M: Tensor, mine_C: Tensor) -> Tensor:
-        """Every rank's values in their places, [C], on every rank.
+        """The values of all ranks at their positions, [C], on every rank.
 
-        Each rank goes on to compute the same loss from them, so a value's gradient goes back to the rank that it came
-        from, once; parameters then hold each rank's share of their gradient.
+        Each rank then computes the same loss from them, so the gradient of a value is returned once, to the rank it
+        came from; parameters then hold each rank's share of their gradient.
 
         Args:
-            mine_C: where this rank's ``values_M`` belong.
+            mine_C: positions of this rank's ``values_M``, bool.
         """
         return _summed(values_M.new_zeros(len(mine_C)).masked_scatter(mine_C, values_M), self.group)
 
 
 @dataclass(frozen=True, slots=True)
 class Split:
-    """A layout of T tokens, of which this rank holds a slice."""
+    """A layout of T tokens that are split over the team; this rank has one slice."""
 
     whole: Layout
     tokens: int
@@ -104,7 +106,7 @@ class Split:
         copies = _copies(k_BKTD.shape[1], size)
         k_BKTD, v_BKTD = (x.repeat_interleave(copies, 1) if copies > 1 else x for x in (k_BKTD, v_BKTD))
         counts = [x.shape[1] // size for x in (q_BHTD, k_BKTD, v_BKTD)]
-        # One exchange for all three; each rank's share of each stands together.
+        # One exchange for all three, grouped by receiving rank.
         shares = [x.unflatten(1, (size, -1)) for x in (q_BHTD, k_BKTD, v_BKTD)]
         joined = self.team.heads(torch.cat(shares, 2).flatten(1, 2))[:, :, : self.tokens]
         q_BHTD, k_BKTD, v_BKTD = joined.split(counts, 1)
@@ -114,12 +116,12 @@ class Split:
 
 
 def _copies(kv_heads: int, size: int) -> int:
-    """Times each key-value head is repeated so that the ranks can share them."""
+    """How often each key-value head is repeated so that the ranks can share them."""
     return size // gcd(kv_heads, size)
 
 
 class _Exchange(torch.autograd.Function):
-    """[P, …] → [P, …]: part i goes to rank i, and rank i's comes in its place. Its own transpose."""
+    """[P, …] → [P, …]: sends part i to rank i and receives rank i's in its place. Its own transpose."""
 
     @staticmethod
     def forward(ctx: Any, x_P: Tensor, group: dist.ProcessGroup) -> Tensor:

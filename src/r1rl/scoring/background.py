@@ -1,4 +1,4 @@
-"""Reward functions in the trainer's own process: a daemon thread for each, one event loop for coroutines."""
+"""Runs reward functions in the trainer's own process: a daemon thread for each, one event loop for coroutines."""
 
 from __future__ import annotations
 
@@ -19,23 +19,23 @@ from r1rl.verify import Checker
 
 _STOP_S = 2.0
 _CANCEL_S = 5.0
-"""How long a coroutine may take to react to its cancellation."""
+"""Time a coroutine has to react to its cancellation."""
 
 
 class Call(Future[CallResult | Lost]):
-    """A call under way. ``started`` is None while it waits for its turn."""
+    """A submitted call. ``started`` is None while it is queued."""
 
     def __init__(self) -> None:
         super().__init__()
         self.started: float | None = None
 
     def overdue(self, limit_s: float) -> bool:
-        """Whether it has been running for longer than the limit."""
+        """Whether it has exceeded the time limit."""
         return not self.done() and self.started is not None and time.monotonic() - self.started > limit_s
 
 
 class _Lane:
-    """Calls of one synchronous function, one after another: no function expects to meet itself."""
+    """Calls of one synchronous function, one at a time, as functions may not be reentrant."""
 
     def __init__(self, function: RewardFunction, checker: Checker) -> None:
         self._function, self._checker = function, checker
@@ -60,17 +60,18 @@ class _Lane:
             try:
                 request = self._function.signature.request(group, state)
                 result = contextvars.Context().run(self._function.run, request, self._checker)
-            except BaseException as error:  # handed to the caller, which decides
+            except BaseException as error:  # passed to the caller, which decides
                 call.set_exception(error)
             else:
                 call.set_result(result)
 
 
 class Background:
-    """Runs the functions that stay in the trainer, so that a hung one can neither block it nor keep it from exiting.
+    """Runs the functions that stay in the trainer, so that a hung one neither blocks the trainer nor keeps it from
+    exiting.
 
-    Sync functions run in daemon threads, which cannot be killed; coroutines in one loop, as many at once as
-    ``scoring.concurrency`` says of each function, and are cancelled at their time limit.
+    Synchronous functions run in daemon threads, which cannot be killed. Coroutines run in one event loop, at most
+    ``scoring.concurrency`` per function at once, and are cancelled at their time limit.
     """
 
     def __init__(self, functions: Mapping[str, RewardFunction], scoring: ScoringConfig, checker: Checker) -> None:
@@ -84,7 +85,7 @@ class Background:
         self._closed = False
 
     def start(self, name: str, group: Group, state: Mapping[str, Any] | None) -> Call:
-        """Call a function on a group when its turn comes; returns at once, from any thread."""
+        """Queue a call of a function on a group; returns at once, thread-safe."""
         if self._closed:
             raise RuntimeError("this scorer is closed")
         if name in self._lanes:
@@ -98,7 +99,7 @@ class Background:
         return call
 
     def check(self, name: str, call: Future[CallResult | Lost]) -> None:
-        """Raises RewardError where a call is past its limit and cannot be stopped."""
+        """Raises RewardError if a call exceeds its time limit and cannot be stopped."""
         patience = self._limit_s + (_CANCEL_S if name in self._slots else 0.0)
         if isinstance(call, Call) and call.overdue(patience):
             raise RewardError(
@@ -129,9 +130,9 @@ class Background:
                 request = self._functions[name].signature.request(group, state)
                 running = self._functions[name].run_async(request, self._checker)
                 result: CallResult | Lost = await asyncio.wait_for(running, self._limit_s)
-            except TimeoutError:  # the function's own ones come as RewardError
+            except TimeoutError:  # the function's own errors arrive as RewardError
                 result = Lost("timeouts", time.monotonic() - call.started)
-            except BaseException as error:  # handed to the caller, which decides
+            except BaseException as error:  # passed to the caller, which decides
                 call.set_exception(error)
                 return
             call.set_result(result)
@@ -149,7 +150,7 @@ class Background:
 
 
 async def _stop_loop() -> None:
-    """Cancel what still runs, let it clean up, and end the loop that this runs in."""
+    """Cancel all running tasks, let them clean up, and stop the event loop."""
     others = asyncio.all_tasks() - {asyncio.current_task()}
     for task in others:
         task.cancel()

@@ -15,7 +15,7 @@ File = Annotated[Path, typer.Argument(metavar="FILE.jsonl", help="One JSON objec
 Gold = Annotated[str, typer.Option(help="Field with the gold answer, or a list of accepted forms.")]
 CompletionField = Annotated[str, typer.Option("--completion", help="Field with the completion.")]
 GradedFile = Annotated[Path | None, typer.Option(help="Write the graded rows here.", show_default=False)]
-Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace the file that --out names.")]
+Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace an existing --out file.")]
 Workers = Annotated[int | None, typer.Option(min=1, help="Worker processes; one per core by default.")]
 Uses = Annotated[
     list[str] | None,
@@ -28,11 +28,11 @@ Args = Annotated[
     typer.Option("--arg", metavar="KEY=VALUE", help="Argument of every reward, for example target=de."),
 ]
 Prompt = Annotated[
-    str, typer.Option(help="Field with the prompt; neighbours with the same one, and the same columns, form a group.")
+    str, typer.Option(help="Field with the prompt; consecutive rows with the same prompt and columns form a group.")
 ]
 Limit = Annotated[int | None, typer.Option(min=1, help="Only the first N rows.", show_default=False)]
 ShowRows = Annotated[int, typer.Option(min=0, help="Rows to show.")]
-ShowNames = Annotated[bool, typer.Option("--list", help="List the registered rewards and end.")]
+ShowNames = Annotated[bool, typer.Option("--list", help="List the registered rewards and exit.")]
 
 
 def grade(
@@ -43,7 +43,7 @@ def grade(
     workers: Workers = None,
     overwrite: Overwrite = False,
 ) -> None:
-    """Grade a file of completions: is each final answer the gold one?"""
+    """Grade a file of completions: does each final answer equal the gold answer?"""
     import os
 
     from r1rl.scoring.grading import grade_file
@@ -71,7 +71,7 @@ def reward(
     show: ShowRows = 10,
     names: ShowNames = False,
 ) -> None:
-    """Try reward functions on samples before any training."""
+    """Try reward functions on samples before training."""
     from r1rl.config.rewards import RewardConfig
     from r1rl.scoring import load as registry
     from r1rl.scoring.trial import try_rewards
@@ -100,7 +100,7 @@ def _short(use: str) -> str:
 
 
 def _arguments(pairs: list[str]) -> dict[str, Any]:
-    """``KEY=VALUE`` options with their values read as those of ``rewards.NAME.args.KEY=VALUE``."""
+    """``KEY=VALUE`` options, parsed like ``rewards.NAME.args.KEY=VALUE``."""
     found: dict[str, Any] = {}
     for pair in pairs:
         key, equals, value = pair.partition("=")

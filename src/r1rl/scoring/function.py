@@ -1,6 +1,6 @@
-"""One reward function of a run: which arguments it wants, one call of it, and whether what it returned can be used.
+"""One reward function of a run: the arguments it requests, a call of it, and checks of what it returns.
 
-Free of numpy and torch: worker processes run this too.
+Does not import numpy or torch, because worker processes run it too.
 """
 
 from __future__ import annotations
@@ -26,11 +26,11 @@ if TYPE_CHECKING:
 
 
 _OFFERED = frozenset(("trainer_state", "log_extra", "log_metric"))
-"""Arguments that are made where the function runs."""
+"""Arguments that are created in the process that runs the function."""
 
 
 class TrainerState(dict[str, Any]):
-    """The trainer's state by key, and by attribute as TRL's functions read it."""
+    """The trainer's state by key, and by attribute as TRL's reward functions access it."""
 
     def __getattr__(self, name: str) -> Any:
         try:
@@ -41,21 +41,21 @@ class TrainerState(dict[str, Any]):
 
 @dataclass(frozen=True)
 class Signature:
-    """What a function's signature asks for; ``name`` is the reward's in the run."""
+    """The arguments that a function's signature requests; ``name`` is the reward's name in the run."""
 
     name: str
     wants: tuple[str, ...]
     required: tuple[str, ...]
     takes_columns: bool
     settled: tuple[str, ...]
-    """Arguments that the dataset's columns never fill: those that are bound, and the options of r1rl's own rewards."""
+    """Arguments never filled from the dataset's columns: bound ones, and the options of r1rl's own rewards."""
     is_async: bool
 
     @classmethod
     def of(cls, name: str, call: Callable[..., Any]) -> Signature:
-        """Inspect a function, of which some arguments may be bound (``functools.partial``).
+        """Inspect a function, some of whose arguments may be bound (``functools.partial``).
 
-        Raises: RewardError for an option of one of r1rl's own rewards that must be given and is not.
+        Raises: RewardError if a required option of one of r1rl's own rewards is not set.
         """
         parameters = inspect.signature(call).parameters.values()
         bound, options = _bound(call), _options(call)
@@ -78,17 +78,17 @@ class Signature:
 
     @property
     def needs_state(self) -> bool:
-        """Whether it can only run once the trainer's state is known."""
+        """Whether it needs the trainer's state."""
         return "trainer_state" in self.wants
 
     def request(self, group: Group, state: Mapping[str, Any] | None) -> CallRequest:
         """One call on a whole group, in TRL's protocol.
 
-        The signature decides: what it names, it gets; a bare ``**kwargs`` gets the lists only (prompts, token ids and
-        the dataset's columns, each repeated per completion), since published functions zip over all of them. A column
-        never takes the place of what is ``settled``.
+        The signature decides: a function receives the arguments that it names; a bare ``**kwargs`` receives only lists
+        (prompts, token ids and the dataset's columns, each repeated per completion), since published functions zip over
+        all of them. A column never replaces a ``settled`` argument.
 
-        Raises: RewardError for a column that it needs and the group does not have.
+        Raises: RewardError for a required column that the group does not have.
         """
         lists = columns_of(group)
         given = {
@@ -108,20 +108,20 @@ class Signature:
 
 @dataclass(frozen=True, slots=True)
 class CallRequest:
-    """One call on one group; what is sent to a worker process."""
+    """One call on one group, as sent to a worker process."""
 
     name: str
     lists: dict[str, list[Any]]
     """Keyword arguments, one item per completion."""
     count: int
-    """Completions of the group."""
+    """Number of completions in the group."""
     state: dict[str, Any] | None
-    """The trainer's, for the functions that ask for it."""
+    """The trainer's state, for functions that request it."""
 
 
 @dataclass(frozen=True, slots=True)
 class Lost:
-    """A call without a result: it was cancelled, or the process that ran it is gone."""
+    """A call without a result: it was cancelled, or its process is gone."""
 
     reason: str
     """``timeouts``, ``memory`` or ``crashes``."""
@@ -131,7 +131,7 @@ class Lost:
         """The message about the function."""
         return {
             "timeouts": f"ran for more than {limit_s:g} s",
-            "memory": f"and what it started held more than {memory_mb} MB",
+            "memory": f"and the processes it started used more than {memory_mb} MB",
         }.get(self.reason, "ended its process")
 
 
@@ -143,15 +143,15 @@ class CallResult:
     """One finite number per completion, None where the function does not apply."""
     seconds: float
     extras: dict[str, Any] = field(default_factory=dict)
-    """What it passed to ``log_extra``."""
+    """Columns passed to ``log_extra``."""
     logged: list[tuple[str, float]] = field(default_factory=list)
-    """What it passed to ``log_metric``."""
+    """Values passed to ``log_metric``."""
     tally: dict[str, int] = field(default_factory=dict)
-    """``timeouts`` and ``errors`` of the checks it asked for."""
+    """``timeouts`` and ``errors`` of the answer checks it requested."""
 
 
 class RewardFunction:
-    """A loaded function: called where it was loaded."""
+    """A loaded function, called in the process that loaded it."""
 
     def __init__(self, name: str, call: Callable[..., Any]) -> None:
         self.name = name
@@ -166,7 +166,7 @@ class RewardFunction:
         return cls(name, as_function(made, args if made is found else {}))
 
     def run(self, request: CallRequest, checker: Checker) -> CallResult:
-        """Call it. Raises RewardError when it raises or returns what cannot be used."""
+        """Call it. Raises RewardError if it raises or returns an invalid result."""
         with self._recorded(checker) as record:
             record.returned = self.call(**request.lists, **record.offered(self.signature.wants, request.state))
         return record.outcome(self._values(record.returned, request.count))
@@ -179,7 +179,7 @@ class RewardFunction:
 
     @contextmanager
     def _recorded(self, checker: Checker) -> Iterator[_Record]:
-        """One call: its checks use this process's workers, it is timed and its errors are explained."""
+        """One call, timed; its answer checks use this process's workers, its errors become RewardErrors."""
         record = _Record()
         with checker.active(record.tally):
             try:
@@ -189,7 +189,7 @@ class RewardFunction:
         record.seconds = time.perf_counter() - record.began
 
     def _values(self, returned: Any, count: int) -> list[float | None]:
-        """What a call returned, as numbers. Raises RewardError for anything unusable."""
+        """The returned rewards as floats. Raises RewardError for an invalid result."""
         if hasattr(returned, "tolist"):
             returned = returned.tolist()
         if isinstance(returned, str | bytes | Mapping) or not hasattr(returned, "__len__"):
@@ -237,7 +237,7 @@ class RewardFunction:
 
 
 class _Record:
-    """What one call under way has given so far."""
+    """The results of a running call so far."""
 
     def __init__(self) -> None:
         self.began = time.perf_counter()
@@ -248,7 +248,7 @@ class _Record:
         self._logged: list[tuple[str, float]] = []
 
     def offered(self, wants: tuple[str, ...], state: Mapping[str, Any] | None) -> dict[str, Any]:
-        """Those of ``trainer_state``, ``log_extra`` and ``log_metric`` that the function names."""
+        """Those of ``trainer_state``, ``log_extra`` and ``log_metric`` that the function requests."""
         offered = {
             "trainer_state": TrainerState(state or {}),
             "log_extra": self._extras.__setitem__,
@@ -257,7 +257,7 @@ class _Record:
         return {name: offered[name] for name in wants if name in _OFFERED}
 
     def outcome(self, values: list[float | None]) -> CallResult:
-        """Everything the call gave."""
+        """The complete result of the call."""
         return CallResult(values, self.seconds, self._extras, self._logged, dict(self.tally))
 
     def _log_metric(self, name: str, value: float) -> None:
@@ -265,10 +265,10 @@ class _Record:
 
 
 def columns_of(group: Group) -> dict[str, list[Any]]:
-    """The lists every reward function may ask for, one item per completion.
+    """The lists every reward function may request, one item per completion.
 
     Completions are strings for a plain prompt and one-message conversations for a conversational one. ``prefill`` is
-    what the template already wrote for the assistant, unless the dataset has a column of that name.
+    the text that the template already wrote for the assistant, unless the dataset has a column of that name.
     """
     problem, count = group.problem, len(group)
     texts = [completion.text for completion in group.completions]
@@ -283,7 +283,7 @@ def columns_of(group: Group) -> dict[str, list[Any]]:
 
 
 def _bound(call: Callable[..., Any]) -> set[str]:
-    """Names of the arguments that ``functools.partial`` has given already."""
+    """Names of the arguments already bound by ``functools.partial``."""
     names: set[str] = set()
     while isinstance(call, functools.partial):
         inner = list(inspect.signature(call.func).parameters)
@@ -293,8 +293,8 @@ def _bound(call: Callable[..., Any]) -> set[str]:
 
 
 def _options(call: Callable[..., Any]) -> list[inspect.Parameter]:
-    """The keyword-only arguments of one of r1rl's own rewards: the configuration alone gives them, so that a dataset
-    with a column ``target`` does not choose the language. TRL's functions may ask for columns in that way."""
+    """The keyword-only arguments of one of r1rl's own rewards, which only the configuration sets, so that a dataset
+    with a column ``target`` does not choose the language. In TRL's functions they may be columns."""
     function = _unwrapped(call)
     if getattr(function, "__module__", "").partition(".")[0] != "r1rl_rewards":
         return []
@@ -302,7 +302,7 @@ def _options(call: Callable[..., Any]) -> list[inspect.Parameter]:
 
 
 def _unwrapped(call: Callable[..., Any]) -> Callable[..., Any]:
-    """What runs when a partial or an object with ``__call__`` is called."""
+    """The function that runs when a partial or an object with ``__call__`` is called."""
     while isinstance(call, functools.partial):
         call = call.func
     return call if inspect.isroutine(call) else type(call).__call__

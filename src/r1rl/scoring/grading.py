@@ -36,7 +36,7 @@ class Grades:
 
     @property
     def accuracy(self) -> float:
-        """Share of correct ones; 0 for an empty file."""
+        """Share of correct completions; 0 for an empty file."""
         return self.outcomes[Outcome.CORRECT] / self.total if self.total else 0.0
 
 

@@ -1,4 +1,4 @@
-"""Reward functions by name: entry points, files, modules; and the arguments of the configuration bound to them."""
+"""Finds reward functions by name (entry points, files, modules) and binds the configured arguments to them."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def _entry_points() -> dict[str, str]:
 
 
 REWARDS = Registry("reward", _entry_points, RewardError)
-"""``rewards.NAME.function``: what :func:`bind` takes."""
+"""``rewards.NAME.function``: an object for :func:`bind`."""
 
 
 def origins() -> list[tuple[str, str]]:
@@ -41,7 +41,7 @@ def place_of(use: str) -> tuple[str, bool]:
 
 
 def bind(name: str, found: Any, args: Mapping[str, Any]) -> Any:
-    """A reward from what was loaded: the function with ``args`` bound, or what a class or factory makes.
+    """A reward from the loaded object: the function with ``args`` bound, or the result of a class or factory.
 
     A class is instantiated with ``args``; a function that takes neither ``completions`` nor ``**kwargs`` is a factory
     (open-r1 has several) and is called with them. A ``torch.nn.Module`` stays one; see ``as_function``.
@@ -57,7 +57,7 @@ def bind(name: str, found: Any, args: Mapping[str, Any]) -> Any:
 
 
 def as_function(bound: Any, args: Mapping[str, Any]) -> Callable[..., Any]:
-    """What was bound, to be called; a ``torch.nn.Module`` becomes a reward model made with ``args``."""
+    """The callable for a bound reward; a ``torch.nn.Module`` becomes a reward model constructed with ``args``."""
     if not is_torch_module(bound):
         return cast(Callable[..., Any], bound)
     return cast(Callable[..., Any], REWARDS.load("reward_model")(model=bound, **args))
@@ -66,7 +66,7 @@ def as_function(bound: Any, args: Mapping[str, Any]) -> Callable[..., Any]:
 def check_args(name: str, found: Located, args: Mapping[str, Any], *, ours: bool = False) -> None:
     """Raises RewardError for an argument that a reward function does not take; classes and factories may take any.
 
-    ``ours``: it is one of r1rl's own, whose keyword-only arguments without default the configuration has to give.
+    ``ours``: it is one of r1rl's own, whose keyword-only arguments without default must be configured.
     """
     if not isinstance(found.node, ast.FunctionDef | ast.AsyncFunctionDef):
         return
@@ -88,7 +88,7 @@ def _check_args(name: str, found: Any, args: Mapping[str, Any]) -> None:
         return
     open_ended = any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters.values())
     if open_ended and "completions" not in parameters:
-        return  # a class or factory may hand any argument on; a function's ``**kwargs`` are the dataset's columns
+        return  # a class or factory may pass on any argument; a function's ``**kwargs`` are the dataset's columns
     for argument in args:
         if argument not in parameters:
             raise RewardError(f"reward {name!r} takes no argument {argument!r}{nearest(argument, parameters)}")
@@ -105,11 +105,11 @@ def _make(name: str, factory: Callable[..., Any], args: Mapping[str, Any]) -> Ca
     except TypeError as error:
         raise RewardError(f"reward {name!r} cannot be made from args {dict(args)}: {error}") from error
     if not callable(made):
-        raise RewardError(f"reward {name!r}: {factory!r} takes no completions and made no function but {made!r}")
+        raise RewardError(f"reward {name!r}: {factory!r} takes no completions and returned {made!r}, not a function")
     return made
 
 
 def is_torch_module(found: Any) -> bool:
-    """Whether it is an instance of ``torch.nn.Module``; does not import torch."""
-    torch = sys.modules.get("torch")  # an instance of its Module cannot exist before it was imported
+    """Whether ``made`` is a ``torch.nn.Module``; does not import torch."""
+    torch = sys.modules.get("torch")  # without torch imported there are no instances of its Module
     return torch is not None and isinstance(found, torch.nn.Module)

@@ -1,4 +1,4 @@
-"""What scoring measures: of scored groups, and of the calls that scored them, over all processes."""
+"""Metrics of scored groups, and of the calls that scored them, over all processes."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import threading
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 
 import numpy as np
 
@@ -15,17 +16,17 @@ from r1rl.types import ScoredGroup
 
 @dataclass(slots=True)
 class Measured:
-    """What one process measured, not summarised yet, so that those of several can be joined."""
+    """The measurements of one process, not summarised, so that those of several processes can be joined."""
 
-    seconds: dict[str, list[float]] = field(default_factory=lambda: defaultdict(list))
-    """Of each call, by reward function."""
-    counts: dict[str, Counter[str]] = field(default_factory=lambda: defaultdict(Counter))
+    seconds: dict[str, list[float]] = field(default_factory=partial(defaultdict, list))
+    """Duration of each call, by reward function."""
+    counts: dict[str, Counter[str]] = field(default_factory=partial(defaultdict, Counter))
     """By reward function: lost calls and checks by kind, ``completions`` of its calls, and how many of them ``lost``
     their call or check."""
-    logged: dict[str, list[float]] = field(default_factory=lambda: defaultdict(list))
+    logged: dict[str, list[float]] = field(default_factory=partial(defaultdict, list))
     """Values passed to ``log_metric``, by name."""
     checks: Counter[str] = field(default_factory=Counter)
-    """Checks of answers, by outcome."""
+    """Answer checks, by outcome."""
 
 
 class ScoringMetrics:
@@ -36,26 +37,26 @@ class ScoringMetrics:
         self._measured = Measured()
 
     def add_call(self, name: str, seconds: float, counts: Mapping[str, int], completions: int, lost: int) -> None:
-        """One call of a function: how long it took, what was lost by kind, for how many of its completions."""
+        """Record one call of a function: its duration, the losses by kind, its completions and how many were lost."""
         with self._lock:
             self._measured.seconds[name].append(seconds)
             self._measured.counts[name].update({**counts, "completions": completions, "lost": lost})
 
     def log(self, name: str, value: float) -> None:
-        """A scalar that a reward function passed to ``log_metric``."""
+        """Record a scalar that a reward function passed to ``log_metric``."""
         with self._lock:
             self._measured.logged[name].append(float(value))
 
     def drain(self) -> Measured:
-        """Everything since the last call."""
+        """Everything recorded since the last call."""
         with self._lock:
             measured, self._measured = self._measured, Measured()
         return Measured(dict(measured.seconds), dict(measured.counts), dict(measured.logged))
 
 
 def call_metrics(measured: Sequence[Measured]) -> dict[str, float]:
-    """By metric name, over all processes: counts are sums, times percentiles of all calls in milliseconds, what
-    reward functions logged is a mean."""
+    """Metrics by name, over all processes: counts are sums, times are percentiles of all calls in milliseconds, values
+    that reward functions logged are means."""
     metrics: dict[str, float] = {}
     for name in _names(m.seconds for m in measured):
         milliseconds = 1000 * np.concatenate([m.seconds.get(name, []) for m in measured])
@@ -76,7 +77,7 @@ def call_metrics(measured: Sequence[Measured]) -> dict[str, float]:
 
 
 def reward_metrics(groups: Sequence[ScoredGroup]) -> dict[str, float]:
-    """The rewards of these groups by metric name. Completions without one count in no mean."""
+    """Metrics of these groups' rewards by name. Completions without a reward are left out of the means."""
     total = np.concatenate([g.rewards for g in groups]) if groups else np.zeros(0)
     metrics = _of_values("reward", total)
     if len(total):
@@ -94,5 +95,5 @@ def _of_values(prefix: str, values: np.ndarray) -> dict[str, float]:
 
 
 def _names(tables: Iterable[Mapping[str, object]]) -> list[str]:
-    """The keys of all, each once, in order."""
+    """The keys of all mappings, each once, in order."""
     return list(dict.fromkeys(name for table in tables for name in table))

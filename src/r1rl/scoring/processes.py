@@ -1,8 +1,8 @@
-"""Reward functions in worker processes: which process runs what, for how long, and what happens when one is lost.
+"""Runs reward functions in worker processes: assigns calls, enforces limits and replaces lost processes.
 
-One event loop in a thread of its own talks to all workers. The functions of one file share a process, hence its
-globals and caches, and run there one after another; the processes work side by side. A process that hangs, dies or
-grows beyond its bound is replaced: the call it was running is lost, calls that only waited for it are repeated.
+One event loop in its own thread talks to all workers. The functions of one file share a process, and thus its globals
+and caches, and run there one at a time; the processes run in parallel. A process that hangs, dies or exceeds its memory
+limit is replaced: the call it was running is lost, calls that only waited for it are repeated.
 """
 
 from __future__ import annotations
@@ -36,17 +36,18 @@ Result = TypeVar("Result")
 _WORK = "r1rl.scoring.worker:answer_calls"
 _STDERR = 2
 _LOAD_S = 900.0
-"""Longest that the functions of one file may take to load."""
+"""Time limit for loading the functions of one file."""
 _CANCEL_S = 5.0
-"""How long a coroutine may take to react to its cancellation."""
+"""Time a coroutine has to react to its cancellation."""
 _STOP_S = 30.0
 _ATTEMPTS = 3
 _SUSPECTED = 2
-"""A call is given up once so many processes have died that ran it among others."""
+"""A call is given up after this many processes have died while running it among others."""
 
 
 class _Gone(Exception):
-    """The process ended during a call. ``suspects`` counts the calls that may be why; 0 where this one is not."""
+    """The process ended during a call. ``suspects`` counts the calls that may be the cause; 0 if this call is not
+    one."""
 
     def __init__(self, reason: str, suspects: int) -> None:
         super().__init__(reason)
@@ -62,7 +63,7 @@ class _Call:
 
 
 class _Process:
-    """One worker process: calls and replies by number."""
+    """One worker process; calls and replies are matched by number."""
 
     def __init__(self, host: Host, pid: int, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self._host, self._pid, self._reader, self._writer = host, pid, reader, writer
@@ -73,7 +74,7 @@ class _Process:
 
     @classmethod
     async def start(cls, host: Host, memory_mb: int) -> _Process:
-        """Fork one. Raises OSError or EOFError when the host cannot."""
+        """Fork a process. Raises OSError or EOFError if the host cannot."""
         pid, channel = await asyncio.to_thread(host.fork, tree_mb=memory_mb)
         reader, writer = await asyncio.open_connection(sock=channel)
         return cls(host, pid, reader, writer)
@@ -83,11 +84,12 @@ class _Process:
         return self._ending is None and not self._listening.done()
 
     async def ask(self, message: ToWorker, limit_s: float, *, alone: bool) -> dict[str, Any]:
-        """Send and await the reply. Raises _Gone when the process is lost meanwhile, for this call or another."""
+        """Send a call and await the reply. Raises _Gone if the process is lost meanwhile, because of this call or
+        another."""
         number = next(self._numbers)
         try:
             body = packed(number, message)
-        except Exception as error:  # whatever a column's own pickling raises
+        except Exception as error:  # a column's own pickling may raise anything
             raise RewardError(f"a column cannot be sent to a reward's process ({error}); set where: trainer") from error
         call = self._calls[number] = _Call(asyncio.get_running_loop().create_future(), alone)
         self._writer.write(body)
@@ -102,7 +104,7 @@ class _Process:
         return call.reply.result()
 
     async def end(self) -> None:
-        """Kill the process and what it started; other calls that ran in it are told that it was not their fault."""
+        """Kill the process and the processes it started; other calls that ran in it are not counted as suspects."""
         if self._ending is None:
             self._ending = asyncio.create_task(self._bury(innocent=True))
         await asyncio.shield(self._ending)
@@ -114,7 +116,11 @@ class _Process:
                 reply = json.loads(await self._reader.readexactly(length))
                 if (call := self._calls.pop(number, None)) and not call.reply.done():
                     call.reply.set_result(reply)
-        except (OSError, EOFError, ValueError):  # ValueError: not a reply, so the process is not to be trusted on
+        except (
+            OSError,
+            EOFError,
+            ValueError,
+        ):  # ValueError: not a valid reply, so the process cannot be trusted
             pass
         if self._ending is None:
             self._ending = asyncio.create_task(self._bury(innocent=False))
@@ -126,7 +132,7 @@ class _Process:
         except (OSError, EOFError):
             code = -signal.SIGKILL
         reason = "memory" if code == MEMORY_EXIT else "crashes"
-        innocent = innocent or code == -signal.SIGTERM  # a scheduler asked every process to end
+        innocent = innocent or code == -signal.SIGTERM  # a scheduler signalled every process to end
         calls = [call for call in self._calls.values() if not call.reply.done()]
         culprits = [call for call in calls if call.alone] or calls
         for call in calls:
@@ -135,7 +141,7 @@ class _Process:
 
 
 class _Slot:
-    """A process that is started when needed and replaced when lost."""
+    """A place for a process, which is started when needed and replaced when lost."""
 
     def __init__(self, pool: _Pool) -> None:
         self._pool = pool
@@ -145,7 +151,7 @@ class _Slot:
         """Held while a synchronous function has the main thread."""
 
     async def process(self) -> _Process:
-        """The process, loaded. Raises RewardError when it does not start or load."""
+        """The process with its functions loaded. Raises RewardError if it does not start or load."""
         async with self._starting:
             if self._process is None or not self._process.alive:
                 self._process = await self._pool.start()
@@ -166,11 +172,11 @@ class _Pool:
         self._rotation = itertools.cycle(self._slots)
 
     async def load(self) -> None:
-        """Start all processes: the signatures are known then. Raises RewardError."""
+        """Start all processes and read the functions' signatures. Raises RewardError."""
         await asyncio.gather(*(slot.process() for slot in self._slots))
 
     async def call(self, name: str, group: Group, state: Mapping[str, Any] | None) -> CallResult | Lost:
-        """Call a function on a group, again where the process was lost through no fault of it."""
+        """Call a function on a group; repeats the call if the process was lost because of another call."""
         signature = self.signatures[name]
         request = signature.request(group, state)
         suspected, began = 0, time.monotonic()
@@ -224,7 +230,7 @@ class _Pool:
         async with self._beside[request.name]:
             slot = next(self._rotation)
             process = await slot.process()
-            async with slot.turn:  # the message would wait behind a synchronous call, and so would the clock
+            async with slot.turn:  # the message would wait behind a synchronous call
                 pass
             return await self._ask(process, request, alone=False)
 
@@ -233,17 +239,17 @@ class _Pool:
 
 
 _ENDS = {
-    "timeouts": f"was not done after {_LOAD_S:g} s",
+    "timeouts": f"was not finished after {_LOAD_S:g} s",
     "memory": "held more than scoring.function_memory_mb",
-    "crashes": "ended; what it wrote to stderr may say why",
+    "crashes": "ended; its stderr output may show why",
 }
 
 
 class Processes:
-    """The worker processes of a run; every method may be called from any thread.
+    """The worker processes of a run; all methods are thread-safe.
 
-    ``signatures`` holds what each function asks for. A ``torch.nn.Module`` is not among them: it belongs where the
-    trainer's device is.
+    ``signatures`` holds the arguments that each function requests. A ``torch.nn.Module`` has none: it runs in the
+    trainer, on its device.
 
     Raises: RewardError for a function that cannot be loaded.
     """
@@ -267,28 +273,28 @@ class Processes:
         self.signatures = {name: pool.signatures[name] for name, pool in self._pool_of.items()}
 
     def start(self, name: str, group: Group, state: Mapping[str, Any] | None) -> Future[CallResult | Lost]:
-        """Call a function on a group when its turn comes. The future raises RewardError where the function is wrong."""
+        """Queue a call of a function on a group. The future raises RewardError if the function raises or breaks its
+        contract."""
         if os.getpid() != self._owner:
             raise R1Error("reward processes do not survive a fork; make a Scorer in the new process")
         return self._submit(self._pool_of[name].call(name, group, state))
 
     def host_pid(self) -> int | None:
-        """Process id of the host, whose children are the workers; None where no function needs one."""
+        """Process id of the host, whose children are the workers; None if no function needs one."""
         return self._host.pid if self._host is not None else None
 
     def close(self) -> None:
-        """End the processes and all that they have started."""
+        """End the processes and everything they have started."""
         if self._closed or os.getpid() != self._owner:
             return
         self._closed = True
         if self._host is not None:
             self._host.close()
-        stopping = asyncio.run_coroutine_threadsafe(_stop(), self._loop)
-        stopping.add_done_callback(lambda _: self._loop.call_soon_threadsafe(self._loop.stop))
+        asyncio.run_coroutine_threadsafe(_stop(), self._loop)
         self._thread.join(_STOP_S)
 
     async def fork(self) -> _Process:
-        """A new process, not loaded yet. Raises RewardError when the machine cannot start one."""
+        """A new process without functions. Raises RewardError if it cannot be started."""
         async with self._hosting:
             for _ in range(_ATTEMPTS):
                 host = self._host = self._host or Host(_WORK, [_WORK.partition(":")[0]], output=_STDERR)
@@ -297,7 +303,7 @@ class Processes:
                 except (OSError, EOFError):
                     self._host = None
                     await asyncio.to_thread(host.kill)
-        raise RewardError("no process for the reward functions starts; what its host wrote to stderr may say why")
+        raise RewardError("the process for the reward functions does not start; its host's stderr output may show why")
 
     async def _load(self) -> None:
         await asyncio.gather(*(pool.load() for pool in self._pools))
@@ -307,8 +313,8 @@ class Processes:
 
 
 def in_trainer(name: str, config: RewardConfig) -> bool:
-    """Whether a reward runs in the trainer's own process: as configured, else r1rl's own, which keep what could hang
-    in workers themselves, and what only this process has."""
+    """Whether a reward runs in the trainer's process: as configured; by default r1rl's own rewards, which run whatever
+    could hang in workers themselves, and rewards that exist only in this process."""
     if config.where is not None:
         return config.where == "trainer"
     place, ours = place_of(config.function or name)
@@ -316,7 +322,8 @@ def in_trainer(name: str, config: RewardConfig) -> bool:
 
 
 def look_for(rewards: Mapping[str, RewardConfig]) -> None:
-    """Find the functions, each where it would run, without making or calling anything. Raises RewardError."""
+    """Find the functions, each in the process that would run it, without constructing or calling anything. Raises
+    RewardError."""
     apart = {name: config for name, config in rewards.items() if not in_trainer(name, config)}
     Processes(apart, ScoringConfig(), only_look=True).close()
     for name in rewards.keys() - apart.keys():
@@ -329,8 +336,8 @@ def limits_of(scoring: ScoringConfig) -> Limits:
 
 
 def _by_file(rewards: Mapping[str, RewardConfig]) -> Iterator[tuple[dict[str, RewardConfig], int]]:
-    """The functions that share a process, and how many such processes: those of one file, or one that asks for its
-    own."""
+    """Groups of functions that share a process, with the number of such processes: those of one file, or a single one
+    that requests its own."""
     shared: defaultdict[str, dict[str, RewardConfig]] = defaultdict(dict)
     for name, config in rewards.items():
         if config.processes is not None:
@@ -353,9 +360,10 @@ def _signature(given: Mapping[str, Any]) -> Signature:
 
 
 async def _stop() -> None:
-    """Cancel what is still running."""
+    """Cancel all running tasks, let them clean up, and stop the event loop."""
     others = asyncio.all_tasks() - {asyncio.current_task()}
     for task in others:
         task.cancel()
     if others:
         await asyncio.wait(others, timeout=_STOP_S / 2)
+    asyncio.get_running_loop().stop()

@@ -1,4 +1,4 @@
-"""JSON lines of completions: read with their line numbers, written in one piece."""
+"""Files of completions, one JSON object per line: read with line numbers, written atomically."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from r1rl.records import Row
 
 
 def count_lines(path: Path) -> int:
-    """Lines that are not blank. Raises DataError when there is no such file."""
+    """Number of lines that are not blank. Raises DataError if the file does not exist."""
     if not path.is_file():
         raise DataError(f"{path} does not exist; give a file with one JSON object per line")
     with path.open("rb") as file:
@@ -22,7 +22,7 @@ def count_lines(path: Path) -> int:
 
 
 def read_rows(path: Path) -> Iterator[Row]:
-    """The objects of a file, one per line. Raises DataError naming the line that is not one."""
+    """The objects of a file, one per line. Raises DataError naming a line that is not an object."""
     with path.open(encoding="utf-8-sig", errors="surrogateescape") as file:
         for number, line in enumerate(file, 1):
             if not line.strip():
@@ -37,14 +37,14 @@ def read_rows(path: Path) -> Iterator[Row]:
 
 
 def field(path: Path, row: Row, name: str, number: int) -> Any:
-    """A row's value. Raises DataError naming the fields there are."""
+    """The value of a row's field. Raises DataError that lists the existing fields."""
     if name not in row:
         raise DataError(f"{path} row {number} has no field {name!r}; its fields: {', '.join(map(str, row)) or 'none'}")
     return row[name]
 
 
 def text_of(value: Any) -> str:
-    """A completion as text: a string, a conversation's contents, or any other value as JSON writes it."""
+    """A completion as text: a string, the contents of a conversation, or any other value as JSON."""
     if isinstance(value, str):
         return value
     if isinstance(value, list) and all(isinstance(message, dict) for message in value):
@@ -54,9 +54,9 @@ def text_of(value: Any) -> str:
 
 @contextmanager
 def whole_file(path: Path, overwrite: bool = False) -> Iterator[IO[str]]:
-    """A file that appears under its name only when the block has ended well.
+    """A file that appears under its name only when the block ends without an error.
 
-    Raises: ForeignError for a file that is there already, unless ``overwrite``.
+    Raises: ForeignError for an existing file, unless ``overwrite``.
     """
     if path.is_file() and path.stat().st_size and not overwrite:
         raise ForeignError(f"{path} exists and is left alone; choose another file, or add --overwrite")

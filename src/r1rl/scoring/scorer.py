@@ -27,11 +27,11 @@ log = logging.getLogger(__name__)
 
 _POLL_S = 0.2
 _MAX_WAITING = 10_000
-"""Submitted groups that are remembered until they are asked for; the oldest is forgotten first."""
+"""Largest number of submitted groups that wait for ``score``; the oldest are dropped first."""
 
 
 class _Pending:
-    """A group with the calls that score it."""
+    """A submitted group and the calls that score it."""
 
     def __init__(self, group: Group) -> None:
         self.group = group
@@ -39,11 +39,11 @@ class _Pending:
 
 
 class Scorer(AbstractContextManager["Scorer"]):
-    """The reward functions of a run, the processes and threads they run in, and the workers that check answers.
+    """The reward functions of a run, their processes and threads, and the workers that check answers.
 
     ``applies`` maps a problem's ``source`` to the names of the rewards for it; None or a missing source means all.
 
-    Raises: RewardError for a reward that cannot be found, made or bound.
+    Raises: RewardError for a reward that cannot be found, constructed or bound.
     """
 
     def __init__(
@@ -77,17 +77,17 @@ class Scorer(AbstractContextManager["Scorer"]):
         """Start scoring a finished group in the background; returns at once, from any thread."""
         pending = self._start(group)
         with self._waiting_lock:
-            self._waiting[id(group)] = pending  # pending holds the group, so its id stays its own
+            self._waiting[id(group)] = pending  # pending holds a reference to the group, so its id is not reused
             if len(self._waiting) > _MAX_WAITING:
                 self._waiting.popitem(last=False)
 
     def score(self, groups: list[Group], trainer_state: Mapping[str, Any] | None = None) -> list[ScoredGroup]:
-        """The groups with their rewards, in order; whatever was not submitted is scored now.
+        """The groups with their rewards, in order; groups that were not submitted are scored now.
 
-        ``trainer_state`` is what functions that ask for it get; outside a training run nothing has been learnt yet, so
-        that without one its ``global_step`` is 0.
+        ``trainer_state`` is passed to functions that request it; without one, as outside a training run, its
+        ``global_step`` is 0.
 
-        A call that its process did not survive (too slow, too large, ended) gives NaN for its group and is counted.
+        A call whose process was lost (too slow, too much memory, ended) is counted and gives NaN for its group.
         Raises: RewardError when a function raises or breaks its contract, when ``scoring.max_lost`` of its calls are
         lost in a row, or when one that cannot be stopped runs past its time limit.
         """
@@ -98,17 +98,17 @@ class Scorer(AbstractContextManager["Scorer"]):
         return [self._finish(pending) for pending in started]
 
     def drain(self) -> Measured:
-        """What this process's calls and checks measured since the last drain."""
+        """Measurements of this process's calls and checks since the last drain."""
         measured = self._metrics.drain()
         measured.checks.update(self.checker.drain_counts())
         return measured
 
     def drain_metrics(self) -> dict[str, float]:
-        """The same by metric name (see docs/rewards.md)."""
+        """The same as metrics by name (see docs/rewards.md)."""
         return call_metrics([self.drain()])
 
     def host_pid(self) -> int | None:
-        """Process id of the host of the reward functions' processes; None where they all run in the trainer."""
+        """Process id of the host of the reward functions' processes; None if all functions run in the trainer."""
         return self._processes.host_pid()
 
     def close(self) -> None:
@@ -170,14 +170,15 @@ class Scorer(AbstractContextManager["Scorer"]):
         return ScoredGroup(pending.group, rewards, by_reward, checked_extras(extras, len(pending.group)))
 
     def _wait(self, name: str, call: Future[CallResult | Lost]) -> CallResult | Lost:
-        """What became of a call: bounded by its own limit, which begins when it does."""
+        """The result of a call, within its time limit, which starts when the call starts."""
         while not call.done():
             wait_for([call], timeout=_POLL_S)
             self._background.check(name, call)
         return call.result()
 
     def _values(self, name: str, outcome: CallResult | Lost, count: int) -> np.ndarray:
-        """[count] float64, NaN where the function did not apply or was lost. Raises RewardError for one too many."""
+        """[count] float64, NaN where the function did not apply or the call was lost. Raises RewardError for the last
+        tolerated loss in a row."""
         if isinstance(outcome, CallResult):
             self._lost_in_a_row[name] = 0
             lost = min(count, sum(outcome.tally.values()))
@@ -192,18 +193,18 @@ class Scorer(AbstractContextManager["Scorer"]):
         what = f"reward {name!r} {outcome.told(self._scoring.function_timeout_s, self._scoring.function_memory_mb)}"
         if in_a_row >= most:
             raise RewardError(
-                f"{what} on one group, the last of {in_a_row} calls in a row that came to nothing (scoring.max_lost); "
-                "make it faster or mend it, or raise scoring.function_timeout_s or scoring.function_memory_mb"
+                f"{what} on one group, the last of {in_a_row} lost calls in a row (scoring.max_lost); "
+                "make it faster or fix it, or raise scoring.function_timeout_s or scoring.function_memory_mb"
             )
-        log.warning("%s; this group has none of its values (%d of at most %d calls in a row)", what, in_a_row, most)
+        log.warning("%s; this group lacks its values (lost call %d of at most %d in a row)", what, in_a_row, most)
         return np.full(count, np.nan)
 
 
 def weighted_sum(by_reward: Mapping[str, np.ndarray], weights: Mapping[str, float], count: int) -> np.ndarray:
-    """[count] float64 total rewards over the functions that applied; NaN where none that has a weight did.
+    """[count] float64 weighted sums over the functions that applied; NaN where no function with a nonzero weight did.
 
-    As in TRL, which leaves completions out for which every function returned None; a function of weight 0, which is
-    only logged, does not make a completion scored here.
+    As in TRL, which leaves out completions for which every function returned None; but a function of weight 0, which is
+    only logged, does not count as a score here.
     """
     total, applied = np.zeros(count), np.zeros(count, dtype=bool)
     for name, values in by_reward.items():
@@ -214,12 +215,12 @@ def weighted_sum(by_reward: Mapping[str, np.ndarray], weights: Mapping[str, floa
 
 
 def checked_extras(extras: Mapping[str, Any], count: int) -> dict[str, list[Any]]:
-    """What functions gave to ``log_extra``, one item per completion. Raises RewardError for anything else."""
+    """Columns that functions passed to ``log_extra``, one item per completion. Raises RewardError for other lengths."""
     found: dict[str, list[Any]] = {}
     for name, values in extras.items():
         items = values.tolist() if hasattr(values, "tolist") else values
         if isinstance(items, str | bytes | Mapping) or not hasattr(items, "__len__") or len(items) != count:
             size = f"{len(items)} values" if hasattr(items, "__len__") else type(items).__name__
-            raise RewardError(f"log_extra({name!r}) got {size} for {count} completions; give a list, one for each")
+            raise RewardError(f"log_extra({name!r}) got {size} for {count} completions; pass a list with one item each")
         found[name] = list(items)
     return found

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import json
+import operator
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
@@ -24,10 +25,10 @@ def try_rewards(
 ) -> tuple[list[ScoredGroup], dict[str, float]]:
     """Score the file's completions; consecutive rows with the same prompt and columns are one group.
 
-    A row without a prompt is a group by itself.
+    A row without a prompt is a group of its own.
 
-    The lines of a run's samples.jsonl are scored as they were in the run, but one by one: without the rest of their
-    group. Rows without ``completion_ids`` have as many tokens as ``length`` says, or as they have words.
+    The lines of a run's samples.jsonl are scored as in the run, but individually, without the rest of their group. For
+    rows without ``completion_ids`` the number of tokens is ``length``, or the number of words.
     Raises: DataError for the file, RewardError for the functions.
     """
     count_lines(path)
@@ -40,10 +41,12 @@ def try_rewards(
 
 def _groups(path: Path, rows: list[Row], completion: str, prompt: str) -> Iterator[Group]:
     problems = [_problem(path, row, completion, prompt, number) for number, row in enumerate(rows, 1)]
-    members = enumerate(zip(rows, problems, strict=True), 1)
-    for _, same in itertools.groupby(members, key=lambda member: _key(prompt in member[1][0], member[1][1])):
-        group = list(same)
-        yield Group(group[0][1][1], [_completion(path, row, completion, number) for number, (row, _) in group])
+    keys = [_key(prompt in row, problem) for row, problem in zip(rows, problems, strict=True)]
+    completions = [_completion(path, row, completion, number) for number, row in enumerate(rows, 1)]
+    members = zip(keys, problems, completions, strict=True)
+    for _, same in itertools.groupby(members, key=operator.itemgetter(0)):
+        _, (first, *_), sampled = zip(*same, strict=True)
+        yield Group(first, list(sampled))
 
 
 def _problem(path: Path, row: Row, completion: str, prompt: str, number: int) -> Problem:
@@ -55,8 +58,8 @@ def _problem(path: Path, row: Row, completion: str, prompt: str, number: int) ->
 
 
 def _key(asked: bool, problem: Problem) -> str:
-    """What completions of one problem have in common: all that a reward function is given but themselves. A row that
-    does not say what was asked has nothing in common with its neighbours."""
+    """A key for completions of the same problem: everything a reward function is given except the completion. A row
+    without a prompt is never grouped with its neighbours."""
     same = [problem.prompt, problem.prefill, dict(problem.columns)]
     return json.dumps(same, sort_keys=True) if asked else problem.id
 

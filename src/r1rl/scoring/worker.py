@@ -1,10 +1,11 @@
-"""A worker process's whole life: it loads the reward functions of one file and answers calls, one message at a time.
+"""The main program of a worker process: it loads the reward functions of one file and answers calls, one message at a
+time.
 
-Requests are pickled by the trainer; replies are JSON, since what runs here is other people's code over text that a
-model wrote, and nothing that it sends may become code in the trainer. A message has its length in front.
+Requests are pickled by the trainer; replies are JSON, since other people's code runs here on text that a model wrote,
+and nothing it sends may become code in the trainer. Each message is preceded by its length.
 
-A synchronous function runs in the main thread, where ``signal.alarm`` works, without an event loop around it, so that
-``asyncio.run`` works too. Coroutines share an event loop in a thread beside it.
+A synchronous function runs in the main thread, where ``signal.alarm`` works, outside any event loop, so that
+``asyncio.run`` works too. Coroutines share an event loop in a second thread.
 """
 
 from __future__ import annotations
@@ -35,23 +36,23 @@ HEADER = struct.Struct("!QQ")
 
 @dataclass(frozen=True, slots=True)
 class Setup:
-    """The first message: what to load, and the trainer's surroundings."""
+    """The first message: what to load, and the trainer's environment."""
 
     functions: Mapping[str, tuple[str, Mapping[str, Any]]]
-    """Where each reward is and the arguments bound to it, by the reward's name."""
+    """Each reward's location and bound arguments, by the reward's name."""
     folder: str
     path: Sequence[str]
     """``sys.path``."""
     workers: int
     limits: Limits
-    """For the checks that the functions ask for."""
+    """For the answer checks that the functions request."""
     only_look: bool
-    """Import the functions and do no more."""
+    """Only import the functions, without making or calling anything."""
 
 
 @dataclass(frozen=True, slots=True)
 class Cancel:
-    """Give up a coroutine; its call is answered."""
+    """Cancel a coroutine; its call is still answered."""
 
     call: int
 
@@ -60,17 +61,17 @@ ToWorker = Setup | CallRequest | Cancel
 
 
 def packed(number: int, message: ToWorker) -> bytes:
-    """A message for a worker. Raises whatever pickling a column raises."""
+    """Encode a message for a worker. Raises whatever pickling a column raises."""
     body = pickle.dumps(message, protocol=pickle.HIGHEST_PROTOCOL)
     return HEADER.pack(number, len(body)) + body
 
 
 def answer_calls(channel: socket.socket, host: int, request: Mapping[str, Any]) -> NoReturn:
-    """What the host runs in each process it forks."""
+    """The entry point that the host runs in each process it forks."""
     code = 1
     try:
         die_with(host)
-        os.setsid()  # so that what a function starts can be found and ended with it
+        os.setsid()  # so that processes started by a function can be found and ended with it
         for ordinary in (signal.SIGINT, signal.SIGTERM):
             signal.signal(ordinary, signal.SIG_DFL)
         sys.stdout.reconfigure(line_buffering=True, errors="backslashreplace")  # type: ignore[union-attr]
@@ -95,7 +96,7 @@ class _Worker:
         self._tasks: dict[int, asyncio.Task[None]] = {}
 
     def serve(self) -> NoReturn:
-        """Answer until the trainer is gone. Raises EOFError then."""
+        """Answer requests until the trainer is gone, then raise EOFError."""
         while True:
             number, length = HEADER.unpack(exactly(self._channel, HEADER.size))
             body = exactly(self._channel, length)
@@ -104,12 +105,12 @@ class _Worker:
             except BaseException as error:
                 reply = _failed(error)
             if os.getpid() != self._process:
-                os._exit(0)  # a child that a function forked and let return
+                os._exit(0)  # a child that a function forked and that returned
             if reply is not None:
                 self._send(number, reply)
 
     def _reply(self, number: int, message: ToWorker) -> dict[str, Any] | None:
-        """The answer, or None for what is answered later or never."""
+        """The answer, or None if it follows later or never."""
         if isinstance(message, Setup):
             return self._set_up(message)
         if isinstance(message, Cancel):
@@ -122,7 +123,8 @@ class _Worker:
         return {"ok": asdict(function.run(message, self._checker))}
 
     def _set_up(self, setup: Setup) -> dict[str, Any]:
-        """Load the functions: what each asks for; None for a torch module, which belongs into the trainer."""
+        """Load the functions; returns the signature of each, or None for a torch module, which must run in the
+        trainer."""
         os.chdir(setup.folder)
         sys.path[:] = setup.path
         self._checker = Checker(setup.workers, setup.limits)
@@ -149,7 +151,7 @@ class _Worker:
         self._loop.call_soon_threadsafe(start, self._loop)
 
     def _cancel(self, number: int) -> None:
-        """Give a coroutine up: answered when it has ended, so a loop that is blocked stays silent."""
+        """Cancel a coroutine; the answer is sent when it has ended, so a blocked loop sends none."""
 
         def cancel() -> None:
             if task := self._tasks.get(number):
@@ -187,5 +189,5 @@ def _failed(error: BaseException) -> dict[str, Any]:
 
 
 def _plain(value: Any) -> Any:
-    """What JSON has no form for: arrays and tensors as lists, anything else as text."""
+    """Convert values that JSON cannot represent: arrays and tensors to lists, anything else to text."""
     return value.tolist() if hasattr(value, "tolist") else str(value)

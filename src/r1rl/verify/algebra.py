@@ -1,13 +1,12 @@
 r"""Are two expressions equal? Exactly where that is decidable, never within a tolerance.
 
-Runs in a sandbox worker only. ``expression`` reads what answers are mostly made of, in bounded steps; the rest of LaTeX
-is left to latex2sympy's grammar (math-verify's parser), as a tree whose size is bounded before anything is computed.
+Runs in a sandbox worker only. ``expression`` parses the common notation in bounded steps; the rest of LaTeX is left to
+latex2sympy's grammar (math-verify's parser), whose tree is limited in size before anything is computed.
 
 How two numbers are compared: rationals exactly; other algebraic numbers by evaluating their difference to more digits
-than the root separation bound of Burnikel, Funke, Mehlhorn, Schirra and Schmitt (Algorithmica 55, 2009) lets a
-nonzero one hide behind, which is a proof; numbers with π, e, logarithms and the like to at least 300 digits, and
-further the larger their constants are. Functions are compared at several points with large numerators and
-denominators, of either sign.
+than the root separation bound of Burnikel, Funke, Mehlhorn, Schirra and Schmitt (Algorithmica 55, 2009) allows for a
+nonzero one, which is a proof; numbers with π, e, logarithms and the like to at least 300 digits, and to more for larger
+constants. Functions are compared at several points with large numerators and denominators, of both signs.
 """
 
 from __future__ import annotations
@@ -31,27 +30,27 @@ _DROPPED = re.compile(r"'|[0-9]\s*_")
 """Primes, and indices of numbers."""
 _PROSE = re.compile(r"(?:(?<![\\a-zA-Z])[a-zA-Z]{3,}[\s,.;:]+){3}")
 MAX_PRECISION = 40_000
-"""Most digits a difference is evaluated to."""
+"""Largest number of digits to which a difference is evaluated."""
 MIN_PRECISION = 300
 _FIRST_LOOK = 30
 MAX_TERMS = 500
-"""Most terms of a series that are added up."""
+"""Largest number of terms of a series that are summed."""
 
 # Every other one is negative.
 _POINTS = (("10007", "3001"), ("-20011", "7013"), ("30013", "40009"), ("-1009", "5003"), ("50021", "90001"))
 _SMALL_POINTS = (("13", "7"), ("-11", "5"), ("17", "3"))
-"""Where a variable is an exponent: sympy raises bases to its numerator."""
+"""Values of a variable in an exponent: sympy raises bases to its numerator."""
 
 _SMALL_TERMS = 8
-"""Terms in a row that add nothing, after which no other is expected to; alternate ones often vanish."""
+"""Summation stops after this many negligible terms in a row; alternate terms often vanish."""
 _UNEVALUATED = (sympy.Integral, sympy.Sum, sympy.Product, sympy.Limit, sympy.Derivative)
 
 
 class _Grammar(_Latex2Sympy):  # type: ignore[misc]  # latex2sympy has no types
-    """latex2sympy's visitor, without its reading of literals by ``sympy.Number(text)``, which uses ``eval``."""
+    """latex2sympy's visitor without its ``sympy.Number(text)`` for literals, which uses ``eval``."""
 
     def parse_number(self, text: str) -> sympy.Rational:
-        """A literal as the exact fraction it writes."""
+        """A literal as an exact fraction."""
         try:
             value = Fraction(text.replace(",", "").replace(" ", ""))
         except (ValueError, OverflowError) as error:
@@ -62,7 +61,7 @@ class _Grammar(_Latex2Sympy):  # type: ignore[misc]  # latex2sympy has no types
 @lru_cache(maxsize=512)
 def parse_expression(text: str) -> Any:
     """The expression (or matrix) in a normalised LaTeX text, computed. Raises Unparsable, Undecided."""
-    if _PROSE.search(text):  # which the readers below would take for products of letters, in any order
+    if _PROSE.search(text):  # which the parsers below would read as products of letters, in any order
         raise Unparsable("prose")
     try:
         return read(text)
@@ -71,14 +70,14 @@ def parse_expression(text: str) -> Any:
 
 
 def _parse_with_grammar(text: str) -> Any:
-    """The same through the grammar for all of LaTeX: an unevaluated tree first, whose size is bounded."""
+    """Parse by the grammar for all of LaTeX: first an unevaluated tree, whose size is limited."""
     if _DROPPED.search(text):  # by the grammar, and with them a difference
         raise Unparsable("prime or base")
     try:
         tree = _Grammar(is_real=True).parse(with_products(text))
     except (MemoryError, RecursionError, Unparsable):
         raise
-    except Exception as error:  # the grammar and its visitor raise many types, bare Exception among them
+    except Exception as error:  # the grammar and its visitor raise many types, including bare Exception
         raise Unparsable(type(error).__name__) from error
     if not isinstance(tree, sympy.Expr | sympy.MatrixBase):
         raise Unparsable(type(tree).__name__)
@@ -138,7 +137,7 @@ def is_zero(gold: sympy.Expr, answer: sympy.Expr) -> bool:
     if difference.has(sympy.Sum):
         if gold.free_symbols != answer.free_symbols:
             raise Undecided("series")
-        # Most converge near 0 only.
+        # Most converge only near 0.
         points = tuple((top, bottom + "001") for top, bottom in points)
     for point in points:
         _check_powers(powers, _values(symbols, point))
@@ -152,7 +151,7 @@ def _is_exponential(node: sympy.Basic) -> bool:
 
 
 def _check_powers(powers: list[sympy.Pow], values: dict[sympy.Symbol, sympy.Rational]) -> None:
-    """Refuse powers, of which the outermost come first, for which sympy would build a huge integer to simplify them.
+    """Reject powers, outermost first, for whose simplification sympy would build a huge integer.
 
     Raises Undecided("size").
     """
@@ -163,7 +162,8 @@ def _check_powers(powers: list[sympy.Pow], values: dict[sympy.Symbol, sympy.Rati
 
 
 def _has_odd_root(value: sympy.Expr) -> bool:
-    """Whether there is a root of odd degree, which of negative values sympy takes complex and most people real."""
+    """Whether there is a root of odd degree: for negative values sympy takes the complex root, most people the real
+    one."""
     return any(node.exp.is_Rational and node.exp.q % 2 and node.exp.q > 1 for node in value.atoms(sympy.Pow))
 
 
@@ -210,13 +210,13 @@ def _undefined(value: sympy.Expr) -> bool:
 
 
 def _without_sums(value: sympy.Expr) -> sympy.Expr:
-    """The same without its sums, of which an infinite one is not an infinite value."""
+    """The expression without its sums, as an infinite sum is not an infinite value."""
     sums = value.atoms(sympy.Sum)
     return value.xreplace(dict.fromkeys(sums, sympy.Integer(1))) if sums else value
 
 
 def _agree(gold: sympy.Expr, answer: sympy.Expr, digits: int) -> bool:
-    """Whether both sides, evaluated to that many significant digits, differ by nothing but rounding."""
+    """Whether both sides, evaluated to that many significant digits, differ only by rounding."""
     ours, theirs = _number(gold, digits + 15), _number(answer, digits + 15)
     with mpmath.workdps(digits + 15):
         scale = max(abs(ours), abs(theirs))
@@ -224,7 +224,7 @@ def _agree(gold: sympy.Expr, answer: sympy.Expr, digits: int) -> bool:
 
 
 def _number(value: sympy.Expr, digits: int) -> Any:
-    """A constant as an mpmath number of that many digits. Raises Undecided where it has no value."""
+    """A constant as an mpmath number of that many digits. Raises Undecided if it has no value."""
     if sums := value.atoms(sympy.Sum, sympy.Product):
         value = value.xreplace({node: _added_up(node, digits + 10) for node in sums})
     evaluated = value.evalf(digits, maxn=max(100, 2 * digits))
@@ -239,7 +239,7 @@ def _number(value: sympy.Expr, digits: int) -> Any:
 
 
 def _added_up(series: sympy.Sum | sympy.Product, digits: int) -> sympy.Float:
-    """The sum, term by term, of a series whose terms vanish at least geometrically. Raises Undecided for any other.
+    """The sum, term by term, of a series whose terms decay at least geometrically. Raises Undecided for other series.
 
     sympy's own evaluation would compile code, which the sandbox forbids.
     """
@@ -258,7 +258,7 @@ def _added_up(series: sympy.Sum | sympy.Product, digits: int) -> sympy.Float:
 
 
 def real_number(value: sympy.Expr) -> Any:
-    """A constant to 30 digits, as an mpmath number; None where it is not real. Raises Undecided (no value)."""
+    """A constant to 30 digits, as an mpmath number; None if it is not real. Raises Undecided (no value)."""
     number = _number(value, _FIRST_LOOK)
     return number.real if number.imag == 0 else None
 
@@ -268,7 +268,7 @@ def _bits(digits: int) -> int:
 
 
 def _separating_digits(value: sympy.Expr) -> int:
-    """Significant digits at which a nonzero value shows: a proof for algebraic numbers, else a cautious guess.
+    """Significant digits that reveal a nonzero value: proven for algebraic numbers, else a cautious estimate.
 
     The bound is 1 / (upper^(degree − 1) · lower) for a sum of radicals; log10 of ``upper`` and ``lower`` are carried.
     """
@@ -307,14 +307,15 @@ def _separation(value: sympy.Expr) -> tuple[float, float]:
 
 
 def _check_size(tree: Any) -> None:
-    """Refuse a tree whose numbers would be too large to compute. Raises Undecided("size")."""
+    """Reject a tree whose numbers would be too large to compute. Raises Undecided("size")."""
     count = sum(1 for _ in sympy.preorder_traversal(tree))
     if count > MAX_NODES or _size(tree) > MAX_LOG10:
         raise Undecided("size")
 
 
 def _size(tree: Any) -> float:
-    """An upper estimate of log10 of the largest number met in computing a tree; infinite where it cannot be known."""
+    """An upper bound for log10 of the largest number in the evaluation of a tree; infinite if it cannot be
+    estimated."""
     if isinstance(tree, sympy.Rational):
         return max(log10(abs(int(tree.p))), log10(int(tree.q)), 0.3)
     sizes = [_size(argument) for argument in tree.args]

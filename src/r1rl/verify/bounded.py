@@ -1,4 +1,4 @@
-"""Arithmetic whose results are bounded in size, and never more than that is computed."""
+"""Arithmetic with limits on the size of results, checked before computing them."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from fractions import Fraction
 import sympy
 
 MAX_LOG10 = 30_000.0
-"""Largest number computed, in digits."""
+"""Largest number that is computed, in digits."""
 
 
 class Unparsable(ValueError):
@@ -16,7 +16,7 @@ class Unparsable(ValueError):
 
 
 class Undecided(ValueError):
-    """Expressions that are too large to compare, or undefined; the argument says which."""
+    """Expressions that are too large to compare, or undefined; the argument is the reason."""
 
 
 def literal(text: str) -> sympy.Rational:
@@ -31,7 +31,8 @@ def is_matrix(value: sympy.Expr) -> bool:
 
 
 def is_series(value: sympy.Sum) -> bool:
-    """Whether a sum is infinite and has variables: a function, for which sympy seldom finds a closed form, slowly."""
+    """Whether a sum is infinite and has variables: a function for which sympy rarely, and slowly, finds a closed
+    form."""
     return bool(value.free_symbols) and any(sympy.oo in limits for limits in value.limits)
 
 
@@ -50,7 +51,7 @@ def power(base: sympy.Expr, exponent: sympy.Expr) -> sympy.Expr:
     if exponent.is_Rational and magnitude(base) * abs(float(exponent)) > MAX_LOG10:
         raise Undecided("size")
     if base.is_negative and exponent.is_Rational and exponent.q % 2 and not exponent.is_Integer:
-        return (-1) ** exponent.p * sympy.Pow(-base, exponent)  # the real root, as in school, not the principal one
+        return (-1) ** exponent.p * sympy.Pow(-base, exponent)  # the real root, not the principal one
     return sympy.Pow(base, exponent)
 
 
@@ -88,14 +89,14 @@ def magnitude(value: sympy.Expr) -> float:
 
 
 def log10(value: int) -> float:
-    """log10 of a positive integer of any size; 0 of 0."""
+    """log10 of a positive integer of any size; 0 for 0."""
     if value == 0:
         return 0.0
     return math.log10(value) if value.bit_length() < 1000 else value.bit_length() * 0.30103
 
 
 def bounded_exponent(exponent: sympy.Expr) -> sympy.Expr:
-    """An exponent that may be computed with. Raises Undecided("size")."""
+    """An exponent that is small enough to compute with. Raises Undecided("size")."""
     if magnitude(exponent) > 5.5 or sum(1 for _ in sympy.preorder_traversal(exponent)) > 200:
         raise Undecided("size")
     return exponent

@@ -1,4 +1,4 @@
-"""The checks of a run: the exact path in-process, everything else in a sandbox, verdicts remembered."""
+"""The answer checks of a run: the exact path in-process, everything else in a sandbox, with a cache of verdicts."""
 
 from __future__ import annotations
 
@@ -22,14 +22,14 @@ _COMPARE = "r1rl.verify.symbolic:compare"
 _CACHED = 100_000
 _TIMED_OUT = frozenset(("cpu", "wall"))
 _ACCIDENTS = frozenset(("wall", "killed", "died"))
-"""Ways to lose a check that may be the machine's fault, not the answer's: such a verdict is not remembered."""
+"""Reasons for a lost check that may lie with the machine, not the answer: such verdicts are not cached."""
 
 _active: ContextVar[Checker | None] = ContextVar("r1rl_checker", default=None)
 _tally: ContextVar[Counter[str] | None] = ContextVar("r1rl_tally", default=None)
 
 
 class Checker:
-    """Compares answers with their golds; may be used from any thread."""
+    """Compares answers with their gold answers; thread-safe."""
 
     def __init__(self, workers: int = 2, limits: Limits | None = None, cached: int = _CACHED) -> None:
         self.sandbox = Sandbox(workers, limits, preload=[_COMPARE.partition(":")[0]])
@@ -43,7 +43,7 @@ class Checker:
         return self.equivalent_many([(gold, answer)])[0]
 
     def equivalent_many(self, pairs: Sequence[tuple[Forms, str]]) -> list[Verdict]:
-        """The verdicts on many (gold, answer) pairs, in order; those that need a worker run on all of them at once."""
+        """The verdicts on many (gold, answer) pairs, in order; those that need a worker are spread over all workers."""
         verdicts: list[Verdict] = [Verdict(Outcome.UNPARSABLE, "gold")] * len(pairs)
         open_forms: dict[int, list[str]] = {}
         cleaned: dict[int, str] = {}
@@ -56,14 +56,14 @@ class Checker:
         return verdicts
 
     def drain_counts(self) -> dict[str, int]:
-        """Checks by outcome, by where they were decided, and answers from memory, since the last call."""
+        """Numbers of checks by outcome, by the path that decided them, and of cached verdicts, since the last call."""
         with self._lock:
             counts, self._counts = dict(self._counts), Counter()
         return counts
 
     @contextmanager
     def active(self, tally: Counter[str] | None = None) -> Iterator[None]:
-        """Within the block ``equivalent`` uses this checker and counts ``timeouts`` and ``errors`` into ``tally``."""
+        """Within the block ``equivalent`` uses this checker and adds ``timeouts`` and ``errors`` to ``tally``."""
         checker_token, tally_token = _active.set(self), _tally.set(tally)
         try:
             yield
@@ -86,7 +86,7 @@ class Checker:
     def _decide_in_workers(
         self, verdicts: list[Verdict], open_forms: dict[int, list[str]], cleaned: dict[int, str]
     ) -> None:
-        """Form by form, since most golds have one: ask for what is not remembered, each pair once."""
+        """Form by form, since most gold answers have one: check the pairs that are not cached, each once."""
         while open_forms:
             wanted = {index: (forms.pop(0), cleaned[index]) for index, forms in open_forms.items()}
             known = self._look_up(list(dict.fromkeys(wanted.values())))
@@ -126,8 +126,8 @@ class Checker:
 def equivalent(gold: Forms, answer: str) -> Verdict:
     """Compare an answer with the gold answer, or with each of its forms: one match is enough.
 
-    Safe on any text, from any thread: what is not decided exactly in microseconds is decided in a worker process within
-    the limits of the active Scorer (else the defaults: 1 s of processor time, 30 s by the clock, 1 GB).
+    Safe on any text, from any thread: pairs that cannot be decided exactly in microseconds are decided in a worker
+    process within the limits of the active Scorer (else the defaults: 1 s of processor time, 30 s of wall time, 1 GB).
     """
     return active_checker().equivalent(gold, answer)
 
@@ -138,7 +138,7 @@ def equivalent_many(pairs: Sequence[tuple[Forms, str]]) -> list[Verdict]:
 
 
 def active_checker() -> Checker:
-    """The Scorer's checker inside its calls; elsewhere one that this process makes once and that ends with it."""
+    """The Scorer's checker inside its calls; elsewhere one per process, created on first use and closed at exit."""
     return _active.get() or _default(os.getpid())
 
 
@@ -148,21 +148,21 @@ _defaults_lock = threading.Lock()
 
 def _default(process: int) -> Checker:
     with _defaults_lock:
-        if process not in _defaults:  # a fork cannot use its parent's
+        if process not in _defaults:  # a fork cannot use its parent's checker
             _defaults.clear()
             _defaults[process] = Checker()
         return _defaults[process]
 
 
 def count(name: str, number: int = 1) -> None:
-    """For reward functions: add to their ``timeouts`` or ``errors`` metric; outside a Scorer nothing happens."""
+    """For reward functions: add to their ``timeouts`` or ``errors`` metric; no effect outside a Scorer."""
     tally = _tally.get()
     if tally is not None:
         tally[name] += number
 
 
 def _decide_here(gold: Forms, answer: str) -> tuple[Verdict, list[str], str]:
-    """The verdict as far as it can be known in-process, the gold forms still to try, and the cleaned answer."""
+    """The verdict reached in-process, the remaining gold forms for a worker, and the cleaned answer."""
     try:
         answer = clean(answer)
     except Refused as refusal:
@@ -187,7 +187,7 @@ _RANK = {outcome: rank for rank, outcome in enumerate(("unparsable", "wrong", "c
 
 
 def _better(first: Verdict, second: Verdict) -> Verdict:
-    """The stronger of two verdicts on forms of one gold: a match wins, and a lost check is not hidden by a mismatch."""
+    """The stronger of two verdicts on forms of one gold answer: a match wins, and a lost check outweighs a mismatch."""
     return second if _RANK[second.outcome] >= _RANK[first.outcome] else first
 
 

@@ -1,9 +1,9 @@
-r"""When two structures are the same answer. The rules:
+r"""Decides whether two structures are the same answer. The rules:
 
-- Bare lists and sets are unordered; tuples are ordered; a bare list may stand for a tuple in its order. A set is not
+- Bare lists and sets are unordered; tuples are ordered; a bare list may represent a tuple in its order. A set is not
   a tuple. Brackets of pairs matter: (1, 2) is not [1, 2].
-- ``x = 5`` may answer ``5`` and be answered by it; ``y = 5`` never answers ``x = 5``.
-- Equations are the same when one is a nonzero multiple of the other; inequalities when a positive one.
+- ``x = 5`` and ``5`` answer each other; ``y = 5`` never answers ``x = 5``.
+- Equations are equal if one is a nonzero multiple of the other, inequalities if one is a positive multiple.
 - An inequality in one variable is the interval it describes.
 """
 
@@ -32,7 +32,7 @@ _UNIT = re.compile(r"\\text\s*\{|\\circ|\\%|%|\\euro|\\pounds")
 
 
 class Comparison:
-    """One comparison; ``path`` names what decided it."""
+    """One comparison; ``path`` names the rule that decided it."""
 
     def __init__(self) -> None:
         self.path = "structure"
@@ -72,7 +72,7 @@ class Comparison:
         return len(gold) == len(answer) and all(self.equal(g, a) for g, a in zip(gold, answer, strict=True))
 
     def _matched(self, gold: tuple[Parsed, ...], answer: tuple[Parsed, ...]) -> bool:
-        """Whether the items pair up in some order; equality being transitive, taking the first partner is enough."""
+        """Whether the items pair up in some order; as equality is transitive, taking the first partner suffices."""
         left = list(answer)
         if len(gold) != len(left):
             return False
@@ -120,7 +120,7 @@ class Comparison:
         return described is not None and not isinstance(other, Leaf) and self.equal(described[1], other)
 
     def _worked(self, relation: Relation, value: Parsed) -> bool:
-        """``1/2 + 1/3 = 5/6`` is ``5/6`` because the equation holds."""
+        """``1/2 + 1/3 = 5/6`` counts as ``5/6``, because the equation holds."""
         return all(self.equal(value, side) for side in relation.sides)
 
     def _two_relations(self, gold: Relation, answer: Relation) -> bool:
@@ -179,7 +179,7 @@ class Comparison:
         return algebra.equal(ours, theirs) or self._rounded(gold, answer, ours, theirs)
 
     def _rounded(self, gold: str, answer: str, ours: sympy.Expr, theirs: sympy.Expr) -> bool:
-        """A long decimal may stand for an irrational value that rounds to it."""
+        """A long decimal may represent an irrational value that rounds to it."""
         for text, value in ((gold, theirs), (answer, ours)):
             number = parse_number(text)
             if number is not None and number.decimals is not None:
@@ -195,7 +195,7 @@ def _same_brackets(gold: Items, answer: Items) -> bool:
 
 
 def _named(relation: Relation) -> tuple[str, Parsed] | None:
-    """(name, value) of ``name = value``; of a chain ``name = … = value`` the last value."""
+    """(name, value) of ``name = value``; for a chain ``name = … = value`` the last value."""
     first = relation.sides[0]
     if set(relation.operators) <= {"="} or relation.operators == ("in",):
         if isinstance(first, Leaf) and is_name(first.text):
@@ -207,7 +207,8 @@ def _named(relation: Relation) -> tuple[str, Parsed] | None:
 
 
 def _value_of(relation: Relation, strict: bool) -> Parsed | None:
-    """What a relation says its left side is. An answer may have any left side with letters, a gold one no digits."""
+    """The value that a relation assigns to its left side. The left side of an answer must contain letters, that of a
+    gold answer also no digits."""
     named = _named(relation)
     if named is not None:
         return named[1]
@@ -218,7 +219,7 @@ def _value_of(relation: Relation, strict: bool) -> Parsed | None:
 
 
 def _scale(gold: str, gold_unit: str, answer: str, unit: str) -> sympy.Expr | None:
-    r"""What the answer is multiplied by to be in the gold unit. Degrees beside a bare ``\pi`` become radians."""
+    r"""The factor that converts the answer to the gold unit; degrees become radians beside a bare ``\pi``."""
     if gold_unit == unit:
         return sympy.Integer(1)
     if "%" in (gold_unit, unit):
@@ -230,7 +231,7 @@ def _scale(gold: str, gold_unit: str, answer: str, unit: str) -> sympy.Expr | No
 
 
 def _times(gold: str, answer: str) -> bool | None:
-    """Times of day, as ``12:00`` or ``3:45 PM``, are only themselves; the half of the day may be left out."""
+    """Times of day, such as ``12:00`` or ``3:45 PM``, equal only themselves; AM or PM may be left out."""
     ours, theirs = _TIME.fullmatch(gold), _TIME.fullmatch(answer)
     if not ours and not theirs:
         return None
@@ -241,7 +242,7 @@ def _times(gold: str, answer: str) -> bool | None:
 
 
 def _ratios(gold: str, answer: str) -> bool | None:
-    """``2:3`` equals ``4:6``, and ``2/3`` where it has two terms."""
+    """``2:3`` equals ``4:6``; a ratio of two terms also equals the fraction ``2/3``."""
     if not _RATIO.fullmatch(gold):
         return None
     ours = _terms(gold)
@@ -260,7 +261,7 @@ def _terms(text: str) -> list[int]:
 
 
 def _based(gold: str, answer: str) -> bool | None:
-    """Numbers with their base: ``1011_2``; where one side leaves the base out, the digits are compared."""
+    """Numbers with their base: ``1011_2``; if one side omits the base, the digits are compared."""
     ours, theirs = _BASED.fullmatch(gold), _BASED.fullmatch(answer)
     if not ours and not theirs:
         return None
@@ -270,6 +271,6 @@ def _based(gold: str, answer: str) -> bool | None:
         based, bare = (ours, answer) if ours else (theirs, gold)
         assert based is not None
         int(based[1], int(based[2]))
-    except ValueError:  # no numeral of that base: a variable with an index, perhaps
+    except ValueError:  # not a numeral of that base: perhaps a variable with an index
         return None
     return based[1].lower() == bare.strip().lower() if re.fullmatch(r"[0-9A-Za-z]+", bare.strip()) else None

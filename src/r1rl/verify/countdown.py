@@ -1,7 +1,7 @@
 """Countdown: does an expression reach the target with each given number used exactly once?
 
-A reader of its own over exact fractions: four operations and brackets, nothing else. There is no power, so the hole of
-earlier checkers, which handed ``95**88**77**66`` to ``eval``, has no counterpart.
+A dedicated parser over exact fractions: four operations and brackets, nothing else. Without powers it is not open to
+``95**88**77**66``, which earlier checkers passed to ``eval``.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ class _Malformed(ValueError):
 def check_countdown(expression: str, numbers: Iterable[int], target: int) -> Verdict:
     """Judge an expression, with or without ``= target`` after it.
 
-    The path of a wrong one says why: ``numbers`` (not each exactly once), ``division`` (by zero) or ``value``.
+    The path of a wrong one is the reason: ``numbers`` (not each exactly once), ``division`` (by zero) or ``value``.
     """
     text, equals, claimed = expression.translate(_SIGNS).strip().partition("=")
     if len(text) > MAX_LENGTH:
@@ -44,7 +44,7 @@ def check_countdown(expression: str, numbers: Iterable[int], target: int) -> Ver
 
 
 class _Reader:
-    """sum → product → factor, computing as it reads."""
+    """Recursive descent (sum → product → factor) that computes while parsing."""
 
     def __init__(self, text: str) -> None:
         self._tokens: list[str] = []

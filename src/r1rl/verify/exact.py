@@ -1,12 +1,12 @@
-r"""Numbers and words, decided exactly, in microseconds, without a worker.
+r"""Compares numbers and words exactly, in microseconds, without a worker.
 
 Conventions:
 
 - A comma between groups of exactly three digits separates thousands. Units and currencies: see ``units``.
-- A percent sign divides by 100. It may also have been left out on one side: ``50%`` equals ``0.5`` and ``50``; but only
-  from one percent up, for a bare 0.5 is not 0.5 %.
-- A decimal is exact, except that one with at least six decimals and six significant digits also stands for a value
-  that rounds to it: ``0.333333`` equals ``1/3``, ``0.3333`` does not.
+- A percent sign divides by 100. One side may also omit it: ``50%`` equals ``0.5`` and ``50``; but only from one percent
+    up, because a bare 0.5 is not 0.5 %.
+- A decimal is exact, but one with at least six decimals and six significant digits also represents a value that rounds
+    to it: ``0.333333`` equals ``1/3``, ``0.3333`` does not.
 - Words are compared without case, markup and closing full stop; a choice ``(B)``, ``B.`` or ``B) 12`` is the letter B.
 """
 
@@ -23,7 +23,7 @@ MAX_DIGITS = 1_000
 """Longest number parsed, in digits; also the largest power of ten."""
 
 ROUNDED_DIGITS = 6
-"""Decimals and significant digits from which a decimal stands for a value that rounds to it."""
+"""Least decimals, and significant digits, of a decimal that represents a value that rounds to it."""
 
 _INTEGER = re.compile(r"[+-]?(?:[0-9]{1,3}(?:,[0-9]{3})+|[0-9]+)")
 _DECIMAL = re.compile(
@@ -52,11 +52,11 @@ class Number:
     percent: bool = False
     unit: str = ""
     decimals: int | None = None
-    """Digits after the point where there are enough of them to stand for a rounded value; else None."""
+    """Digits after the point if there are enough to represent a rounded value; else None."""
 
 
 def compare_exactly(gold: str, answer: str) -> Verdict | None:
-    """Decide two cleaned answers of which both are numbers or words; None where this path cannot decide."""
+    """Compare two cleaned answers that are numbers or words; None if this path cannot decide."""
     if gold == answer:
         return Verdict(Outcome.CORRECT, "same")
     gold_number = parse_number(gold)
@@ -151,13 +151,14 @@ def same_value(first: Number, second: Number) -> bool:
 
 
 def _terminates_within(value: Fraction, decimals: int) -> bool:
-    """Whether that many decimals write the value exactly; any other decimal of that length is then a wrong one."""
+    """Whether the value is exactly representable with that many decimals; any other decimal of that length is then
+    wrong."""
     scale: int = 10**decimals
     return scale % value.denominator == 0
 
 
 def parse_words(text: str) -> str | None:
-    """Prose without digits or mathematics, in a form to compare; None for anything else."""
+    """Prose without digits or mathematics, normalised for comparison; None for anything else."""
     plain, marked = _MARKUP.subn(r"\1", text)
     plain = plain.replace("\\ ", " ").replace("~", " ").strip(" .\"'")
     if len(plain) < 2 or not _WORDS.fullmatch(plain) or not (marked or _LONG_WORD.search(plain)):
@@ -167,7 +168,7 @@ def parse_words(text: str) -> str | None:
 
 
 def _compare_choice(gold: str, answer: str) -> Verdict | None:
-    """One-letter golds: the label of a multiple choice, or a variable."""
+    """Compare with a one-letter gold answer: the label of a multiple choice, or a variable."""
     letter = _label(gold)
     if letter is None or letter in "ei":  # they may be numbers
         return None

@@ -1,12 +1,12 @@
-r"""Reads a scalar expression in normalised LaTeX into sympy, computing as it goes and never more than is bounded.
+r"""Parses a scalar expression in normalised LaTeX into sympy; it computes while parsing, within fixed limits.
 
-A recursive-descent reader of the notation that answers are written in: literals, letters, fractions, roots, powers,
-factorials, elementary functions. It is some twenty times faster than a grammar for all of LaTeX; ``algebra`` falls
-back to that for the rest (integrals, sums, limits, …). No text reaches ``sympify``: literals become exact rationals,
+A recursive-descent parser for the usual notation of answers: literals, letters, fractions, roots, powers,
+factorials, elementary functions. It is about twenty times faster than a grammar for all of LaTeX, to which ``algebra``
+falls back for the rest (integrals, sums, limits, …). No text reaches ``sympify``: literals become exact rationals,
 names become symbols, commands are looked up in tables.
 
-Precedence: juxtaposition binds tighter than a slash, so ``1/2x`` is 1/(2x), as math-verify reads it; a function takes
-the product that follows it; ``2\frac{1}{2}`` is a mixed number.
+Precedence: juxtaposition binds tighter than a slash, so ``1/2x`` is 1/(2x), as math-verify reads it; a function applies
+    to the product that follows it; ``2\frac{1}{2}`` is a mixed number.
 """
 
 from __future__ import annotations
@@ -70,20 +70,20 @@ _MATRICES = frozenset(("matrix", "pmatrix", "bmatrix", "Bmatrix", "smallmatrix",
 
 
 def read(text: str) -> sympy.Expr:
-    """The expression that the whole text is. Raises Unparsable, and Undecided where it is too large to compute."""
+    """Parse the whole text as one expression. Raises Unparsable, and Undecided if it is too large to compute."""
     if _DERIVATIVE.search(text):
         raise Unparsable("derivative")
     reader = _Reader(_tokens(text))
     try:
         value = reader.sum()
-    except (AttributeError, TypeError, sympy.ShapeError) as error:  # of a matrix, where there can be none
+    except (AttributeError, TypeError, sympy.ShapeError) as error:  # of a matrix, where that is not possible
         raise Unparsable("matrix") from error
     reader.expect("")
     return value
 
 
 def symbol(name: str) -> sympy.Symbol:
-    """A real variable; names are compared without case, as models are careless about it."""
+    """A real variable; names are case-insensitive, as models are careless about case."""
     return sympy.Symbol(name.lower(), real=True)
 
 
@@ -110,7 +110,7 @@ def _tokens(text: str) -> list[tuple[str, str]]:
 
 
 class _Reader:
-    """Recursive descent over tokens; every method returns what it read, computed."""
+    """Recursive descent over tokens; every method returns the computed value of what it parsed."""
 
     def __init__(self, tokens: list[tuple[str, str]]) -> None:
         self._tokens = [*tokens, ("sign", "")]
@@ -169,7 +169,7 @@ class _Reader:
         return value
 
     def _mixed_number(self) -> sympy.Expr | None:
-        r"""``2\frac{1}{2}``: a whole number before a fraction of literals."""
+        r"""``2\frac{1}{2}``: an integer before a fraction of literals."""
         window = self._tokens[self._at : self._at + 8]
         signs = [text for _, text in window]
         if len(window) < 8 or signs[1:3] + signs[4:6] + signs[7:] != ["\\frac", "{", "}", "{", "}"]:
@@ -195,7 +195,7 @@ class _Reader:
                 return value
 
     def _exponent(self) -> sympy.Expr:
-        """What stands above; a tower is read from the top, ``2^3^2`` as 2^9."""
+        """An exponent; a tower is evaluated from the top, ``2^3^2`` as 2^9."""
         value = self._argument()
         return power(value, self._exponent()) if self._take("^") else value
 
@@ -303,7 +303,7 @@ class _Reader:
         return value if is_series(value) else value.doit()
 
     def _matrix(self) -> sympy.ImmutableMatrix:
-        """Rows up to the end of the environment, whose name was begun."""
+        """Rows up to the end of the environment, from within its name."""
         if (name := self._group()) not in _MATRICES:
             raise Unparsable(name)
         if name == "array" and self._sign() == "{":
@@ -330,7 +330,7 @@ class _Reader:
         return "".join(text for _, text in self._tokens[start : self._at - 1])
 
     def _function(self, name: str) -> sympy.Expr:
-        """A function of what follows it, with an exponent or a base in between."""
+        """A function of what follows, with an optional exponent or base in between."""
         base, exponent = None, None
         while self._sign() in ("^", "_"):
             if self._take("_"):
@@ -349,7 +349,7 @@ class _Reader:
         return value if exponent is None else power(value, exponent)
 
     def _operand(self) -> sympy.Expr:
-        """What a function applies to: a bracket, or the product that follows up to the next function."""
+        """The argument of a function: a bracket, or the following product up to the next function."""
         if self._sign() == "(":
             return self._atom()
         if self._take("{"):

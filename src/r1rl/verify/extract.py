@@ -1,29 +1,30 @@
-r"""Where the final answer stands in a completion.
+r"""Finds the final answer in a completion.
 
-The order, first match wins, looking only at what follows the last ``</think>``:
+Only the text after the last ``</think>`` counts; the first match in this order wins:
 
 1. the last ``\boxed{…}`` or ``\fbox{…}`` with balanced braces;
 2. the last ``<answer>…</answer>`` (in prose inside it, by 3, 4 or 6);
 3. the rest of the line after the last ``####`` (GSM8K), unless it reads as a Markdown heading;
 4. the last ``A: …``, ``Answer: …`` at the start of a line, or ``answer is …``;
 5. the whole text, where it is one bare expression;
-6. the last number, with the arithmetic it stands in (``1 - 1/e`` is not read as 1).
+6. the last number, with the arithmetic around it (``1 - 1/e`` is not read as 1).
 
-Fenced code blocks are never read for an answer, not even a box inside one. Text with an opened ``<think>`` that
-never closes has no answer. All scans are linear and bounded, so a hostile megabyte costs milliseconds.
+Fenced code blocks are never read for an answer, not even a box inside one. Text with an unclosed ``<think>`` has no
+answer. All scans are linear and bounded, so a hostile megabyte costs milliseconds.
 """
 
 from __future__ import annotations
 
 import re
+from operator import methodcaller
 
 MAX_ANSWER = 2_000
-"""Longest answer looked at, in characters; a longer one is none."""
+"""Longest accepted answer, in characters; longer ones are ignored."""
 
 _TAIL = 20_000
 _MAX_BOXES = 64
 _FEW_WORDS = 4
-"""Words that may stand with a number as its unit; with more of them it is a sentence."""
+"""Most words that count as the unit of a number; text with more words is a sentence."""
 _BOX = re.compile(r"\\(?:boxed|fbox)\s*\{")
 _HEADING = re.compile(r"[0-9]{1,2}[.)]\s|[^\W\d_]{2,}")  # "#### 2. Sum up" is Markdown
 _BRACE = re.compile(r"\\[\\{}]|[{}]")
@@ -42,9 +43,9 @@ _EXPRESSION = re.compile(rf"(?<![\w.,/])[-+−]?{_OPERAND}(?:[ \t]?[-+*/^×÷·�
 
 
 def extract_answer(text: str) -> str | None:
-    """The final answer of a completion by the order above, or None where there is none.
+    """The final answer of a completion by the order above, or None if there is none.
 
-    A template's pre-filled ``<think>`` is not part of a completion: put it in front to have an unclosed thought seen.
+    A template's pre-filled ``<think>`` is not part of a completion: prepend it, or an unclosed thought is not detected.
     """
     response = final_response(text)
     if response is None:
@@ -58,7 +59,7 @@ def extract_answer(text: str) -> str | None:
 
 
 def final_response(text: str) -> str | None:
-    """What follows the last ``</think>``; all of a text without thought; None where a thought is still open."""
+    """The text after the last ``</think>``; the whole text if it has no thought; None if a thought is still open."""
     _, closed, response = text.rpartition("</think>")
     if "<think>" in response:
         return None
@@ -77,7 +78,7 @@ def without_fences(text: str) -> str:
 
 
 def _last_box(text: str) -> str | None:
-    """The content of the last box that closes. The very last may be too long, to be refused."""
+    """The content of the last closed box, which may exceed the length limit; the caller rejects it then."""
     stop = limit = len(text)
     for _ in range(_MAX_BOXES):
         start = max(text.rfind("\\boxed", 0, stop), text.rfind("\\fbox", 0, stop))
@@ -92,7 +93,7 @@ def _last_box(text: str) -> str | None:
 
 
 def _balanced(text: str, start: int, limit: int) -> str | None:
-    """What stands between the brace before ``start`` and the one that closes it before ``limit``."""
+    """The text between the brace before ``start`` and its closing brace before ``limit``."""
     depth = 1
     for match in _BRACE.finditer(text, start, limit):
         if match.group() == "{":
@@ -126,7 +127,7 @@ def _last_stated(text: str) -> str | None:
     found = [*_COLON.finditer(tail), *_ANSWER_IS.finditer(tail)]
     if not found:
         return None
-    sentence = max(found, key=lambda match: match.start(1)).group(1)[:MAX_ANSWER]
+    sentence = max(found, key=methodcaller("start", 1)).group(1)[:MAX_ANSWER]
     math = _INLINE_MATH.search(sentence)
     if math:
         return next(group for group in math.groups() if group is not None).strip()
@@ -138,7 +139,7 @@ def _last_stated(text: str) -> str | None:
 
 
 def _bare(text: str) -> str | None:
-    """The whole text where it is one short line without prose."""
+    """The whole text if it is one short line without prose."""
     line = text.strip()
     if not line or len(line) > 200 or "\n" in line or _words(line):
         return None

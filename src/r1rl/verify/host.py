@@ -15,7 +15,7 @@ import r1rl
 from r1rl.verify.sandbox_host import receive
 
 CONTROL_S = 30.0
-"""Longest wait for the host to fork or bury a worker; milliseconds unless the machine is starved."""
+"""Longest wait for the host to fork or reap a worker, which takes milliseconds unless the machine is overloaded."""
 _LAUNCH = """
 import sys
 sys.path.insert(0, sys.argv[1])  # the trainer's own r1rl, whatever else is installed
@@ -27,11 +27,11 @@ _START_S = 120.0
 
 
 class Host:
-    """The process that forks the workers; one conversation at a time, from any thread.
+    """The process that forks the workers; one request at a time, from any thread.
 
     Args:
-        work: ``package.module:function`` that is a worker's whole life; called with its socket, the host's process id
-            and what ``fork`` was given.
+        work: ``package.module:function``, a worker's main function; called with its socket, the host's process id and
+            the argument of ``fork``.
         preload: modules that the host imports before it forks (and whose ``warm_up`` it runs).
         output: where the workers' standard output goes, as for ``subprocess.Popen``.
     """
@@ -40,7 +40,7 @@ class Host:
         self._lock = threading.Lock()
         self._ready = False
         self._control, theirs = socket.socketpair()
-        root = str(Path(r1rl.__file__).parents[1])  # where it is found even if it was not installed
+        root = str(Path(r1rl.__file__).parents[1])  # found there even if it is not installed
         with theirs:
             self._process = subprocess.Popen(
                 [sys.executable, "-P", "-c", _LAUNCH, root, str(theirs.fileno()), work, *preload],
@@ -56,7 +56,7 @@ class Host:
         return self._process.pid
 
     def fork(self, **request: Any) -> tuple[int, socket.socket]:
-        """A new worker: its process id and the socket to it.
+        """Start a worker; returns its process id and the socket to it.
 
         Raises: OSError or EOFError when the host is gone or does not answer in time.
         """
@@ -69,14 +69,15 @@ class Host:
                 return int(receive(self._control)), ours
 
     def end(self, pid: int) -> int:
-        """Kill and reap a worker: how it had ended, its exit code or minus the signal. Raises as ``fork``."""
+        """Kill and reap a worker; returns its exit code, or minus the signal if one had ended it. Raises as
+        ``fork``."""
         with self._lock:
             self._await_ready()
             self._control.sendall(json.dumps({"do": "end", "pid": pid}).encode())
             return int(receive(self._control))
 
     def close(self) -> None:
-        """Let the host and its workers end; kill it if it does not."""
+        """Ask the host and its workers to end; kill the host if it does not."""
         self._control.close()
         try:
             self._process.wait(timeout=CONTROL_S)
@@ -85,7 +86,7 @@ class Host:
             self._process.wait(timeout=CONTROL_S)
 
     def kill(self) -> None:
-        """End the host at once; its workers follow it."""
+        """Kill the host at once; its workers end with it."""
         self._control.close()
         self._process.kill()
         self._process.wait(timeout=CONTROL_S)

@@ -1,6 +1,6 @@
-r"""Many ways to write mathematics, one LaTeX: spacing, delimiters, fractions, roots, powers, function names.
+r"""Normalises notation to one form of LaTeX: spacing, delimiters, fractions, roots, powers, function names.
 
-Works on text alone and is linear in its length, apart from bounded nesting.
+Works only on text, in time linear in its length apart from bounded nesting.
 """
 
 from __future__ import annotations
@@ -54,14 +54,14 @@ def normalise(text: str) -> str:
     if not _ROWS.search(text):
         text = _DOUBLED.sub(r"\\", text)
     text = _THOUSANDS.sub("", text)
-    text = _MARKS.sub(lambda match: match["row"] or " ", text)
+    text = _MARKS.sub(_row_or_space, text)
     text = _MARKUP.sub(_unmark, text)
     text = _SYNONYM.sub(_synonym, text)
-    text = _PRIMES.sub(lambda match: "'" * match[0].count("prime"), text)
+    text = _PRIMES.sub(_apostrophes, text)
     text = text.replace("**", "^").replace("*", "\\cdot ")
     text = _PLAIN_ROOT.sub(r"\\sqrt", text)
     text = _PLAIN_FUNCTION.sub(r"\\\1", text)
-    text = _PLAIN_SYMBOL.sub(lambda match: f"\\{_SYMBOL_NAMES.get(match[1], match[1])} ", text)
+    text = _PLAIN_SYMBOL.sub(_symbol, text)
     text = _fix_fractions(text)
     text = _BARE_ROOT.sub(r"\\sqrt{\1}", text)
     text = _braced(text, _ROUND_ROOT, "\\sqrt")
@@ -72,13 +72,25 @@ def normalise(text: str) -> str:
     return _SPACES.sub(" ", text).strip(" .=;")
 
 
+def _row_or_space(match: re.Match[str]) -> str:
+    return match["row"] or " "
+
+
+def _apostrophes(match: re.Match[str]) -> str:
+    return "'" * match[0].count("prime")
+
+
+def _symbol(match: re.Match[str]) -> str:
+    return f"\\{_SYMBOL_NAMES.get(match[1], match[1])} "
+
+
 def with_products(text: str) -> str:
-    r"""The same with ``\cdot`` where juxtaposed brackets mean a product; latex2sympy reads ``2(3)`` as 2 + 3."""
+    r"""The text with ``\cdot`` where juxtaposed brackets mean a product; latex2sympy reads ``2(3)`` as 2 + 3."""
     return _HIDDEN_PRODUCT.sub(r"\\cdot ", text)
 
 
 def _unmark(match: re.Match[str]) -> str:
-    """What stands in text markup: a separator, a function, single letters as variables; prose stays marked."""
+    """The content of text markup if it is a separator, a function or single letters (variables); prose stays marked."""
     inner = match.group(1)
     if _AND_OR.match(inner):
         return " , "
@@ -115,7 +127,7 @@ def _fix_fractions(text: str) -> str:
 
 
 def _closing(text: str, start: int) -> int:
-    """Index after the brace group that begins at ``start``, or −1."""
+    """Index after the brace group that starts at ``start``, or −1."""
     if not text.startswith("{", start):
         return -1
     depth = 0
@@ -127,7 +139,7 @@ def _closing(text: str, start: int) -> int:
 
 
 def _braced(text: str, pattern: re.Pattern[str], command: str) -> str:
-    """``command(…)`` as ``command{…}``, brackets balanced."""
+    """``command(…)`` as ``command{…}``, with balanced brackets."""
     for _ in range(50):
         match = pattern.search(text)
         if match is None:

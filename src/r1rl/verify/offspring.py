@@ -1,6 +1,7 @@
-"""The processes started below a host: how much memory a worker's tree holds, and ending one with everything it started.
+"""The descendants of a host: measures the memory of a worker's process tree, and kills a worker with everything it
+started.
 
-Trees are read from /proc; on other systems only the worker itself is ended and its memory is not watched.
+Process trees are read from /proc; on other systems only the worker itself is killed and its memory is not watched.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ import time
 from collections import defaultdict
 
 MEMORY_EXIT = 78
-"""Reported of a worker that was killed because it and its children held more memory than they may."""
+"""The reported exit code of a worker that was killed because it and its children exceeded their memory limit."""
 
 _PAGE_MB = os.sysconf("SC_PAGE_SIZE") / 2**20
 _END_S = 10.0
@@ -20,29 +21,29 @@ _TREE_S = 2.0
 
 
 class Bound:
-    """The memory that a worker and the processes it started may hold together."""
+    """The limit on the total memory of a worker and the processes it started."""
 
     def __init__(self, megabytes: int) -> None:
         self.megabytes = megabytes
         self.crossed = False
 
     def check(self, pids: list[int]) -> bool:
-        """Whether these processes hold more than that, or have before."""
+        """Whether these processes exceed the limit, or have exceeded it before."""
         self.crossed = self.crossed or sum(map(_resident_mb, pids)) > self.megabytes
         return self.crossed
 
 
 class Watch:
-    """Looks at the workers of this host: at each of them every time, at their descendants now and then."""
+    """Watches the workers of this host: the workers at every call, their descendants at intervals."""
 
     def __init__(self) -> None:
         self._next_tree = 0.0
 
     def look(self, workers: dict[int, Bound | None]) -> None:
-        """Kill the trees that are over their bound or whose worker is dead, and reap orphans."""
+        """Kill the trees that exceed their limit or whose worker is dead, and reap orphans."""
         bounded = {pid: bound for pid, bound in workers.items() if bound is not None}
         for pid, bound in bounded.items():
-            if _dead(pid) or bound.check([pid]):  # a child that holds a dead worker's socket would hide its end
+            if _dead(pid) or bound.check([pid]):  # a child that has a dead worker's socket open would hide its end
                 kill_tree(pid)
         if bounded and time.monotonic() > self._next_tree:
             below = _below()  # reads all of /proc
@@ -56,7 +57,8 @@ class Watch:
 
 
 def bury(pid: int) -> int:
-    """Kill a child and what it has started, and reap it: its exit code, or minus the signal that ended it first."""
+    """Kill a child and the processes it has started, and reap it. Returns its exit code, or minus the signal if one had
+    ended it."""
     kill_tree(pid)
     try:
         return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
@@ -65,7 +67,7 @@ def bury(pid: int) -> int:
 
 
 def end_all() -> None:
-    """Kill and reap everything below this process, orphans that came to it included."""
+    """Kill and reap all descendants of this process, including adopted orphans."""
     deadline = time.monotonic() + _END_S
     while (below := _below().get(os.getpid())) and time.monotonic() < deadline:
         for pid in below:
@@ -73,7 +75,7 @@ def end_all() -> None:
 
 
 def kill_tree(pid: int) -> None:
-    """SIGKILL for a process, its descendants, and the members of its session's group that lost their parent."""
+    """Send SIGKILL to a process, its descendants, and orphaned members of its session's process group."""
     with contextlib.suppress(ProcessLookupError, PermissionError):
         os.killpg(pid, signal.SIGKILL)
     for one in _tree(pid, _below()):
@@ -94,7 +96,7 @@ def _below() -> dict[int, list[int]]:
     found: defaultdict[int, list[int]] = defaultdict(list)
     for name in os.listdir("/proc") if os.path.isdir("/proc/self") else ():
         with contextlib.suppress(OSError, IndexError, ValueError), open(f"/proc/{name}/stat", "rb") as file:
-            parent = int(file.read().rpartition(b")")[2].split()[1])  # the name before it may hold anything
+            parent = int(file.read().rpartition(b")")[2].split()[1])  # the name before it may contain anything
             found[parent].append(int(name))
     return found
 
@@ -106,7 +108,7 @@ def _resident_mb(pid: int) -> float:
 
 
 def _dead(pid: int) -> bool:
-    """Whether a child has ended and waits to be reaped, by whoever asks how it ended."""
+    """Whether a child has ended and waits to be reaped."""
     try:
         return os.waitid(os.P_PID, pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is not None
     except ChildProcessError:

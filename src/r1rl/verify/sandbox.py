@@ -1,4 +1,4 @@
-"""Calls that can be killed: each runs in a worker process with limits on processor time, wall time and memory."""
+"""Killable calls: each runs in a worker process with limits on processor time, wall time and memory."""
 
 from __future__ import annotations
 
@@ -22,24 +22,24 @@ from r1rl.verify.sandbox_host import FORBIDDEN_EXIT, receive, send
 _WORK = "r1rl.verify.sandbox_host:answer_checks"
 _QUEUE_S = 600.0
 _MAX_CALLS = 2_000
-"""Calls after which a worker is replaced, so that caches inside libraries cannot grow forever."""
+"""Number of calls after which a worker is replaced, so that caches inside libraries cannot grow without bound."""
 
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """What one call may use."""
+    """Limits of one call."""
 
     cpu_s: float = 1.0
     wall_s: float = 30.0
-    """Reached only by a worker that sleeps or that a busy machine starves."""
+    """Wall time, reached only by a worker that sleeps or on an overloaded machine."""
     memory_mb: int = 1024
 
 
 class CallLost(Exception):
-    """The worker did not come back with a result; ``reason`` says why.
+    """The worker did not return a result; ``reason`` is the cause.
 
-    ``cpu`` and ``wall`` are its time limits, ``memory`` and ``recursion`` its other ones; ``killed`` and ``died`` mean
-    that something else ended it or that it exited, ``forbidden`` an attempt to reach outside the sandbox.
+    ``cpu`` and ``wall`` are its time limits, ``memory`` and ``recursion`` its other limits; ``killed`` and ``died``
+    mean that it was killed from outside or exited, ``forbidden`` an attempt to reach outside the sandbox.
     """
 
     def __init__(self, reason: str) -> None:
@@ -48,7 +48,7 @@ class CallLost(Exception):
 
 
 class CallFailed(Exception):
-    """The function itself raised; the message is its type and text."""
+    """The function itself raised; the message is the exception's type and text."""
 
 
 class _Worker:
@@ -61,7 +61,7 @@ class _Worker:
 
 
 class Sandbox:
-    """A pool of killable workers; every method may be called from any thread.
+    """A pool of killable workers; all methods are thread-safe.
 
     Workers start when first needed. ``preload`` names the modules that the host imports before it forks them (and
     whose ``warm_up`` it runs).
@@ -80,13 +80,13 @@ class Sandbox:
         self._threads = ThreadPoolExecutor(workers, thread_name_prefix="r1rl-sandbox")
 
     def start(self) -> None:
-        """Begin to start the host, without waiting for it."""
+        """Start the host in the background."""
         self._current_host()
 
     def call(self, function: str, *arguments: Any) -> Any:
         """Run ``package.module:function`` in a worker on JSON-able arguments.
 
-        Raises: CallLost when the worker was lost, CallFailed when the function raised, R1Error when no worker starts.
+        Raises: CallLost if the worker was lost, CallFailed if the function raised, R1Error if no worker starts.
         """
         if os.getpid() != self._owner:
             raise R1Error("a sandbox does not survive a fork; make one in the new process")
@@ -100,7 +100,7 @@ class Sandbox:
             else:
                 kept = worker
         finally:
-            self._slots.put(kept)  # a worker that was interrupted in the middle is not asked again
+            self._slots.put(kept)  # a worker interrupted during a call is not reused
         if "lost" in reply:
             raise CallLost(reply["lost"])
         if "error" in reply:
@@ -108,7 +108,7 @@ class Sandbox:
         return reply["ok"]
 
     def map(self, function: str, arguments: Sequence[tuple[Any, ...]]) -> list[Any]:
-        """Run one function on many arguments, over all workers: results, or the CallLost or CallFailed of each."""
+        """Run one function on many arguments, over all workers; returns the result, CallLost or CallFailed of each."""
 
         def one(given: tuple[Any, ...]) -> Any:
             try:
@@ -120,7 +120,7 @@ class Sandbox:
 
     @property
     def started(self) -> bool:
-        """Whether the host runs; it does from the first call on."""
+        """Whether the host is running, as it is after the first call."""
         return self._host is not None
 
     def host_pid(self) -> int:
@@ -173,11 +173,11 @@ class Sandbox:
                 self._replace_host(host)
         raise R1Error(
             "the worker processes that check answers do not start; "
-            "`python -c 'import r1rl.verify.symbolic'` may say why"
+            "`python -c 'import r1rl.verify.symbolic'` may show why"
         )
 
     def _alive(self, worker: _Worker) -> bool:
-        """Whether an idle worker still is; one that has something to say without having been asked is dead."""
+        """Whether an idle worker is alive; data on its socket without a request means that it has ended."""
         if not _readable(worker.channel, deadline=0.0):
             return True
         self._end(worker)
@@ -201,7 +201,7 @@ class Sandbox:
         self._end_code(worker)
 
     def _end_code(self, worker: _Worker) -> int:
-        """Kill a worker and learn how it had ended; a host that cannot say is replaced."""
+        """Kill a worker and return how it had ended; a host that does not answer is replaced."""
         host = self._current_host()
         try:
             worker.channel.close()

@@ -1,13 +1,13 @@
 """The host side of a sandbox: a host process that imports once and forks the workers.
 
 ``Host`` starts it with the number of an open socket, what its workers do, and the modules to preload. The host never
-touches a request, so nothing a model writes can hang it; a worker does nothing but answer requests within its limits.
-torch is never imported here, so a worker is forked in milliseconds from a small, single-threaded process. The workers
-of ``Sandbox`` check answers (``answer_checks``); those of a run's own reward functions are in ``scoring.worker``.
+handles a request, so nothing a model writes can hang it; a worker only answers requests, within its limits. torch is
+never imported here, so workers are forked in milliseconds from a small, single-threaded process. The workers of
+``Sandbox`` check answers (``answer_checks``); those of a run's own reward functions are in ``scoring.worker``.
 
-Lifetimes: the host ends when its socket closes or its parent is gone (it asks every second, since a forked copy of
+Lifetimes: the host ends when its socket closes or its parent is gone (it checks every second, since a forked copy of
 the trainer may keep the socket open). It does not use PR_SET_PDEATHSIG itself: that fires when the *thread* that
-started it ends. The workers use it towards the host, whose only thread lives as long as it does.
+started it ends. The workers use it with respect to the host, which has only one thread.
 """
 
 from __future__ import annotations
@@ -32,12 +32,12 @@ from r1rl.verify.offspring import MEMORY_EXIT, Bound, Watch, bury, end_all
 HEADER = struct.Struct("!I")
 MAX_MESSAGE = 1 << 22
 FORBIDDEN_EXIT = 77
-"""Exit code of a worker that tried to do what no check needs: start a program, open a socket, write a file."""
+"""Exit code of a worker that attempted something no check needs: start a program, open a socket, write a file."""
 
 _PR_SET_PDEATHSIG = 1
 _PR_SET_CHILD_SUBREAPER = 36
 _PARENT_S, _WATCH_S = 1.0, 0.1
-"""Seconds between two looks at the parent, and at workers whose memory is bounded."""
+"""Seconds between two checks of the parent, and of workers with a memory limit."""
 _FORBIDDEN_EVENTS = (
     "os.system", "os.exec", "os.posix_spawn", "os.spawn", "os.fork", "subprocess.Popen", "pty.spawn", "socket.",
     "os.remove", "os.rename", "os.mkdir", "os.rmdir", "os.chmod", "os.link", "os.symlink", "os.truncate", "shutil.",
@@ -46,13 +46,13 @@ _FORBIDDEN_EVENTS = (
 
 
 def send(channel: socket.socket, message: Any) -> None:
-    """One JSON message with its length in front; lone surrogates survive as escapes."""
+    """Send one JSON message, preceded by its length; lone surrogates survive as escapes."""
     body = json.dumps(message).encode("ascii")
     channel.sendall(HEADER.pack(len(body)) + body)
 
 
 def receive(channel: socket.socket) -> Any:
-    """The next message. Raises EOFError when the other side is gone."""
+    """Receive the next message. Raises EOFError if the other side is gone."""
     (length,) = HEADER.unpack(exactly(channel, HEADER.size))
     if length > MAX_MESSAGE:
         raise EOFError("oversized message")
@@ -70,7 +70,7 @@ def exactly(channel: socket.socket, count: int) -> bytes:
 
 
 def main(arguments: list[str]) -> None:
-    """Preload, report ready, then fork and bury workers on request."""
+    """Preload, report readiness, then fork and reap workers on request."""
     for asked in (signal.SIGINT, signal.SIGTERM):  # the trainer decides when its work ends, and with it the host's
         signal.signal(asked, signal.SIG_IGN)
     _adopt_orphans()
@@ -79,9 +79,10 @@ def main(arguments: list[str]) -> None:
     for name in arguments[2:]:
         module = importlib.import_module(name)
         for prepare in ("warm_up", "lock_down"):
-            getattr(module, prepare, lambda: None)()
+            if hasattr(module, prepare):
+                getattr(module, prepare)()
     gc.collect()
-    gc.freeze()  # keeps the shared pages shared
+    gc.freeze()  # keeps memory pages shared with the workers
     work = _resolve(arguments[1])
     control.sendall(b"r")
     workers: dict[int, Bound | None] = {}
@@ -100,7 +101,8 @@ def main(arguments: list[str]) -> None:
 
 
 def _serve(control: socket.socket, workers: dict[int, Bound | None], work: Callable[..., NoReturn]) -> bool:
-    """One request: ``fork`` with what the worker is given and a socket, or ``end`` with a pid. False at the end."""
+    """Handle one request: ``fork`` with the worker's argument and a socket, or ``end`` with a pid. False at the end of
+    the stream."""
     data, descriptors, _, _ = socket.recv_fds(control, 256, 1)
     if not data:
         return False
@@ -128,7 +130,7 @@ def answer_checks(channel: socket.socket, host: int, request: dict[str, Any]) ->
     try:
         die_with(host)
         _limit_resources(int(limits["memory_mb"]))
-        sys.dont_write_bytecode = True  # or an import here, of what was never compiled, would be an attempt to write
+        sys.dont_write_bytecode = True  # or importing a module without stored bytecode would attempt to write
         sys.addaudithook(_refuse)
         while True:
             function, arguments = receive(channel)
@@ -142,7 +144,7 @@ def answer_checks(channel: socket.socket, host: int, request: dict[str, Any]) ->
 
 
 def _answer(function: str, arguments: list[Any], cpu_s: float) -> dict[str, Any]:
-    """Run one request under its own CPU clock: at its end SIGPROF, not handled by anyone, ends the process."""
+    """Run one request under its own CPU timer; when it expires, the unhandled SIGPROF ends the process."""
     call = _resolve(function)
     signal.setitimer(signal.ITIMER_PROF, cpu_s)
     try:
@@ -179,7 +181,7 @@ def _adopt_orphans() -> None:
 
 
 def _limit_resources(memory_mb: int) -> None:
-    """Address space may grow by the limit from what the host had; no core dumps, no written files."""
+    """Limit address space to the host's plus ``memory``; no core dumps, no written files."""
     wanted = [(resource.RLIMIT_CORE, 0), (resource.RLIMIT_FSIZE, 0)]
     if sys.platform == "linux":
         with open("/proc/self/statm") as statm:
@@ -191,11 +193,11 @@ def _limit_resources(memory_mb: int) -> None:
 
 
 def _refuse(event: str, arguments: tuple[Any, ...]) -> None:
-    """Second line of defence: what no check needs ends the worker at once."""
+    """Second line of defence: an action that no check needs ends the worker at once."""
     if event == "open":
         refused = bool(arguments[2] & (os.O_WRONLY | os.O_RDWR | os.O_CREAT))
     elif event == "compile":
-        # Function definitions are what dataclasses and sympy's polynomials generate; anything else is text evaluated.
+        # dataclasses and sympy's polynomials generate function definitions; any other code is evaluated text.
         source, filename = arguments
         generated = isinstance(source, bytes | str) and source[:4] in (b"def ", "def ")
         refused = source is not None and not generated and not str(filename).endswith(".py")

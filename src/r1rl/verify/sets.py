@@ -20,8 +20,8 @@ _REAL_WORDS = frozenset(("all real numbers", "all reals", "the real numbers", "a
 def same(gold: Parsed, answer: Parsed) -> bool:
     """Whether two nodes are the same set of reals; False where one is not a set. Raises Unparsable and Undecided.
 
-    What a set is made of by ∪, ∩ and ∖ depends on the order of its end points alone, so they are put in order once and
-    sets of their places are compared: sympy's own sets ask again and again which of two constants is the larger one.
+    The results of ∪, ∩ and ∖ depend only on the order of the end points, so these are sorted once and sets of their
+    ranks are compared: sympy's own sets would compare the same constants again and again.
     """
     values = [list(_values(node)) for node in (gold, answer)]
     if None in values[0] or None in values[1]:
@@ -35,7 +35,7 @@ def same(gold: Parsed, answer: Parsed) -> bool:
 
 
 def canonical(node: Parsed) -> Parsed:
-    """Words for sets as sets; one-element sets and lists as their element."""
+    """Named sets as sets; one-element sets and lists as their element."""
     if isinstance(node, Leaf):
         words = parse_words(node.text) if "\\text" in node.text or node.text[:1].isalpha() else None
         if node.text == "\\emptyset" or words in _EMPTY_WORDS:
@@ -84,7 +84,7 @@ def _half_line(sides: tuple[Parsed, ...], operator: str) -> tuple[str, Parsed] |
 
 
 def _values(node: Parsed) -> Iterator[sympy.Expr | None]:
-    """The end points and elements that a set is made of, None where something in it is not a set."""
+    """The end points and elements of a set; None if some part of it is not a set."""
     node = canonical(node)
     described = interval_of(node) if isinstance(node, Relation) else None
     if isinstance(node, Leaf):
@@ -103,7 +103,8 @@ def _values(node: Parsed) -> Iterator[sympy.Expr | None]:
 
 
 def _places(values: Sequence[sympy.Expr]) -> Mapping[sympy.Expr, sympy.Expr]:
-    """Real constants by their places in order, the infinities by themselves; empty where something else is among them.
+    """Ranks of real constants in ascending order; infinities map to themselves. Empty if a value is not a real
+    constant.
 
     Raises Undecided.
     """
@@ -123,7 +124,7 @@ def _places(values: Sequence[sympy.Expr]) -> Mapping[sympy.Expr, sympy.Expr]:
 
 
 def _as_set(node: Parsed, places: Mapping[sympy.Expr, sympy.Expr]) -> sympy.Set:
-    """A node of which all values are known as a set, each value at its place."""
+    """A node whose values are all known, as a set in which each value is replaced by its rank."""
     node = canonical(node)
     if isinstance(node, Relation):
         described = interval_of(node)
@@ -143,7 +144,7 @@ _JOINED = {"union": sympy.Set.union, "intersection": sympy.Set.intersect, "minus
 
 
 def expression(node: Parsed) -> sympy.Expr:
-    """The expression of a leaf, or a matrix of leaves. Raises Unparsable."""
+    """The expression of a leaf or of a matrix of leaves. Raises Unparsable."""
     if isinstance(node, Matrix):
         return sympy.ImmutableMatrix([[expression(entry) for entry in row] for row in node.rows])
     if not isinstance(node, Leaf):

@@ -1,6 +1,6 @@
-r"""The shape of an answer: which sets, tuples, intervals, relations and matrices its expressions stand in.
+r"""Parses the structure of an answer: its sets, tuples, intervals, relations and matrices.
 
-Only text is looked at here; the expressions at the leaves stay text until ``algebra`` compares them.
+It works only on text; the expressions at the leaves stay text until ``algebra`` compares them.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ class Leaf:
 
 @dataclass(frozen=True, slots=True)
 class Items:
-    """Several values: a ``set`` in braces, an unordered bare ``list``, or a ``tuple`` with its brackets."""
+    """Several values: a ``set`` in braces, a bare, unordered ``list``, or a ``tuple`` with its brackets."""
 
     kind: Literal["set", "list", "tuple"]
     items: tuple[Parsed, ...]
@@ -58,7 +58,7 @@ class Sets:
 
 @dataclass(frozen=True, slots=True)
 class Relation:
-    """``left op right``, or a chain such as ``0 < x <= 1``: one more side than operators."""
+    """``left op right``, or a chain such as ``0 < x <= 1``, with one more side than operators."""
 
     sides: tuple[Parsed, ...]
     operators: tuple[str, ...]
@@ -75,7 +75,7 @@ Parsed = Leaf | Items | Sets | Relation | Matrix
 
 
 class Malformed(ValueError):
-    """Text whose brackets or separators make no answer."""
+    """Text whose brackets or separators do not form an answer."""
 
 
 def parse(text: str) -> Parsed:
@@ -93,12 +93,12 @@ def parse(text: str) -> Parsed:
 
 
 def is_name(text: str) -> bool:
-    """Whether text names something that is given a value: ``x``, ``f(x)``, ``a_1``, ``(x, y)``."""
+    """Whether text is something that can be assigned a value: ``x``, ``f(x)``, ``a_1``, ``(x, y)``."""
     return _NAME.fullmatch(text.strip()) is not None
 
 
 def _list(parts: list[str]) -> Parsed:
-    """Bare values in a row; ``n = 2, 3, 4`` is one relation with a list to its right."""
+    """Bare values in a row; ``n = 2, 3, 4`` is one relation with a list on its right."""
     parts = [part for part in parts if part.strip()]
     if not parts or len(parts) > MAX_ITEMS:
         raise Malformed("separators")
@@ -120,7 +120,7 @@ def _list(parts: list[str]) -> Parsed:
 
 
 def _is_condition(node: Parsed) -> bool:
-    """``k \\in \\mathbb{Z}`` beside a value says what its letters are, not what the answer is."""
+    """``k \\in \\mathbb{Z}`` beside a value describes its letters, and is not part of the answer."""
     if not isinstance(node, Relation) or node.operators != ("in",):
         return False
     domain = node.sides[1]
@@ -128,7 +128,7 @@ def _is_condition(node: Parsed) -> bool:
 
 
 def _spread(node: Parsed) -> tuple[Parsed, ...]:
-    """A ± inside a list is two of its items."""
+    """A ± inside a list stands for two items."""
     return node.items if isinstance(node, Items) and node.kind == "list" else (node,)
 
 
@@ -149,7 +149,7 @@ def _relation(text: str) -> Parsed | None:
 
 
 def _names_then_relation(text: str) -> bool:
-    """``x, y = 1, 2``: only names stand before the one equals sign."""
+    """``x, y = 1, 2``: a single equals sign with only names before it."""
     sides, operators = _split_keeping(text, _OPERATOR)
     return operators == ["="] and "," in sides[0] and is_name(sides[0])
 
@@ -159,7 +159,7 @@ def _names(text: str) -> Parsed:
 
 
 def _single(text: str) -> Parsed:
-    """One value without separators at its top level."""
+    """One value without separators at the top level."""
     for pattern, kind in ((_UNION, "union"), (_INTERSECTION, "intersection"), (_MINUS, "minus")):
         parts = _split(text, pattern)
         if len(parts) > 1:
@@ -178,7 +178,7 @@ def _single(text: str) -> Parsed:
 
 
 def _bracketed(text: str) -> Parsed | None:
-    """A set, tuple or interval that takes up the whole text; None for anything else, ``(x + 1)`` included."""
+    """A set, tuple or interval that spans the whole text; None for anything else, including ``(x + 1)``."""
     for opening, closing in (
         ("\\{", "\\}"),
         ("{", "}"),
@@ -214,12 +214,12 @@ def _inside(inner: str, brackets: str) -> Parsed | None:
 
 
 def _has_structure(inner: str) -> bool:
-    """Whether brackets around one thing are only brackets: around a set, a relation or another bracketed value."""
+    """Whether brackets around one value have no meaning: around a set, a relation or another bracketed value."""
     return not isinstance(parse(inner), Leaf)
 
 
 def _encloses(inner: str) -> bool:
-    """Whether the brackets around ``inner`` belong together: inside, none closes that did not open."""
+    """Whether the brackets around ``inner`` match each other: no bracket inside closes without having opened."""
     depth = 0
     for index, character in enumerate(inner):
         if character in _OPEN:
@@ -242,12 +242,19 @@ def _matrix(body: str) -> Parsed:
 
 
 def _plus_minus(text: str) -> Parsed:
-    r"""``a \pm b`` as the two values it stands for."""
+    r"""``a \pm b`` as the two values it represents."""
     if not _PLUS_MINUS.search(text):
         return Leaf(text)
-    upper = _PLUS_MINUS.sub(lambda match: "+" if match.group(1) == "pm" else "-", text)
-    lower = _PLUS_MINUS.sub(lambda match: "-" if match.group(1) == "pm" else "+", text)
+    upper, lower = _PLUS_MINUS.sub(_upper_sign, text), _PLUS_MINUS.sub(_lower_sign, text)
     return Items("list", (Leaf(upper.strip().removeprefix("+").strip()), Leaf(lower.strip().removeprefix("+").strip())))
+
+
+def _upper_sign(match: re.Match[str]) -> str:
+    return "+" if match[1] == "pm" else "-"
+
+
+def _lower_sign(match: re.Match[str]) -> str:
+    return "-" if match[1] == "pm" else "+"
 
 
 def _split(text: str, separator: re.Pattern[str]) -> list[str]:
@@ -255,7 +262,7 @@ def _split(text: str, separator: re.Pattern[str]) -> list[str]:
 
 
 def _split_keeping(text: str, separator: re.Pattern[str]) -> tuple[list[str], list[str]]:
-    """Text split where ``separator`` stands outside all brackets and environments, and what stood there."""
+    """Text split at each ``separator`` outside all brackets and environments, and the separators found."""
     parts, found, start = [], [], 0
     depths = _depths(text)
     for match in separator.finditer(text):
@@ -267,7 +274,7 @@ def _split_keeping(text: str, separator: re.Pattern[str]) -> tuple[list[str], li
 
 
 def _depths(text: str) -> list[int]:
-    """How deep in brackets each character stands. Interval brackets need not match: ``(0, 1]`` closes."""
+    """The bracket depth of each character. Interval brackets need not match: ``(0, 1]`` closes."""
     depths, depth = [], 0
     for index, character in enumerate(text):
         if character in _CLOSE or text.startswith(("\\end{", "\\rangle"), index):

@@ -1,5 +1,5 @@
-"""Compare two answers by structure and algebra. Runs in a sandbox worker: nothing here may be called on raw model
-output in the trainer's own process."""
+"""Compare two answers by structure and algebra. Runs in a sandbox worker: nothing here may be called on model output in
+the trainer's own process."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ y=2x+1 ~ 2x-y+1=0
 
 
 def compare(gold: str, answer: str) -> list[str]:
-    """[outcome, path] of two cleaned answers, as a sandbox returns it."""
+    """[outcome, path] for two cleaned answers, as a sandbox returns it."""
     try:
         gold_node = _parsed(gold)
     except Malformed:
@@ -50,9 +50,9 @@ def compare(gold: str, answer: str) -> list[str]:
         return ["unparsable", "expression"]
     except Undecided as reason:
         return ["unparsable", str(reason)]
-    except ArithmeticError:  # overflow, or precision that does not suffice
+    except ArithmeticError:  # overflow, or insufficient precision
         return ["unparsable", "arithmetic"]
-    except (TypeError, ValueError, NotImplementedError):  # sympy's word for a comparison that has no meaning
+    except (TypeError, ValueError, NotImplementedError):  # sympy raises it for a comparison without meaning
         return ["unparsable", "undefined"]
     return ["correct" if same else "wrong", comparison.path]
 
@@ -63,12 +63,12 @@ def _parsed(text: str) -> Parsed:
 
 
 def warm_up() -> None:
-    """Fill the grammar's and sympy's caches once, before workers are forked from this process.
+    """Fill the caches of the grammar and of sympy before workers are forked from this process.
 
-    A worker may then neither evaluate text nor write a file, which is what a first use would have to do: sympy reads
-    its tables of hypergeometric functions from text, and Python stores what it has compiled of a late import.
+    Workers may neither evaluate text nor write files, as a first use would: sympy builds its tables of hypergeometric
+    functions from text, and Python stores the bytecode of a late import.
     """
-    sys.set_int_max_str_digits(100_000)  # numbers are bounded by algebra's own limit
+    sys.set_int_max_str_digits(100_000)  # numbers are limited by algebra itself
     for pair in _WARM_UP.strip().splitlines():
         compare(*pair.split(" ~ "))
     z = sympy.Symbol("z")
@@ -77,9 +77,9 @@ def warm_up() -> None:
 
 
 def lock_down() -> None:
-    """Have sympy refuse, with an ordinary error, to make code of text or expressions: no comparison needs it to.
+    """Make sympy raise an ordinary error instead of compiling text or expressions, which no comparison needs.
 
-    Without this, text that reached ``sympify`` by any way would be evaluated, for which the sandbox ends the worker.
+    Otherwise text that reached ``sympify`` would be evaluated, for which the sandbox kills the worker.
     """
     for maker in ("sympy.parsing.sympy_parser:parse_expr", "sympy.utilities.lambdify:lambdify", "sympy:lambdify"):
         module, _, name = maker.partition(":")

@@ -1,4 +1,5 @@
-"""The first cleaning of an answer: bounds, forbidden characters, Unicode mathematics to LaTeX, outer wrappers off."""
+"""The first cleaning of an answer: checks limits and characters, converts Unicode mathematics to LaTeX, removes outer
+wrappers."""
 
 from __future__ import annotations
 
@@ -39,14 +40,14 @@ _BOXED = re.compile(r"\\(?:boxed|fbox)\s*\{")
 
 
 class Refused(ValueError):
-    """An answer that is not compared at all; its argument is the path of the verdict."""
+    """Raised for an answer that is not compared at all; its argument is the path of the verdict."""
 
 
 def clean(text: str) -> str:
     """A bounded, printable answer with ASCII mathematics.
 
-    Invisible and control characters refuse an answer rather than vanish from it: what a person would read and what is
-    compared must be the same text.
+    Answers with invisible or control characters are rejected, not cleaned: the compared text must be the one that a
+    person would read.
 
     Raises: Refused("length" | "characters" | "nesting" | "empty").
     """

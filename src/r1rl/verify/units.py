@@ -1,7 +1,7 @@
 r"""Units and currencies around a number.
 
-A unit on one side only is ignored, for the question usually fixes it. Units on both sides must be the same or convert
-exactly into each other (``5 km`` equals ``5000 m``, not ``5 m``); words that are not a known unit must share a word
+A unit on only one side is ignored, because the question usually determines it. Units on both sides must be equal or
+convert exactly (``5 km`` equals ``5000 m``, not ``5 m``); words that are not a known unit must share a word
 (``18 eggs`` and ``18 duck eggs``).
 """
 
@@ -25,7 +25,7 @@ def _set(words: str) -> frozenset[str]:
     return frozenset(words.split())
 
 
-# A word that changes the value: what precedes it is then no plain number with a unit.
+# Words that change the value: the number before one is not a plain number with a unit.
 _NOT_UNITS = _set(
     """and or not than times plus minus over divided by squared cubed factorial half halves third thirds quarter
     quarters fourth fifth sixth seventh eighth ninth tenth hundredth thousandth hundred thousand million billion
@@ -60,7 +60,7 @@ _FACTORS: dict[str, tuple[str, Fraction]] = {
 
 
 def split_unit(text: str) -> tuple[str, str]:
-    """(the quantity, its unit by canonical name); ``%`` is a unit here, "" means there is none."""
+    """(the quantity, the canonical name of its unit); ``%`` is a unit here, "" means no unit."""
     currency = _CURRENCY.match(text)
     if currency:
         text = currency.group(1) + text[currency.end() :]
@@ -86,7 +86,7 @@ def _split_trailing(text: str) -> tuple[str, str]:
 
 
 def _name(words: str, power: str | None) -> str:
-    """Canonical name of a unit phrase, or "" where it is not one."""
+    """Canonical name of a unit phrase, or "" if it is not one."""
     words = words.strip().removesuffix(".").replace("\\%", "%").strip()
     if words.lower() in ("%", "percent", "percentage", "pct"):
         return "%"
@@ -109,7 +109,7 @@ def _canonical(word: str) -> str:
 
 
 def factor(unit: str, other: str) -> Fraction | None:
-    """What a quantity in ``unit`` is multiplied by to be one in ``other``; None where they do not compare."""
+    """The factor that converts a quantity in ``unit`` to ``other``; None if the units are not comparable."""
     if not unit or not other or unit == other:
         return Fraction(1)
     (base, power), (other_base, other_power) = _base(unit), _base(other)

@@ -1,4 +1,4 @@
-"""What a check of one answer says."""
+"""The verdict of a check of one answer."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ class Outcome(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """The outcome and the path that decided it (``number``, ``text``, ``algebra``, ``wall``, …). True when correct."""
+    """The outcome and the path that decided it (``number``, ``text``, ``algebra``, ``wall``, …). Truthy if correct."""
 
     outcome: Outcome
     path: str
@@ -28,10 +28,10 @@ class Verdict:
 
     @property
     def lost(self) -> bool:
-        """True where the check itself failed, so that nothing is known about the answer."""
+        """True if the check itself failed, so that nothing is known about the answer."""
         return self.outcome in (Outcome.TIMEOUT, Outcome.CRASH)
 
 
 def judged(equal: bool, path: str) -> Verdict:
-    """A verdict on the answer itself."""
+    """True if the verdict judges the answer itself."""
     return Verdict(Outcome.CORRECT if equal else Outcome.WRONG, path)
