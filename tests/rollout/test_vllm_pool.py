@@ -106,6 +106,19 @@ def test_a_server_that_names_a_wrong_version_after_a_sync_is_mended(start: Start
     assert servers[0].version == "2"
 
 
+def test_a_given_server_may_come_back_any_number_of_times(start: Start) -> None:
+    pool, servers, _ = start(max_restarts=1)
+    for version in (1, 3, 5):
+        pool.sync(version)
+        servers[0].relabel = "999"
+        pool.sync(version + 1)
+        assert pool.servers[0].version is None
+        servers[0].relabel = None
+        until(lambda: pool.metrics()["rollout/servers"] == 2 and pool.servers[0].attempts == 0)
+    assert pool.metrics()["rollout/server_failures"] == 3
+    assert pool.metrics()["rollout/server_restarts"] == 0, "none is ours to restart"
+
+
 def test_if_all_servers_name_a_wrong_version_the_run_ends_and_says_so(start: Start) -> None:
     pool, servers, _ = start(max_restarts=1)
     pool.sync(1)

@@ -82,7 +82,8 @@ class VLLMConfig(Section):
     max_attempts: int = Field(10, ge=1)
     """Times one group is requested before the run ends with an error."""
     max_restarts: int = Field(10, ge=0)
-    """Times a launched server is restarted before it is abandoned."""
+    """Times a launched server is restarted before it is abandoned. A given one (urls) is abandoned after as many
+    failed waits in a row, each of at most start_timeout_s."""
     args: dict[str, Any] = Field(default_factory=dict)
     """Further arguments of vLLM's engine by their Python names, for example max_model_len."""
 

@@ -43,6 +43,9 @@ class Server:
         self.state = State.STARTING
         self.version: int | None = None
         self.restarts = 0
+        """Of its process."""
+        self.attempts = 0
+        """To bring it back: restarts, or for a server that r1rl did not start, waits since its last good probe."""
         self.problem = ""
         self.weights = threading.Lock()
         self.look = threading.Event()

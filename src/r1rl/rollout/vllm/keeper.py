@@ -67,19 +67,22 @@ class Keeper(threading.Thread):
         with server.weights:
             if server.state is State.READY:
                 self.weights.probe(server)
+                if server.process is None:
+                    server.attempts = 0  # whoever runs it has brought it back
         self.fleet.trust(server)
 
     def _revive(self) -> None:
         server = self.server
-        if server.restarts >= server.cfg.max_restarts:
-            log.error("%s: abandoned after %d restarts: %s", server.name, server.restarts, server.problem)
+        if server.attempts >= server.cfg.max_restarts:
+            log.error("%s: abandoned after %d attempts: %s", server.name, server.attempts, server.problem)
             self.fleet.move(server, State.GONE)
             return
-        server.restarts += 1
+        server.attempts += 1
         if server.process is not None:
+            server.restarts += 1
             server.process.kill()
             log.warning("%s: restarting it (%d of %d)", server.name, server.restarts, server.cfg.max_restarts)
-        elif self.fleet.closing.wait(min(30.0, 0.5 * 2**server.restarts)):
+        elif self.fleet.closing.wait(min(30.0, 0.5 * 2**server.attempts)):
             return
         self.weights.forget(server)
         server.launch()
