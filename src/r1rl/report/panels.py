@@ -115,11 +115,17 @@ PANELS = (
     Panel(
         "Update",
         "Distance",
-        "From the reference (kl) and from the policy the update started from (approx_kl).",
+        "From the reference (kl) and from π_old, the policy before the first update on the rollout (approx_kl).",
         (r"policy/(kl|approx_kl)",),
         0.0,
     ),
-    Panel("Update", "Clipped tokens", "0 with one update per rollout.", ("policy/clip_fraction",), 0.0),
+    Panel(
+        "Update",
+        "Clipped tokens",
+        "0 with one update per rollout, but for the tokens that clip_cov selects.",
+        ("policy/clip_fraction",),
+        0.0,
+    ),
     Panel("Update", "Learning rate", "As scheduled.", (r"(?:policy|pretrain|sft|reward_model)/lr",), 0.0),
     Panel(
         "Update",
