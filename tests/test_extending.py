@@ -53,6 +53,8 @@ def train(file: Path, folder: Path, *overrides: str) -> dict[str, float]:
 def test_the_examples_of_the_page_make_a_run(project: Path, tmp_path: Path) -> None:
     metrics = train(project, tmp_path / "out")
     assert metrics["engine/syncs"] >= 2
+    with pytest.raises(ConfigError, match=r"rollout.max_staleness: engine .*my_engines.py:build samples with"):
+        train(project, tmp_path / "stale", "rollout.max_staleness=1")
     assert len((tmp_path / "out" / "rewards.txt").read_text().splitlines()) == 2
     sample = next(iter(read_jsonl(tmp_path / "out" / "samples.jsonl")))
     assert sample["prompt"].startswith("WHAT IS ")

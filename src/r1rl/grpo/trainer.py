@@ -38,7 +38,7 @@ from r1rl.grpo.resume import SavedRun
 from r1rl.grpo.run import Run, Stopwatch
 from r1rl.model.lengths import check_prompts
 from r1rl.model.load import load_policy
-from r1rl.rollout.build import build_engine
+from r1rl.rollout.build import build_engine, samples_in_process
 from r1rl.rollout.collect import Rollouts
 from r1rl.rollout.engine import Engine
 from r1rl.scoring import Scorer
@@ -247,8 +247,8 @@ class GRPOTrainer:
                 )
 
     def _engine(self, learner: Learner) -> Engine:
-        embedded = self.config.rollout.engine == "torch"
-        return build_engine(self.config, learner.backend.sampler() if embedded else self.policy)
+        policy = learner.backend.sampler() if samples_in_process(self.config) else self.policy
+        return build_engine(self.config, policy)
 
     def _learner(self, checkpoint: Path | None) -> Learner:
         cfg = self.config

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, TypeVar
 
 from r1rl.types import Completion, Problem, SamplingParams
 
@@ -20,6 +20,9 @@ class Request:
 
 FinishedGroups = Generator[tuple[int, list[Completion]], None, None]
 """A request's index with all its completions, in the order in which requests finish."""
+
+
+Factory = TypeVar("Factory", bound=Callable[..., "Engine"])
 
 
 class Engine(Protocol):
@@ -45,6 +48,16 @@ class Engine(Protocol):
 
     def close(self) -> None:
         """End whatever the engine owns."""
+
+
+def in_process(build: Factory) -> Factory:
+    """Marks an engine's factory: the engine samples in the trainer's process, with the policy that it is given.
+
+    Such a factory gets the whole weights where training shards them (ZeRO-3). As they are the learner's own, samples
+    are never stale, and rollout.max_staleness has to be 0.
+    """
+    vars(build)["samples_in_process"] = True
+    return build
 
 
 def complete(engine: Engine, requests: Sequence[Request], params: SamplingParams) -> list[list[Completion]]:

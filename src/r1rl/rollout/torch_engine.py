@@ -6,15 +6,17 @@ from collections import deque
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from typing import Self
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from r1rl.config import RunConfig
 from r1rl.model.attention import positions
 from r1rl.model.decode import fused_body
 from r1rl.model.head import body_and_head, head_function, softcap
-from r1rl.model.load import Policy
+from r1rl.model.load import DTYPES, Policy
 from r1rl.rollout.ending import Ending
 from r1rl.rollout.engine import FinishedGroups, Request
 from r1rl.rollout.kv import Prefill, Slots
@@ -61,6 +63,12 @@ class TorchEngine:
         self.max_concurrent = max_concurrent
         self.autocast, self.fp32_head = autocast, fp32_head
         self.version = 0
+
+    @classmethod
+    def of(cls, cfg: RunConfig, policy: Policy) -> Self:
+        """The engine that a configuration describes, with the learner's precision."""
+        autocast = None if cfg.model.dtype == "float32" else DTYPES[cfg.model.dtype]
+        return cls(policy, cfg.rollout.max_concurrent, autocast, cfg.model.cast_lm_head_to_fp32)
 
     def sync(self, version: int) -> None:
         if self.policy.refresh is not None:
