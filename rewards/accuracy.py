@@ -1,4 +1,4 @@
-"""Is the final answer right? 1 or 0 by rule, as in DeepSeek-R1 (arXiv 2501.12948, section 2.2.2)."""
+"""The accuracy reward: 1 or 0 by rule, as in DeepSeek-R1 (arXiv 2501.12948, section 2.2.2)."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def _forms(gold: Any) -> list[str]:
 
 
 def _is_gold(form: Any) -> bool:
-    """Whether there is an answer at all: missing values of tables are NaN, which as text would equal nothing."""
+    """Whether there is a gold answer: missing values in tables are NaN."""
     return form is not None and form == form and str(form).strip() != ""
 
 

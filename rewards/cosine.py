@@ -22,8 +22,8 @@ def cosine(
 ) -> list[float | None]:
     """From the first to the second value of ``right`` or ``wrong`` as a completion grows to ``max_length`` tokens.
 
-    By default short right answers earn most and short wrong ones least, so that thinking longer is worth a try. None
-    where a row has no gold answer.
+    By default short right answers earn most and short wrong ones least, which encourages longer thinking after failure.
+    None for rows without a gold answer.
     """
     graded = accuracy(completions, answer=answer, solution=solution, prefill=prefill)
     return [

@@ -20,7 +20,7 @@ def countdown(
 ) -> list[float]:
     r"""1 where the expression in ``<answer>…</answer>`` (or ``\boxed{…}``) solves the game, else 0.
 
-    ``attempt`` is what a completion earns that has a well-formed expression but not the right one (TinyZero: 0.1).
+    ``attempt`` is the reward of a well-formed but wrong expression (TinyZero: 0.1).
     """
     texts = texts_of(completions, prefill)
     return [_grade(text, n, t, attempt) for text, n, t in zip(texts, nums, target, strict=True)]

@@ -1,4 +1,4 @@
-"""Are the tags in place? The format reward of DeepSeek-R1 (arXiv 2501.12948, section 2.2.2)."""
+"""The format reward of DeepSeek-R1: are the tags in place (arXiv 2501.12948, section 2.2.2)."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
-"""A model that judges: any OpenAI-compatible chat endpoint, asked for a score in JSON.
+"""A judge model: any OpenAI-compatible chat endpoint, prompted for a score in JSON.
 
-The policy's text is quoted between marks that it cannot guess, and the judge is told that nothing between them is an
-instruction. A reply that is not a valid verdict is asked for again; after the last attempt the reward is None
+The policy's text is enclosed in markers that it cannot guess, and the judge is told that nothing between them is an
+instruction. A reply that is not a valid verdict is requested again; after the last attempt the reward is None
 and counted under the metric ``errors`` or ``timeouts``.
 """
 
@@ -40,10 +40,10 @@ class Judge:
     Args:
         url: base of the endpoint, for example ``http://localhost:8000/v1``.
         model: name of the judging model there.
-        rubric: what to judge, in words.
-        part: what is shown, the whole ``response`` or its final ``summary``.
+        rubric: the criteria, in words.
+        part: the text shown, the whole ``response`` or its final ``summary``.
         reference: column with a reference answer to show to the judge; None shows none.
-        low, high: ends of the scale it is asked to use; rewards are scaled to 0–1.
+        low, high: ends of the scale it is told to use; rewards are scaled to 0–1.
         timeout_s: seconds that one request may take. retries: further attempts after a failed one, each after twice the
         wait. concurrency: requests at once. max_tokens: length of the judge's reply. api_key_env: environment variable
         that holds the key, where one is needed. options: further fields of the request body.
@@ -78,7 +78,7 @@ class Judge:
     async def __call__(
         self, prompts: list[Any], completions: list[Any], prefill: list[str] | None = None, **kwargs: Any
     ) -> list[float | None]:
-        """The judge's score of each completion, None where it gave none."""
+        """The judge's score of each completion, None if there is none."""
         answers = [part_of(text, self._part) for text in texts_of(completions, prefill)]
         references = kwargs.get(self._reference or "", [None] * len(answers))
         asked = zip(prompts, answers, references, strict=True)
@@ -121,5 +121,5 @@ class Judge:
         if isinstance(score, bool) or not isinstance(score, int | float) or not math.isfinite(score):
             raise ValueError("no score")
         if not self._low <= score <= self._high:
-            raise ValueError("score off the scale")
+            raise ValueError("score outside the scale")
         return (float(score) - self._low) / (self._high - self._low)

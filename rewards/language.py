@@ -1,8 +1,8 @@
 """Language consistency (DeepSeek-R1, arXiv 2501.12948, section 2.3.2): share of the thought in the target language.
 
 The share counts words of the chain of thought in the target language over all its words. Code, LaTeX, tags, links and
-single letters are no words. What language a word belongs to is decided by its script; words in the Latin script, which
-many languages share, by an offline detector (py3langid) that reads a sentence at a time, and a short sentence with its
+single letters do not count as words. The script of a word decides its language; for the Latin script, which many
+languages share, an offline detector (py3langid) classifies one sentence at a time, short sentences together with their
 neighbours. Scripts without spaces (Han, kana, Thai, …) count one word per character.
 """
 
@@ -32,7 +32,7 @@ LATIN = tuple(
     """en de fr es pt it nl sv da no nn fi et lv lt pl cs sk sl hr bs ro hu sq tr az uz vi id ms tl sw zu xh so ha yo ig
     af ca gl eu cy ga is mt eo la jv mg""".split()  # noqa: SIM905 (a table of codes reads better as one text)
 )
-"""Languages written in Latin letters that the detector tells apart."""
+"""Languages written in Latin letters that the detector distinguishes."""
 
 _ONE_LANGUAGE = ({"no", "nn", "nb"}, {"hr", "bs"}, {"id", "ms"})
 _NAMES = {"CJK": "HAN", "HIRAGANA": "KANA", "KATAKANA": "KANA", "KATAKANA-HIRAGANA": "KANA", "FULLWIDTH": "LATIN"}
@@ -59,7 +59,7 @@ _HAN_WITHOUT_KANA = 8
 def language(
     completions: list[Any], prefill: list[str] | None = None, *, target: str = "en", **kwargs: Any
 ) -> list[float]:
-    """Words of the chain of thought in the target language over all its words, 0 to 1; 0 where there are none.
+    """Words of the chain of thought in the target language over all its words, 0 to 1; 0 without words.
 
     ``target`` is an ISO 639 code, for example en, zh, de. Without ``<think>`` tags the whole completion is judged.
     """
@@ -68,12 +68,12 @@ def language(
 
 
 def consistency(text: str, target: str) -> float:
-    """The share itself, for any text; 0 where there are no words."""
+    """The share itself, for any text; 0 without words."""
     return share(text, target) or 0.0
 
 
 def share(text: str, target: str) -> float | None:
-    """The share itself, for any text; None where there are no words."""
+    """The share itself, for any text; None without words."""
     _check(target)
     sentences = [_words(sentence) for sentence in _SENTENCE.split(_NOT_PROSE.sub(" ", text))]
     total = sum(len(words) for sentence in sentences for words in sentence.values())
@@ -108,7 +108,7 @@ def _words(sentence: str) -> dict[str, list[str]]:
 
 
 def _by_script(word: str) -> list[tuple[str, str]]:
-    """A run of letters cut where its script changes, as between kanji and kana or where languages touch."""
+    """A run of letters split where its script changes, as between kanji and kana or where languages touch."""
     starts: list[tuple[str, int]] = []
     for index, character in enumerate(word):
         script = _script(character)
@@ -137,10 +137,10 @@ def _in_scripts(sentence: dict[str, list[str]], target: str) -> int:
 
 
 def _in_latin(sentences: list[list[str]], target: str) -> int:
-    """How many words of Latin-script sentences are in the target language."""
+    """The number of words of Latin-script sentences in the target language."""
     everything = [word for words in sentences for word in words]
     if sum(map(len, everything)) < _LETTERS_TO_DECIDE // 2:
-        return len(everything)  # too little to say it is not
+        return len(everything)  # too little text to rule the language out
     main, _ = _detect(everything)
     count = 0
     for chunk in _chunks(sentences):
@@ -151,7 +151,7 @@ def _in_latin(sentences: list[list[str]], target: str) -> int:
 
 
 def _chunks(sentences: list[list[str]]) -> list[list[str]]:
-    """Sentences, short ones joined with what follows until there is enough to tell a language by."""
+    """Sentences, short ones joined with the following ones until there is enough text to detect a language."""
     chunks: list[list[str]] = [[]]
     for words in sentences:
         if sum(map(len, chunks[-1])) >= _LETTERS_TO_DECIDE:
@@ -173,7 +173,7 @@ _detector_lock = threading.Lock()
 
 
 def _detector() -> Any:
-    with _detector_lock:  # reading the model takes half a second; do it once
+    with _detector_lock:  # loading the model takes half a second; do it once
         return _load_detector()
 
 

@@ -17,7 +17,7 @@ def length(
 ) -> list[float | None]:
     """λ = 0.5 − (length − shortest) / (longest − shortest), over the group; a wrong completion gets min(0, λ).
 
-    Lengths in tokens. 0 for all where all are equally long; None where a row has no gold answer.
+    Lengths in tokens. 0 for all if all are equally long; None for rows without a gold answer.
     """
     lengths = [len(ids) for ids in completion_ids]
     shortest, longest = min(lengths), max(lengths)

@@ -6,9 +6,9 @@ from typing import Any
 
 
 def repetition(completion_ids: list[list[int]], *, n: int = 8, penalty: float = -1.0, **kwargs: Any) -> list[float]:
-    """``penalty`` times the share of n-grams of tokens that have occurred before; 0 where there is no n-gram.
+    """``penalty`` times the share of n-grams of tokens that have occurred before; 0 without n-grams.
 
-    Tokens rather than words, so that it means the same in every language. Short formulas repeat by nature: keep ``n``
+    Tokens rather than words, so that it means the same in every language. Short formulas repeat naturally: keep ``n``
     at 6 or more.
     """
     if n < 1:

@@ -15,11 +15,12 @@ class RewardModel:
 
     Args:
         model: a folder or name of a sequence-classification model with one label, or such a ``torch.nn.Module``.
-        tokenizer: its folder or name; None takes the model's own.
-        part: what is judged, the whole ``response`` (harmlessness in the paper) or its final ``summary`` (helpfulness).
-        max_length: tokens; of longer texts the end is kept.
+        tokenizer: its folder or name; None uses the model's own.
+        part: the text to score, the whole ``response`` (harmlessness in the paper) or its final ``summary``
+            (helpfulness).
+        max_length: in tokens; longer texts keep their end.
         batch_size: texts per forward pass.
-        device: None takes the first GPU, else the CPU.
+        device: None uses the first GPU, else the CPU.
         dtype: as in ``from_pretrained``.
 
     Raises: RewardError for a model that cannot be loaded or has several labels.
@@ -52,7 +53,7 @@ class RewardModel:
         """The model's score of each completion."""
         answers = [part_of(text, self._part) for text in texts_of(completions, prefill)]
         texts = [self._ids(prompt, answer) for prompt, answer in zip(prompts, answers, strict=True)]
-        order = sorted(range(len(texts)), key=lambda index: len(texts[index]))  # like lengths share a batch
+        order = sorted(range(len(texts)), key=lambda index: len(texts[index]))  # texts of similar length share a batch
         scores = [0.0] * len(texts)
         for start in range(0, len(order), self._batch_size):
             batch = order[start : start + self._batch_size]
@@ -82,10 +83,10 @@ class RewardModel:
 
 
 def scored_ids(tokenizer: Any, prompt: Any, answer: str, **cut: Any) -> list[int]:
-    """Token ids of what is scored, in training as in use: the prompt and the answer, all of it.
+    """Token ids of the text to score, in training and in use: the prompt and the whole answer.
 
-    A conversation is written by the chat template, which then decides on every special token; without one, line by
-    line. ``cut`` is for the tokenizer. Raises: ModelError for messages that the template refuses.
+    A conversation is rendered by the chat template, which then decides on every special token; without one, line by
+    line. ``cut`` is for the tokenizer. Raises: ModelError for messages that the template rejects.
     """
     if isinstance(prompt, str):
         return list(tokenizer(prompt + answer, **cut)["input_ids"])

@@ -1,4 +1,4 @@
-"""What every reward needs of a completion: its text, its thought and its final part."""
+"""The parts of a completion that rewards use: its text, its thought and its final part."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Any
 
 
 def texts_of(completions: list[Any], prefill: list[str] | None = None) -> list[str]:
-    """Each completion as one text, plain or conversational, with what the template pre-filled in front."""
+    """Each completion, plain or conversational, as one text that begins with the template's prefill."""
     texts = [c if isinstance(c, str) else "".join(str(m.get("content") or "") for m in c) for c in completions]
     if prefill is None:
         return texts
@@ -15,20 +15,21 @@ def texts_of(completions: list[Any], prefill: list[str] | None = None) -> list[s
 
 
 def _with_prefill(before: str, text: str) -> str:
-    """A completion that repeats the tag which its template already opened counts once, as chat templates differ."""
+    """If a completion repeats the tag that its template already opened, the tag counts once, as chat templates
+    differ."""
     opened = before.strip()
     return text if opened and text.lstrip().startswith(opened) else before + text
 
 
 def thought_of(text: str) -> str:
-    """The chain of thought: what stands between ``<think>`` and ``</think>``; without these tags all of the text."""
+    """The chain of thought: the text between ``<think>`` and ``</think>``; without these tags the whole text."""
     before, closed, _ = text.partition("</think>")
     _, opened, thought = before.partition("<think>")
     return thought if opened else (before if closed else text)
 
 
 def summary_of(text: str) -> str:
-    """What follows the thought; all of a text without one; nothing where the thought never closed."""
+    """The text after the thought; the whole text if there is none; empty if the thought never closes."""
     _, closed, summary = text.rpartition("</think>")
     return summary if closed else ("" if "<think>" in text else text)
 

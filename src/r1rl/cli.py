@@ -169,7 +169,7 @@ ELSEWHERE = {
     "chat": ("r1rl.chat.command", "Talk to a model in the terminal."),
     "doctor": ("r1rl.doctor.commands", "Say whether a configuration fits in memory, or why a run's reward is flat."),
 }
-"""Commands that live in other rooms: the module, which has a function of the command's name, and what it does."""
+"""Commands implemented in other packages: the module, which has a function of the command's name, and what it does."""
 
 
 def _elsewhere(name: str, module: str, about: str) -> None:

@@ -41,7 +41,7 @@ class StorageError(R1Error):
 
 
 class ForeignError(ConfigError):
-    """A place to write to that holds what r1rl did not write, and refuses to replace."""
+    """An output path with files that r1rl did not write and does not replace."""
 
 
 class EngineError(R1Error):
@@ -55,7 +55,7 @@ def first_line(error: BaseException) -> str:
 
 @contextlib.contextmanager
 def writing(path: Path) -> Iterator[None]:
-    """Converts OSErrors of writing to ``path``, or beside it, to StorageError.
+    """Converts OSErrors from writing to ``path``, or beside it, to StorageError.
 
     Raises: StorageError for a path that cannot be written, or a full disk.
     """
@@ -64,7 +64,7 @@ def writing(path: Path) -> Iterator[None]:
     except OSError as error:
         raise StorageError(f"cannot write {path}: {error.strerror or error}; {_remedy(error)}") from error
     except Exception as error:
-        # Safetensors and pickle know no OSError: the system's message is part of their text.
+        # Safetensors and pickle raise their own errors, which contain the system's message.
         if type(error).__name__ != "SafetensorError" or "os error" not in str(error).lower():
             raise
         raise StorageError(f"cannot write {path}: {error}; free space or choose another path") from error
@@ -74,7 +74,7 @@ def writing(path: Path) -> Iterator[None]:
 def naming_the_disk(folder: Path) -> Iterator[None]:
     """Converts OSErrors about ``folder`` anywhere in the block to StorageError; others pass through.
 
-    Raises: StorageError for a full disk, and for what may not be written.
+    Raises: StorageError for a full disk, and for files that may not be written.
     """
     try:
         yield
@@ -94,5 +94,5 @@ def _remedy(error: OSError) -> str:
 
 
 def tell(text: str) -> None:
-    """Print a message for the person at the terminal: one line on stderr, whatever the text holds."""
+    """Print a message for the person at the terminal as one line on stderr, whatever the text contains."""
     print(f"r1rl: {' '.join(text.split())}", file=sys.stderr)

@@ -1,9 +1,9 @@
 """Writes to disk: completely or not at all, and never over files that r1rl did not write.
 
-A file is written beside its target and renamed (:func:`replacing`). A folder that r1rl makes holds :data:`MANIFEST`:
-with it r1rl recognises its own, and without it nothing is removed or replaced. :func:`claim` marks a folder that r1rl
-works in (a run, a stage, its checkpoints), :func:`publishing` one that it hands to others (a model) together with the
-digest of every file, so that a later one replaces what r1rl wrote and nothing else.
+A file is written beside its target and renamed (:func:`replacing`). A folder that r1rl creates contains
+:data:`MANIFEST`, by which r1rl recognises its own folders; without it nothing is removed or replaced. :func:`claim`
+marks a folder that r1rl works in (a run, a stage, its checkpoints), :func:`publishing` one that it hands to others (a
+model) together with the digest of every file, so that a later one replaces what r1rl wrote and nothing else.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from typing import IO, Any, Literal
 from r1rl.errors import ForeignError, StorageError, writing
 
 MANIFEST = ".r1rl.json"
-"""In every folder that r1rl made: ``files`` holds the SHA-256 digests that each published file may have, by name."""
+"""In every folder created by r1rl: ``files`` maps each published file to the SHA-256 digests it may have."""
 
 _DRAFT = ".r1rl-draft"
 _LOCK = ".lock"
@@ -32,12 +32,12 @@ _SHOWN = 3
 
 @contextlib.contextmanager
 def replacing(path: Path, mode: Literal["w", "wb"] = "w") -> Iterator[IO[Any]]:
-    """A stream whose content takes the place of ``path`` when the block ends well; text is UTF-8.
+    """A stream whose content replaces ``path`` when the block ends without an error; text is UTF-8.
 
     No reader ever sees a partial file: it is written beside the old one, flushed to the disk and renamed. A lone
-    surrogate in text becomes its escape. A device or a pipe is written to directly.
+    surrogate in text is escaped. A device or a pipe is written to directly.
 
-    Raises: OSError; the previous file is then untouched.
+    Raises: OSError; the previous file is unchanged then.
     """
     text: dict[str, Any] = {} if "b" in mode else {"encoding": "utf-8", "errors": "backslashreplace"}
     path = path.resolve() if path.is_symlink() else path
@@ -80,7 +80,7 @@ def json_line(value: Any) -> str:
 
 
 def finite(value: Any) -> Any:
-    """The value as strict JSON can hold it: NaN and infinities become null, without a mark beside them."""
+    """The value for strict JSON: NaN and infinities become null."""
     if isinstance(value, Mapping):
         return {str(name): finite(inner) for name, inner in value.items()}
     if isinstance(value, list | tuple | set):
@@ -93,8 +93,7 @@ def finite(value: Any) -> Any:
 
 
 def check_generated(path: Path, mark: str) -> None:
-    """Refuse to write over a file that does not carry the ``mark`` of what r1rl generates; an empty one may be
-    replaced.
+    """Refuse to overwrite a file without the ``mark`` of r1rl's generated files; an empty one may be replaced.
 
     Raises: ForeignError.
     """
@@ -103,10 +102,9 @@ def check_generated(path: Path, mark: str) -> None:
 
 
 def claim(folder: Path) -> None:
-    """Make ``folder`` r1rl's own: one that does not exist or is empty is marked, a marked one stays as it is.
+    """Make ``folder`` r1rl's own: a missing or empty one is marked, a marked one is left unchanged.
 
-    Raises:
-        ForeignError: it holds files that r1rl did not write.
+    Raises: ForeignError: it contains files that r1rl did not write.
         StorageError: it cannot be written.
     """
     with writing(folder):
@@ -120,12 +118,12 @@ def claim(folder: Path) -> None:
 
 
 def mark(folder: Path) -> None:
-    """Mark a folder that the caller has just made, or has recognised as r1rl's by other means."""
+    """Mark a folder that the caller has just created, or has recognised as r1rl's by other means."""
     _write_manifest(folder, {})
 
 
 def is_own(folder: Path) -> bool:
-    """Whether r1rl made this folder."""
+    """Whether r1rl created this folder."""
     return _listed(folder) is not None
 
 
@@ -136,7 +134,7 @@ def workplace(path: Path) -> Path | None:
     """
     path = path.expanduser().resolve()
     for place in (path, *path.parents):
-        with contextlib.suppress(PermissionError):  # not r1rl's, as far up as the root
+        with contextlib.suppress(PermissionError):  # not r1rl's, up to the root
             if _listed(place) == {}:
                 return place
     return None
@@ -144,10 +142,10 @@ def workplace(path: Path) -> Path | None:
 
 @contextlib.contextmanager
 def alone_in(folder: Path) -> Iterator[None]:
-    """Keeps other processes that ask for the same out of a folder of r1rl's. The lock is released when the process
-    ends, however it ends.
+    """Locks one of r1rl's folders against other processes that do the same. The lock is released when the process ends,
+    however it ends.
 
-    Raises: StorageError where another process holds it, or the file system does not support locks.
+    Raises: StorageError if another process holds the lock, or the file system does not support locks.
     """
     with writing(folder / _LOCK):
         lock = (folder / _LOCK).open("a+")
@@ -160,7 +158,7 @@ def alone_in(folder: Path) -> Iterator[None]:
             raise StorageError(f"{folder} is in use by process {who}; wait for it, or choose another folder") from error
         except OSError as error:
             raise StorageError(
-                f"{folder} cannot be locked ({error.strerror or error}): choose a file system that has locks"
+                f"{folder} cannot be locked ({error.strerror or error}): choose a file system that supports locks"
             ) from error
         lock.truncate(0)
         lock.write(str(os.getpid()))
@@ -177,7 +175,7 @@ def discard(folder: Path) -> None:
     """
     if not folder.exists():
         return
-    begun = f".{MANIFEST}."  # a kill between making a folder and marking it leaves at most this
+    begun = f".{MANIFEST}."  # a kill between creating a folder and marking it leaves at most this
     if not is_own(folder) and not all(entry.name.startswith(begun) for entry in folder.iterdir()):
         raise ForeignError(f"{folder} was not made by r1rl and is left alone; move it away")
     if folder.is_symlink():
@@ -188,7 +186,7 @@ def discard(folder: Path) -> None:
             shutil.rmtree(entry)
         elif entry.name != MANIFEST:
             entry.unlink()
-    (folder / MANIFEST).unlink(missing_ok=True)  # last: what is left after a kill is still recognised
+    (folder / MANIFEST).unlink(missing_ok=True)  # last: the rest is still recognised after a kill
     folder.rmdir()
 
 
@@ -218,19 +216,17 @@ def draft_of(final: Path) -> Path:
 
 @contextlib.contextmanager
 def publishing(final: Path) -> Iterator[Path]:
-    """A draft folder whose files become those of ``final`` when the block ends well.
+    """A draft folder whose files replace those of ``final`` when the block ends without an error.
 
-    An earlier one that r1rl published there is replaced, files that others put beside it are kept. A folder that did
-    not exist appears as a whole.
+    Files that r1rl published there earlier are replaced, other files are kept. A new folder appears atomically.
 
-    Raises:
-        ForeignError: ``final`` is a file, holds something else, or r1rl's own files were changed there.
+    Raises: ForeignError: ``final`` is a file, contains other files, or r1rl's own files were changed there.
         StorageError: it cannot be written, or the disk is full; the previous files are untouched.
     """
     check_publishable(final)
     draft, final = draft_of(final), final.expanduser().resolve()
     with writing(final):
-        discard(draft)  # of a process that was killed
+        discard(draft)  # left by a killed process
         draft.mkdir(parents=True)
         mark(draft)
         try:
@@ -247,7 +243,7 @@ def publishing(final: Path) -> Iterator[Path]:
 
 
 def check_publishable(final: Path, names: Iterable[str] = ()) -> None:
-    """Whether :func:`publishing` may write there; asked before the work that leads to it.
+    """Check that :func:`publishing` may write there, before the work that leads to it.
 
     Args:
         names: of the files that are about to be written.
@@ -271,7 +267,7 @@ def check_publishable(final: Path, names: Iterable[str] = ()) -> None:
 
 
 def _move_in(draft: Path, final: Path, files: dict[str, list[str]]) -> None:
-    """Exchange the listed files. A crash in between leaves a manifest that lists both the old and the new ones."""
+    """Replace the listed files. A crash in between leaves a manifest that lists both the old and the new ones."""
     old = _listed(final) or {}
     _write_manifest(final, {name: [*old.get(name, []), *files.get(name, [])] for name in old | files})
     for name in old:
@@ -296,7 +292,7 @@ def _reject_others(folder: Path) -> None:
 
 
 def _listed(folder: Path) -> dict[str, list[str]] | None:
-    """The published files of a folder that r1rl made; None for any other."""
+    """The published files of a folder that r1rl created; None for any other."""
     try:
         files = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))["files"]
     except (FileNotFoundError, NotADirectoryError, ValueError, KeyError, TypeError):
@@ -314,7 +310,7 @@ def _names(folder: Path) -> list[str]:
 
 
 def _unchanged(file: Path, digests: list[str]) -> bool:
-    """Whether it is what r1rl wrote, or gone."""
+    """Whether the file is unchanged since r1rl wrote it, or missing."""
     return not os.path.lexists(file) or (file.is_file() and not file.is_symlink() and file_digest(file) in digests)
 
 

@@ -1,4 +1,4 @@
-"""Importing what a configuration names: a file as Python runs a script, a module as ``python -m`` finds it."""
+"""Imports the code that a configuration names: a file as Python runs a script, a module as ``python -m`` finds it."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ _INSTALLED = ("site-packages", "dist-packages")
 
 
 def import_module(name: str) -> ModuleType:
-    """A module by name, looked for among what is installed and then in the current folder, however r1rl was started.
+    """A module by name, searched among installed packages and then in the current folder, however r1rl was started.
 
     Raises: ImportError.
     """
     here = str(Path.cwd())
     if "" not in sys.path and here not in sys.path:
-        sys.path.append(here)  # a console script, unlike ``python -m``, does not look there
+        sys.path.append(here)  # a console script, unlike ``python -m``, does not search there
     importlib.invalidate_caches()
     return importlib.import_module(name)
 
@@ -29,7 +29,7 @@ def import_file(path: Path) -> ModuleType:
     """The module in a file, executed once per process and again only after the file has changed.
 
     It may import its neighbours, by name or, inside a package, relatively: the folder (above the package) is searched
-    after the standard library and before what is installed.
+    after the standard library and before installed packages.
 
     Raises: whatever the file raises.
     """
@@ -50,7 +50,7 @@ def import_file(path: Path) -> ModuleType:
 
 
 def dotted(path: Path) -> tuple[Path, str]:
-    """The folder that its imports start from, and the name it has from there."""
+    """The folder that the file's imports start from, and its module name relative to it."""
     folder, parts = path.parent, [path.stem]
     while (folder / "__init__.py").is_file() and folder.name.isidentifier():
         parts.insert(0, folder.name)
@@ -66,7 +66,7 @@ def _search(folder: Path) -> None:
 
 
 def _leads_to(dotted: str, path: Path) -> bool:
-    """Whether importing by that name gives this file and nothing of the same name from elsewhere."""
+    """Whether importing that name would load this file, and not another module of the same name."""
     importlib.invalidate_caches()
     try:
         spec = importlib.util.find_spec(dotted)
@@ -76,7 +76,7 @@ def _leads_to(dotted: str, path: Path) -> bool:
 
 
 def _alone(path: Path) -> ModuleType:
-    """The file under a name that cannot be anything else's."""
+    """The file under a unique module name."""
     spec = importlib.util.spec_from_file_location(_private(path), path)
     if spec is None or spec.loader is None:
         raise ImportError(f"{path} is not a Python file")

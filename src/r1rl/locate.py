@@ -26,7 +26,7 @@ class Located:
 
     place: str
     node: ast.AST | None = None
-    """Its definition; None where the name is bound in another way (an import, an assignment)."""
+    """Its definition; None if the name is bound in another way (an import, an assignment)."""
 
 
 def find(use: str) -> Located | None:
@@ -34,7 +34,7 @@ def find(use: str) -> Located | None:
 
     None where only running the module can tell, because it makes its names while it is imported.
 
-    Raises: ImportError when nothing is there, naming the nearest thing that is.
+    Raises: ImportError if it does not exist, with the nearest name that does.
     """
     place, _, attribute = use.rpartition(":")
     file = Path(place) if place.endswith(".py") else module_file(place)
@@ -45,9 +45,9 @@ def find(use: str) -> Located | None:
 
 
 def load(use: str) -> Any:
-    """The object itself, as ``pkgutil.resolve_name`` gives it; imports its module or file.
+    """The object itself, as ``pkgutil.resolve_name`` returns it; imports its module or file.
 
-    Raises: ImportError when nothing is there, naming the nearest thing that is, or when it does not import.
+    Raises: ImportError if it does not exist, with the nearest name that does, or if its module does not import.
     """
     place, _, attribute = use.rpartition(":")
     module = _from_file(Path(place)) if place.endswith(".py") else _from_module(place)
@@ -74,7 +74,7 @@ def module_file(name: str) -> Path | None:
 
 
 def nearest(name: str, candidates: Iterable[str]) -> str:
-    """``; did you mean NAME?``, empty where none is near."""
+    """``; did you mean NAME?``, or empty if no name is similar."""
     close = difflib.get_close_matches(name, list(candidates), n=1, cutoff=0.4)
     return f"; did you mean {close[0]!r}?" if close else ""
 
@@ -88,14 +88,14 @@ def _from_file(file: Path) -> ModuleType:
     _require(file)
     try:
         return import_file(file)
-    except Exception as error:  # whatever the user's file raises
+    except Exception as error:  # the user's file may raise anything
         raise ImportError(f"file {str(file)!r} does not import: {type(error).__name__}: {error}") from error
 
 
 def _from_module(name: str) -> ModuleType:
     try:
         return import_module(name)
-    except Exception as error:  # whatever the user's module raises
+    except Exception as error:  # the user's module may raise anything
         raise ImportError(f"module {name!r} does not import: {type(error).__name__}: {error}") from error
 
 
@@ -124,7 +124,7 @@ def _in_file(file: Path, attribute: str) -> Located | None:
 
 
 def _bound(body: list[ast.stmt]) -> Iterator[tuple[str, Any]]:
-    """The names that statements bind at the top of a module, with the statements."""
+    """The names that statements bind at module level, with the statements."""
     for node in body:
         match node:
             case ast.FunctionDef() | ast.AsyncFunctionDef() | ast.ClassDef():

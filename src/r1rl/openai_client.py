@@ -1,4 +1,4 @@
-"""A client for OpenAI-compatible chat endpoints: with deadlines, retries, and errors that say what is wrong."""
+"""A client for OpenAI-compatible chat endpoints, with deadlines, retries and errors that name the cause."""
 
 from __future__ import annotations
 
@@ -19,25 +19,25 @@ from r1rl.errors import R1Error
 T = TypeVar("T")
 
 LONGEST_WAIT_S = 30.0
-"""Between two attempts."""
+"""Longest wait between two attempts."""
 LARGEST_REPLY = 16 << 20
-"""Bytes."""
+"""Size limit of a reply, in bytes."""
 _RETRIED = frozenset((408, 409, 425, 429, 500, 502, 503, 504, 529))
 
 
 class ChatError(R1Error):
-    """No usable reply, after every attempt."""
+    """Every attempt failed to return a usable reply."""
 
 
 class ChatTimeoutError(ChatError):
-    """The last attempt was not answered in time."""
+    """The last attempt timed out."""
 
 
 class ChatRefusedError(ChatError):
-    """The endpoint refuses the request itself: asking again will not help.
+    """The endpoint rejects the request itself, so a retry would not help.
 
     Args:
-        status: HTTP status; None where the address is not one.
+        status: HTTP status; None if the address is not valid.
     """
 
     def __init__(self, message: str, status: int | None) -> None:
@@ -47,20 +47,20 @@ class ChatRefusedError(ChatError):
 
 @dataclass(frozen=True, slots=True)
 class Endpoint:
-    """Where to ask, and how patiently."""
+    """The endpoint, with its time limit and retries."""
 
     url: str
     """Base address, for example ``http://localhost:8000/v1``."""
     model: str
-    """Name of the model there."""
+    """Name of the model at the endpoint."""
     key_env: str | None = None
-    """Environment variable with the key; one that is not set sends none."""
+    """Environment variable with the API key; if it is not set, no key is sent."""
     timeout_s: float = 60.0
-    """Longest time from a request to the whole of its reply."""
+    """Time limit in seconds from a request to its complete reply."""
     retries: int = 3
     """Further attempts after a failed one."""
     backoff_s: float = 1.0
-    """Wait before the first of them; doubled before each further one, up to :data:`LONGEST_WAIT_S`."""
+    """Wait before the first retry; doubled before each further one, up to :data:`LONGEST_WAIT_S`."""
     options: Mapping[str, Any] = field(default_factory=dict)
     """Further fields of the request body, for example ``temperature``."""
 
@@ -73,7 +73,7 @@ class ChatClient:
     """An async context manager around the connections to one endpoint.
 
     Args:
-        slots: bounds the requests at once; shared by all clients that the bound is for.
+        slots: limits concurrent requests; shared by all clients that the limit covers.
     """
 
     def __init__(self, endpoint: Endpoint, slots: asyncio.Semaphore) -> None:
@@ -91,13 +91,13 @@ class ChatClient:
         await self._http.__aexit__(kind, error, trace)
 
     async def ask(self, messages: Sequence[Mapping[str, str]], parse: Callable[[str], T]) -> T:
-        """What ``parse`` makes of the reply.
+        """The result of ``parse`` for the reply.
 
         Args:
-            parse: raises ValueError for a reply that should be asked for again.
+            parse: raises ValueError for a reply that should be requested again.
 
         Raises:
-            ChatRefusedError: the request is wrong, or its key.
+            ChatRefusedError: the endpoint rejects the request or its key.
             ChatTimeoutError: the last attempt took too long.
             ChatError: the last attempt failed, or its reply could not be parsed.
         """
@@ -160,7 +160,7 @@ def _parsed(reply: bytes, parse: Callable[[str], T]) -> T:
 
 
 async def gathered(coroutines: Iterable[Coroutine[Any, Any, T]]) -> list[T]:
-    """The results of coroutines that run at once. Where one raises, the others have ended before its error arrives."""
+    """The results of coroutines run concurrently. If one raises, the others end before its error is propagated."""
     tasks = [asyncio.ensure_future(each) for each in coroutines]
     try:
         return await asyncio.gather(*tasks)
@@ -172,5 +172,5 @@ async def gathered(coroutines: Iterable[Coroutine[Any, Any, T]]) -> list[T]:
 
 @functools.cache
 def _certificates() -> ssl.SSLContext:
-    """Reading them takes longer than a request to a server nearby."""
+    """Cached, because loading the certificates takes longer than a request to a nearby server."""
     return httpx.create_ssl_context()

@@ -1,5 +1,4 @@
-"""Whether a name in a configuration means something on this disk or on the Hugging Face hub, decided without network
-access."""
+"""Decides, without network access, whether a name in a configuration refers to this disk or to the Hugging Face hub."""
 
 from __future__ import annotations
 
@@ -12,7 +11,7 @@ FILE_ENDINGS = frozenset(
     """.jsonl .json .ndjson .parquet .csv .tsv .txt .arrow .feather .xlsx .xls .ods .db .sqlite .pkl .npy .npz .yaml
     .yml .gz .bz2 .xz .zst .zip .tar .7z .safetensors .gguf .bin .pt .pth""".split()  # noqa: SIM905
 )
-"""A name with such an ending is a file, never a name on the hub."""
+"""File name extensions: a name with one of them is a file, never a name on the hub."""
 TOKENIZER_FILES = ("tokenizer.json", "tokenizer.model", "vocab.json", "vocab.txt", "spiece.model", "tekken.json")
 
 
@@ -24,7 +23,7 @@ def is_local(name: str) -> bool:
 
 
 def nearest(path: Path) -> str:
-    """``; did you mean PLACE?``, or what the folder around it holds; empty where that is not there either."""
+    """``; did you mean PLACE?``, or the contents of the parent folder; empty if that does not exist either."""
     around = path.parent
     if not around.is_dir():
         return f"; there is no folder {around} either" if around.parent != around else ""
@@ -34,7 +33,7 @@ def nearest(path: Path) -> str:
 
 
 def require_model(path: str) -> None:
-    """Raises ModelError for what can be seen not to be a model without asking the hub."""
+    """Raises ModelError for a path that is clearly not a model, without network access."""
     if not path:
         raise ModelError("model.path is empty: give a Hugging Face name, a folder, or the name of an earlier stage")
     folder = Path(path).expanduser()
@@ -50,7 +49,7 @@ def require_model(path: str) -> None:
 
 
 def require_tokenizer(path: str) -> None:
-    """Raises ModelError for a folder without tokenizer, of which transformers would make an empty one."""
+    """Raises ModelError for a folder without tokenizer, for which transformers would create an empty one."""
     folder = Path(path).expanduser()
     if folder.is_dir() and not any((folder / name).is_file() for name in TOKENIZER_FILES):
         raise ModelError(

@@ -49,10 +49,10 @@ _SCORES = {"reward": "reward", "rewards": "rewards"}
 
 
 def logged_row(scored: ScoredGroup, index: int) -> Row:
-    """Completion ``index`` as samples.jsonl has it, without its ``step``.
+    """Completion ``index`` as a row of samples.jsonl, without ``step``.
 
-    Each reward is under ``reward_NAME`` (None where it did not apply), what a function gave to ``log_extra`` under
-    ``extra_NAME``. The dataset's columns are nested under ``columns``, so that none of their names can collide.
+    Each reward is under ``reward_NAME`` (None where it did not apply), values passed to ``log_extra`` under
+    ``extra_NAME``. The dataset's columns are nested under ``columns``, so that their names cannot collide.
     """
     found = fields(scored, index)
     return {
@@ -64,7 +64,7 @@ def logged_row(scored: ScoredGroup, index: int) -> Row:
 
 
 def sampled_rows(scored: ScoredGroup) -> list[Row]:
-    """A problem's completions as rows of training data; :func:`sampled_group` reads one back."""
+    """A problem's completions as rows of training data; the inverse for one row is :func:`sampled_group`."""
     return [_named(fields(scored, index), _SAMPLED) for index in range(len(scored.group))]
 
 
@@ -74,15 +74,15 @@ def shown_row(scored: ScoredGroup) -> Row:
 
 
 def score_row(scored: ScoredGroup) -> Row:
-    """The total and the single rewards of the first completion, as :func:`sampled_rows` has them."""
+    """The total and the individual rewards of the first completion, as in :func:`sampled_rows`."""
     return _named(fields(scored, 0), _SCORES)
 
 
 def fields(scored: ScoredGroup, index: int) -> Row:
-    """All that is known of completion ``index``, as strict JSON can hold it: a reward that did not apply is None.
+    """All fields of completion ``index``, valid in strict JSON: a reward that did not apply is None.
 
-    ``text`` begins with what the prompt template wrote for the assistant; ``other_columns`` are those of the dataset
-    but the question and its answer.
+    ``text`` begins with the prompt template's prefill; ``other_columns`` are the dataset's columns except the question
+    and its answer.
     """
     problem, completion = scored.group.problem, scored.group.completions[index]
     columns = dict(problem.columns)
@@ -119,7 +119,7 @@ def sampled_group(row: Row, completion_ids: Sequence[int]) -> Group:
 
 
 def is_logged(row: Row) -> bool:
-    """Whether it looks like a line of samples.jsonl rather than a row of somebody's dataset."""
+    """Whether it looks like a line of samples.jsonl rather than a row of a dataset."""
     return "problem_id" in row
 
 
@@ -132,7 +132,7 @@ def logged_columns(row: Row) -> Row:
 
 
 def logged_text(row: Row, text: str) -> str:
-    """What the policy wrote of ``text``: a line of samples.jsonl begins with what its prompt template wrote."""
+    """The part of ``text`` that the policy wrote: a line of samples.jsonl begins with the template's prefill."""
     return text.removeprefix(row["prefill"]) if is_logged(row) and isinstance(row.get("prefill"), str) else text
 
 

@@ -1,8 +1,8 @@
 """The tables of what a configuration chooses by name, each open to the user's own ``module:name``.
 
 An entry is ``module:name``, imported when it is used, so that names are checked without torch. A new loss is an object
-in a file and a row here; an object in the user's own file needs no row. The reward functions are such a table too,
-filled by the entry points of installed packages (:mod:`r1rl.scoring.load`).
+in a file and a row here; an object in the user's own file needs no row. The table of reward functions is filled by the
+entry points of installed packages (:mod:`r1rl.scoring.load`).
 """
 
 from __future__ import annotations
@@ -56,7 +56,7 @@ class Registry(Mapping[str, Any]):
         )
 
     def entry(self, use: str) -> str:
-        """The ``module:name`` or ``file.py:name`` that ``use`` stands for. Raises ``error`` for an unknown name."""
+        """The ``module:name`` or ``file.py:name`` that ``use`` refers to. Raises ``error`` for an unknown name."""
         if _OWN.fullmatch(use):
             return use
         try:
@@ -73,7 +73,7 @@ class Registry(Mapping[str, Any]):
             raise self.error(f"{self.what} {error}") from error
 
     def load(self, use: str) -> Any:
-        """The object. Raises ``error`` where there is none, or its module does not import."""
+        """The object. Raises ``error`` if it does not exist or its module does not import."""
         entry = self.entry(use)
         try:
             return locate.load(entry)
@@ -174,4 +174,4 @@ SOURCES = Registry(
     },
     DataError,
 )
-"""``path: generated:NAME``: ``(**args) -> rows``, the same rows for the same arguments."""
+"""``path: generated:NAME``: ``(**args) -> rows``, identical for the same arguments."""

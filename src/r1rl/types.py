@@ -23,13 +23,13 @@ class Problem:
     id: str
     """Stable over runs and processes: the source's name and a hash of the row."""
     prompt_ids: tuple[int, ...]
-    """The rendered prompt as token ids; what the engine continues."""
+    """The rendered prompt as token ids, which the engine continues."""
     prompt: str | list[Message]
-    """What reward functions see: plain text, or the messages of a conversational prompt."""
+    """Passed to reward functions: plain text, or the messages of a conversational prompt."""
     columns: Mapping[str, Any] = field(default_factory=dict)
     """The other columns of the dataset, by name (for example ``answer``)."""
     source: str = ""
-    """Name of the dataset in the configuration; chooses the rewards that apply."""
+    """Name of the dataset in the configuration; determines the rewards that apply."""
     prefill: str = ""
     """Text that the prompt template already wrote for the assistant (for example ``<think>\\n``)."""
 
@@ -56,7 +56,7 @@ class Completion:
 
 @dataclass(slots=True)
 class Group:
-    """A problem with its G completions; whole until its advantages are computed."""
+    """A problem with its G completions; not split before its advantages are computed."""
 
     problem: Problem
     completions: list[Completion]
@@ -70,16 +70,16 @@ class ScoredGroup:
     """A group with its rewards.
 
     ``rewards`` is the weighted sum per completion, [G] float64. A function that did not apply (returned None) adds
-    nothing to it; where none of those with a weight applied, it is NaN: the completion is unscored and is left out of
-    everything that is computed from rewards. ``by_reward`` holds each function's own values, [G] float64, NaN where
-    it returned None.
+    nothing to it; if no function with a weight applied, it is NaN: the completion is unscored and is left out of
+    everything computed from rewards. ``by_reward`` holds each function's own values, [G] float64, NaN where it returned
+    None.
     """
 
     group: Group
     rewards: np.ndarray
     by_reward: dict[str, np.ndarray]
     extras: dict[str, list[Any]] = field(default_factory=dict)
-    """Columns that reward functions gave to ``log_extra``, one item per completion; for the table of samples."""
+    """Columns that reward functions passed to ``log_extra``, one item per completion; for the table of samples."""
 
     def __post_init__(self) -> None:
         if self.rewards.shape != (len(self.group),):
