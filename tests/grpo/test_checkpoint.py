@@ -101,6 +101,17 @@ def test_the_best_outlives_the_last(tmp_path):
     assert checkpoints.newest("f")[0].step == 4
 
 
+@pytest.mark.parametrize(("done", "best"), [(0, "step-000002"), (1, None)])
+def test_a_best_checkpoint_replaced_between_two_updates_has_no_score(tmp_path, done, best):
+    checkpoints = Checkpoints(tmp_path, keep=1)
+    save(checkpoints, 2, score=0.9)
+    checkpoints.save(RunState(2, 2, "f", {"done": done}), tensors(2))
+    found = checkpoints.best("f")
+    assert (found.name if found else None) == best
+    save(checkpoints, 3, score=0.1)
+    assert checkpoints.best("f").name == (best or "step-000003")
+
+
 def test_a_step_can_be_saved_again(tmp_path):
     checkpoints = Checkpoints(tmp_path, keep=2)
     save(checkpoints, 1)

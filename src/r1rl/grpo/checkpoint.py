@@ -90,7 +90,7 @@ class Checkpoints:
                 self._write_others(draft, state, others or {})
                 _seal(draft)
                 self._publish(draft, final, state.fingerprint)
-                self._drop(final, score, state.fingerprint)
+                self._drop(final, score, state)
         except OSError as error:
             with contextlib.suppress(OSError):
                 discard(draft)
@@ -159,8 +159,12 @@ class Checkpoints:
             os.replace(draft, final)
         _flush(self.folder)
 
-    def _drop(self, saved: Path, score: float | None, fingerprint: str) -> None:
+    def _drop(self, saved: Path, score: float | None, state: RunState) -> None:
+        fingerprint = state.fingerprint
         best = self._read_best(fingerprint)
+        if score is None and best.get("name") == saved.name and state.learner.get("done"):
+            best = {"fingerprint": fingerprint}  # updated since it was scored, and replaced
+            write_json(self.folder / BEST, best)
         if score is not None and score >= best.get("score", -float("inf")):
             if not best and (self.folder / BEST).exists():
                 set_aside(self.folder / BEST)  # another configuration's
