@@ -19,10 +19,11 @@ from r1rl.config import DynamicSamplingConfig, ModelConfig
 from r1rl.config.rewards import RewardConfig, ScoringConfig
 from r1rl.data.stream import PromptStream
 from r1rl.distributed.interrupt import Interrupt, Interrupted
+from r1rl.errors import TrainingError
 from r1rl.grpo import experience
 from r1rl.grpo.ahead import AheadExperience
 from r1rl.grpo.dynamic_sampling import DynamicExperience
-from r1rl.grpo.experience import PlainExperience, Quota, StepPrompts, any_group
+from r1rl.grpo.experience import PlainExperience, Quota, StepPrompts, any_group, check_gathered
 from r1rl.model.load import load_policy
 from r1rl.rollout.collect import Rollouts
 from r1rl.rollout.engine import FinishedGroups, Request
@@ -173,6 +174,11 @@ def test_a_group_is_useful_where_some_are_right_and_some_are_wrong(
     group = ScoredGroup(Group(PROBLEMS[0], completions), np.array(rewards), by_reward)
     plain = PlainExperience(*parts(Paced(), scorer))
     assert DynamicExperience(plain, DynamicSamplingConfig(), "accuracy").useful(group) is useful
+
+
+def test_a_step_whose_groups_were_all_too_old_says_so() -> None:
+    with pytest.raises(TrainingError, match=r"rollout\.max_staleness"):
+        check_gathered([])
 
 
 def test_rewards_are_waited_for_only_where_they_could_complete_the_number() -> None:

@@ -318,3 +318,11 @@ def test_no_worker_outlives_a_killed_trainer(number: signal.Signals, fork: bool)
         if child:
             os.kill(child, signal.SIGKILL)
         trainer.stdout.close()
+
+
+def test_a_call_that_finds_no_worker_free_in_time_is_an_error_for_the_person(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("r1rl.verify.sandbox._QUEUE_S", 0.0)
+    with Sandbox(1) as sandbox:
+        sandbox._slots.get()  # as a call that is still running
+        with pytest.raises(R1Error, match=r"scoring\.workers"):
+            sandbox.call("json:dumps", 1)

@@ -135,7 +135,7 @@ def _learner(run: RunConfig, shape: Shape, mixed: bool) -> list[Part]:
             activations,
             "grpo.tokens_per_microbatch, model.gradient_checkpointing, grpo.sequence_parallel",
         ),
-        Part("logits of a chunk", 4 * logits, "grpo.logprob_chunk"),
+        Part("logits of a chunk", (6 if run.grpo.entropy_coef > 0 else 4) * logits, "grpo.logprob_chunk"),
     ]
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -16,6 +17,8 @@ MARK, RECORD = "fingerprint", "stage.json"
 _CHECKPOINTS = ("checkpoints/step-*", "checkpoints/checkpoint-*", "samples-*.jsonl", "unfinished.pt")
 _WORK = (*_CHECKPOINTS, "model", "data.jsonl", "evaluation.json", "difficulty.jsonl", RECORD)
 """What a stage leaves that took work to make."""
+_SET_ASIDE = re.compile(r".+\.\d+")
+"""Names that :func:`set_aside` gives."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,7 +66,8 @@ def has_checkpoints(folder: Path) -> bool:
 
 
 def _any(folder: Path, patterns: tuple[str, ...]) -> bool:
-    return any(path.is_dir() or path.stat().st_size for pattern in patterns for path in folder.glob(pattern))
+    found = [path for pattern in patterns for path in folder.glob(pattern) if not _SET_ASIDE.fullmatch(path.name)]
+    return any(path.is_dir() or path.stat().st_size for path in found)
 
 
 def progress(folder: Path) -> str:

@@ -216,6 +216,10 @@ def is_fresh(group: Group, oldest: int) -> bool:
 
 
 def check_gathered(groups: Sequence[ScoredGroup]) -> None:
-    """Raises TrainingError where a step produced no tokens at all."""
+    """Raises TrainingError where a step has no groups, or its groups no tokens at all."""
+    if not groups:
+        raise TrainingError(
+            "every group of this step was older than rollout.max_staleness and was dropped; raise it, or sample faster"
+        )
     if not any(len(c) for g in groups for c in g.group.completions):
         raise TrainingError("the engine returned no tokens at all in this step; check the prompt and the stop strings")

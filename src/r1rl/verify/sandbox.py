@@ -86,11 +86,12 @@ class Sandbox:
     def call(self, function: str, *arguments: Any) -> Any:
         """Run ``package.module:function`` in a worker on JSON-able arguments.
 
-        Raises: CallLost if the worker was lost, CallFailed if the function raised, R1Error if no worker starts.
+        Raises: CallLost if the worker was lost, CallFailed if the function raised, R1Error if no worker starts or
+            is free in time.
         """
         if os.getpid() != self._owner:
             raise R1Error("a sandbox does not survive a fork; make one in the new process")
-        slot, kept = self._slots.get(timeout=_QUEUE_S), None
+        slot, kept = self._free_slot(), None
         try:
             worker = slot if slot is not None and self._alive(slot) else self._fork()
             reply = self._ask(worker, function, arguments)
@@ -106,6 +107,16 @@ class Sandbox:
         if "error" in reply:
             raise CallFailed(reply["error"])
         return reply["ok"]
+
+    def _free_slot(self) -> _Worker | None:
+        """A slot's idle worker, None if it has none yet. Waits for the other threads' calls to end."""
+        try:
+            return self._slots.get(timeout=_QUEUE_S)
+        except queue.Empty:
+            raise R1Error(
+                f"no worker that checks answers was free within {_QUEUE_S:g} s; raise scoring.workers, or lower "
+                "scoring.wall_seconds"
+            ) from None
 
     def map(self, function: str, arguments: Sequence[tuple[Any, ...]]) -> list[Any]:
         """Run one function on many arguments, over all workers; returns the result, CallLost or CallFailed of each."""
