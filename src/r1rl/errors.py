@@ -33,7 +33,7 @@ class ModelError(R1Error):
 
 
 class TrainingError(R1Error):
-    """A guard stopped the run: a non-finite or collapsed quantity."""
+    """Training cannot continue: a guard stopped it, memory ran out, a process was lost, or nothing was sampled."""
 
 
 class StorageError(R1Error):

@@ -103,10 +103,6 @@ def test_further_draws_differ_by_round_and_step_and_follow_weights():
     assert share == pytest.approx(0.75, abs=0.05)
 
 
-def test_epochs_are_reported():
-    assert stream([10, 20], [1, 1]).epochs(step=3, n=10) == {"s0": 1.5, "s1": 0.75}
-
-
 def test_errors_say_what_to_change():
     with pytest.raises(DataError, match=r"add a source under data\.train"):
         PromptStream({}, {}, 0)

@@ -74,7 +74,7 @@ def replay(job: Job, accelerator: Accelerator) -> dict[str, Any]:
         "history": history,
         "sampled": [[c.token_ids.tolist() for c in group] for group in sampled],
         "logps": [[c.logps.tolist() for c in group] for group in sampled],
-        "progress": asdict(learner.progress),
+        "progress": asdict(learner.counts),
     }
 
 

@@ -14,7 +14,7 @@ class Derived:
     """Sizes of one grpo stage, over all processes. Tokens are upper bounds: each text at its limit."""
 
     completions_per_step: int
-    """prompts_per_step × group_size; dynamic sampling draws up to max_rounds times as many."""
+    """prompts_per_step × group_size; dynamic sampling draws up to max_rounds × oversample times as many."""
     updates_per_rollout: int
     """minibatches × epochs."""
     completions_per_update: int

@@ -64,11 +64,6 @@ class PromptStream:
             extra.append(queue.pop())
         return extra
 
-    def epochs(self, step: int, n: int) -> dict[str, float]:
-        """Number of passes over each source, with ``n`` problems per step, when ``step`` begins; for logging."""
-        drawn_K = step * n * self.shares
-        return {name: float(drawn_K[k]) / len(self.pools[k]) for k, name in enumerate(self.names)}
-
     def _draw(self, source: int, ordinal: int) -> Problem:
         epoch, position = divmod(ordinal, len(self.pools[source]))
         problem: Problem = self.pools[source][self._order(source, epoch)[position]]

@@ -83,7 +83,7 @@ class Learner:
     ) -> None:
         self.policy, self.cfg, self.seed, self.total_updates = policy, cfg, seed, total_updates
         self.interrupt = interrupt or Interrupt()
-        self.progress = UpdateCounts()
+        self.counts = UpdateCounts()
         self.settings = LossSettings(
             load_loss(cfg.loss), cfg.clip_low, cfg.clip_high, cfg.beta, max_length, cfg.entropy_coef, cfg.covariance
         )
@@ -133,17 +133,17 @@ class Learner:
             Interrupted: a stop was requested before one of the updates; called again with the same batch, it resumes
                 after the last update made.
         """
-        whole = self.progress.done == 0
+        whole = self.counts.done == 0
         if (self.updates_per_rollout > 1 or self.dropouts or self.settings.loss.select) and whole:
             self._record(batch.samples)
         history: dict[str, list[float]] = defaultdict(list)
-        for samples in self._minibatches(batch)[self.progress.done :]:
+        for samples in self._minibatches(batch)[self.counts.done :]:
             if self.interrupt.requested_anywhere(self.backend.gather):
                 raise Interrupted
             for name, value in self._step(samples).items():
                 history[name].append(value)
-            self.progress.done += 1
-        self.progress.done = 0
+            self.counts.done += 1
+        self.counts.done = 0
         return self._summary(batch, history, whole)
 
     def _summary(self, batch: Batch, history: dict[str, list[float]], whole: bool) -> Metrics:
@@ -161,19 +161,19 @@ class Learner:
 
     def _minibatches(self, batch: Batch) -> list[list[Sample]]:
         """Every update's samples, in an order that follows from the seed and the number of updates before."""
-        first = self.seed * 1_000_003 + self.progress.updates - self.progress.done
+        first = self.seed * 1_000_003 + self.counts.updates - self.counts.done
         count = self.cfg.minibatches
         return [part for epoch in range(self.cfg.epochs) for part in batch.minibatches(count, first + epoch * count)]
 
     def _step(self, samples: Sequence[Sample]) -> Metrics:
         """One optimizer step on one minibatch."""
         size = update_size(samples)
-        select_tokens(samples, self.settings, np.random.default_rng([self.seed, self.progress.updates]))
+        select_tokens(samples, self.settings, np.random.default_rng([self.seed, self.counts.updates]))
         forwarded = [s for s in samples if contributes(s, self.cfg.beta, self.cfg.entropy_coef)]
         teams = partition([len(s) for s in forwarded], self.teams)
         packed = self._pack(forwarded, teams)
-        lr = learning_rate(self.cfg, self.progress.updates, self.total_updates)
-        logged = self.cfg.entropy_every > 0 and self.progress.updates % self.cfg.entropy_every == 0
+        lr = learning_rate(self.cfg, self.counts.updates, self.total_updates)
+        logged = self.cfg.entropy_every > 0 and self.counts.updates % self.cfg.entropy_every == 0
         entropy = logged or self.cfg.entropy_coef > 0
         sums: dict[str, Tensor] = {}
         worst_gap = 0.0
@@ -187,8 +187,8 @@ class Learner:
             self.backend.backward(loss, last)
         step = self.backend.step(lr) if packed else Step(0.0, True)
         self._check(step)
-        self.progress.updates += 1
-        self.progress.tokens += sum(len(s) for s in samples)
+        self.counts.updates += 1
+        self.counts.tokens += sum(len(s) for s in samples)
         self._refresh_reference()
         tokens = max(1, sum(len(s.completion_ids) for s in forwarded))
         totals = {name: float(self.backend.sum(value)) for name, value in sorted(sums.items())}
@@ -201,7 +201,7 @@ class Learner:
             "policy/micro_batches": len(packed),
             "policy/engine_mismatch_max": max(self.backend.gather([worst_gap])),
             "policy/imbalance": imbalance([len(s) for s in forwarded], teams),
-            "policy/updates_skipped": float(self.progress.skipped),
+            "policy/updates_skipped": float(self.counts.skipped),
         }
 
     def _forward(
@@ -271,22 +271,22 @@ class Learner:
             return
         if self.cfg.guards.non_finite == "stop":
             raise NonFiniteUpdate(
-                f"update {self.progress.updates + 1}: the loss or its gradient is not finite (gradient norm "
+                f"update {self.counts.updates + 1}: the loss or its gradient is not finite (gradient norm "
                 f"{step.norm}); lower grpo.learning_rate, check the rewards, or set grpo.guards.non_finite: skip to "
                 "leave such updates out"
             )
-        self.progress.skipped += 1
+        self.counts.skipped += 1
 
     def _record(self, samples: Sequence[Sample]) -> None:
         """Store the old log-probabilities of every sample, and the reference's if there is one."""
-        for sample, logps in self._logps(samples, self._policy):
+        for sample, logps in self._logps(samples, self._policy_logps):
             sample.old_logps = logps
         if self.reference is not None:
             for sample, logps in self._logps(samples, self.reference):
                 sample.ref_logps = logps
 
     @torch.no_grad()
-    def _policy(self, tokens: PackedTokens) -> Tensor:
+    def _policy_logps(self, tokens: PackedTokens) -> Tensor:
         """[C] float32, no gradient: log-probabilities under the current policy."""
         return self.backend.forward(tokens)[0]
 
@@ -306,7 +306,7 @@ class Learner:
 
     def _refresh_reference(self) -> None:
         every = self.cfg.ref_update_every
-        if self.reference is not None and every and self.progress.updates % every == 0:
+        if self.reference is not None and every and self.counts.updates % every == 0:
             self.reference.replace(self.backend.weights())
 
     def tensors(self) -> Iterator[tuple[str, Tensor]]:
@@ -321,13 +321,13 @@ class Learner:
 
     def state_dict(self) -> dict[str, int]:
         """The numbers that belong to these tensors."""
-        return asdict(self.progress) | {"adam_steps": self.backend.adam_steps()}
+        return asdict(self.counts) | {"adam_steps": self.backend.adam_steps()}
 
     def load(self, folder: Path, state: dict[str, int]) -> None:
         """Load a checkpoint's :meth:`tensors`; the weights themselves were loaded by ``resume``."""
         numbers = dict(state)
         steps = numbers.pop("adam_steps")
-        self.progress = UpdateCounts(**numbers)
+        self.counts = UpdateCounts(**numbers)
         self.backend.load(read_tensors(folder / WEIGHTS), read_tensors(folder / ADAM), steps)
         if self.reference is not None and (folder / REFERENCE).is_dir():
             self.reference.replace(read_tensors(folder / REFERENCE))

@@ -48,8 +48,8 @@ def launch_stage(launch: str, config: Path, stage: str) -> None:
 
 
 def _wait(child: subprocess.Popen[bytes], received: list[int]) -> int:
-    """Wait for the launcher; returns its exit code. Once a signal is received, its processes get the other of the two
-    signals: a scheduler may have sent them this one already, and a second of the same kind ends them at once.
+    """Wait for the launcher; returns its exit code. Once a signal is received, its processes get another
+    stop signal: a scheduler may have sent them this one already, and a second of the same kind ends them at once.
 
     Raises: KeyboardInterrupt on a second Ctrl-C.
     """
