@@ -270,12 +270,12 @@ def test_a_stop_on_one_process_is_told_to_the_others_in_the_gathering(
     source.interrupt.requested = True
     with pytest.raises(Interrupted):
         source.collect(0)
-    assert sent == [[None]]
+    assert sent == [[([], True)]]
     source.interrupt.requested = False
-    others.append(None)
+    others.append(([], True))
     with pytest.raises(Interrupted):
         source.collect(0)
-    assert len(sent[1]) == WANTED, "this process had finished its own share"
+    assert len(sent[1][0][0]) == WANTED, "this process had finished its own share"
 
 
 def test_a_stop_during_sampling_ends_it(scorer: Scorer) -> None:

@@ -111,12 +111,17 @@ class Identity:
             return False
         if key in self.values and key in earlier.values:
             return True
-        known = default(key)
-        if key in earlier.values:  # what replaced an empty section has keys of its own
-            return earlier.values[key] != {} and known is not None
-        if self.values[key] == {} or known is None or known.value != self.values[key]:
-            return bool(self.values[key] != {})
-        return known.named and not any(each.rpartition(".")[0] == key.rpartition(".")[0] for each in earlier.values)
+        return self._added(earlier, key) if key in self.values else _removed(earlier, key)
+
+    def _added(self, earlier: Identity, key: str) -> bool:
+        """Whether a key that only this identity has changes anything: it has no default, not its default, or belongs to
+        something that the user named since, such as a reward."""
+        value, known = self.values[key], default(key)
+        if value == {}:
+            return False
+        if known is None or known.value != value:
+            return True
+        return known.named and not _has_section(earlier, key)
 
     def _effect(self, key: str, earlier: Identity) -> Effect:
         return Effect(self.effects.get(key) or earlier.effects[key])
@@ -238,3 +243,15 @@ def _end(path: str) -> str:
 def _grew(before: Any, after: Any) -> bool:
     numbers = isinstance(before, int | float) and isinstance(after, int | float)
     return not numbers or after > before
+
+
+def _removed(earlier: Identity, key: str) -> bool:
+    """Whether a key that only the earlier identity has changes anything: the schema still knows it, and it is not an
+    empty section, which keys of its own replaced."""
+    return earlier.values[key] != {} and default(key) is not None
+
+
+def _has_section(identity: Identity, key: str) -> bool:
+    """Whether an identity has any key of the section that ``key`` is in."""
+    section = key.rpartition(".")[0]
+    return any(each.rpartition(".")[0] == section for each in identity.values)

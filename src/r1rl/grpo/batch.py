@@ -26,6 +26,8 @@ class Sample:
     engine_logps: np.ndarray
     keep: bool = True
     """False leaves it out of the loss (a truncated completion, if so configured); it still counts in sizes."""
+    filler: bool = False
+    """True for a sample that only keeps the ranks' passes in step: it counts in nothing, metrics included."""
     old_logps: np.ndarray | None = None
     ref_logps: np.ndarray | None = None
     selected: np.ndarray | None = None
@@ -130,7 +132,8 @@ def pack(lengths: Sequence[int], budget: int, alike: Sequence[Hashable] | None =
     for i in sorted(range(len(lengths)), key=lambda i: (rank[keys[i]], -lengths[i], i)):
         fitting = [b for b in range(len(bins)) if free[b] >= lengths[i]]
         if fitting:
-            best = min(fitting, key=lambda b: (all(keys[j] != keys[i] for j in bins[b]), free[b], b))
+            sharing = [b for b in fitting if any(keys[j] == keys[i] for j in bins[b])]
+            best = min(sharing or fitting, key=free.__getitem__)  # the fullest that has something in common with it
             bins[best].append(i)
             free[best] -= lengths[i]
         else:
@@ -143,6 +146,8 @@ def pack(lengths: Sequence[int], budget: int, alike: Sequence[Hashable] | None =
 class MicroBatch:
     """Samples packed into one row, as tensors. C counts completion tokens, S sequences."""
 
+    filler: bool
+    """Whether its samples are fillers, which enter no metric."""
     tokens: PackedTokens
     advantages_C: Tensor
     keep_C: Tensor
@@ -168,6 +173,7 @@ def micro_batch(samples: Sequence[Sample], device: torch.device) -> MicroBatch:
     engine_logps_C = join([s.engine_logps for s in samples])
     assert engine_logps_C is not None
     return MicroBatch(
+        filler=any(s.filler for s in samples),
         tokens=PackedTokens.build(
             [np.concatenate([s.prompt_ids, s.completion_ids]).tolist() for s in samples],
             [len(s.prompt_ids) for s in samples],

@@ -79,12 +79,9 @@ class Checkpoints:
         final = self.folder / f"step-{state.step:06d}"
         draft = self.folder / f".writing-{state.step:06d}"
         try:
-            try:
-                if write:
+            if write:
+                with _walking(tensors):
                     self._begin(draft, final)
-            except (OSError, StorageError):
-                write_tensors(draft, tensors, write=False)
-                raise
             write_tensors(draft, tensors, write)
             if write:
                 self._write_others(draft, state, others or {})
@@ -196,6 +193,17 @@ class Checkpoints:
             f"cannot write the checkpoint of step {state.step} to {self.folder}: {error}; {safe}. Free space or allow "
             "writing there, then run the same command: it resumes from that checkpoint"
         )
+
+
+@contextlib.contextmanager
+def _walking(tensors: Iterable[tuple[str, Tensor]]) -> Iterator[None]:
+    """Walks through the tensors where the block fails: the other ranks gather each of them with this one."""
+    try:
+        yield
+    except (OSError, StorageError):
+        for _ in tensors:
+            pass
+        raise
 
 
 def _step(checkpoint: Path) -> int:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from operator import itemgetter
 from typing import Any, Protocol
 
@@ -164,7 +165,7 @@ class PlainExperience:
             self.fill(quota, step, round, self.share(problems))
             taken = quota.scored()
         except Interrupted:
-            return self.gather(None)
+            return self.gather([], interrupted=True)
         return self.gather(taken)
 
     def fill(self, quota: Quota, step: int, round: int, mine: Sequence[tuple[int, Problem]]) -> None:
@@ -196,18 +197,20 @@ class PlainExperience:
         share = None if wanted is None else len(range(rank, wanted, ranks))
         return Quota(self.scorer, {"global_step": step}, share, useful, self.oldest())
 
-    def gather(self, taken: list[tuple[Place, ScoredGroup]] | None) -> list[ScoredGroup]:
-        """All processes' groups, in order. None reports an interrupt to the others, which may already wait here.
+    def gather(self, taken: Sequence[tuple[Place, ScoredGroup]], interrupted: bool = False) -> list[ScoredGroup]:
+        """All processes' groups, in order.
+
+        Args:
+            interrupted: reported to the other processes, which may already wait here.
 
         Raises:
-            Interrupted: any process passed None; raised on all of them.
+            Interrupted: it was so on any process; raised on all of them.
         """
-        own: list[tuple[Place, ScoredGroup] | None] = [None] if taken is None else list(taken)
-        everything = gather(own)
-        groups = [pair for pair in everything if pair is not None]
-        if len(groups) < len(everything):
+        everywhere = gather([(list(taken), interrupted)])
+        if any(stopped for _, stopped in everywhere):
             raise Interrupted
-        return [group for _, group in sorted(groups, key=itemgetter(0))]
+        placed = chain.from_iterable(groups for groups, _ in everywhere)
+        return [group for _, group in sorted(placed, key=itemgetter(0))]
 
 
 def is_fresh(group: Group, oldest: int) -> bool:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -182,8 +182,8 @@ class Learner:
             loss, counted, gap = self._forward(chunk, size, entropy)
             sums = {name: sums.get(name, 0.0) + value for name, value in counted.items()}
             worst_gap = max(worst_gap, gap)
-            if last and not self.backend.sum(sums["loss"]).isfinite():
-                loss = loss * torch.nan  # one rank's bad loss keeps every rank from stepping
+            if last:
+                loss = self._nan_if_any_rank_failed(loss, sums["loss"])
             self.backend.backward(loss, last)
         step = self.backend.step(lr) if packed else Step(0.0, True)
         self._check(step)
@@ -204,6 +204,10 @@ class Learner:
             "policy/updates_skipped": float(self.counts.skipped),
         }
 
+    def _nan_if_any_rank_failed(self, loss: Tensor, summed: Tensor) -> Tensor:
+        """``loss``; NaN on every rank if the update's loss is not finite on any, so that no rank steps. Collective."""
+        return loss if self.backend.sum(summed).isfinite() else loss * torch.nan
+
     def _forward(
         self, samples: Sequence[Sample], size: UpdateSize, entropy: bool
     ) -> tuple[Tensor, dict[str, Tensor], float]:
@@ -217,13 +221,12 @@ class Learner:
         inputs = self._loss_inputs(chunk, logps_C, ref_logps_C, entropy_C)
         outputs = policy_loss(inputs, self.settings, size)
         with torch.no_grad():
-            kept = float(samples[0].keep)  # micro-batches of weight 0 do not enter the metrics
-            counts = kept / self.cfg.sequence_parallel
+            counts = 0.0 if chunk.filler else 1 / self.cfg.sequence_parallel
             counted = {name: counts * value for name, value in (outputs.sums | engine_gap(inputs, chunk)).items()}
             if entropy_C is not None:
                 counted["entropy"] = counts * entropy_C.sum()
             counted["loss"] = outputs.loss.detach() / self.cfg.sequence_parallel
-            gap = kept * float((inputs.old_logps_C - chunk.engine_logps_C).abs().max())
+            gap = 0.0 if chunk.filler else float((inputs.old_logps_C - chunk.engine_logps_C).abs().max())
         return outputs.loss, counted, gap
 
     def _loss_inputs(
@@ -250,7 +253,8 @@ class Learner:
         )
 
     def _pack(self, samples: Sequence[Sample], teams: Sequence[Sequence[int]]) -> list[list[Sample]]:
-        """This team's micro-batches; every team has the same number, missing ones repeat a short sample at weight 0."""
+        """This team's micro-batches; every team has the same number. Where some are missing, fillers repeat a short
+        sample at weight 0."""
         packs = [
             [[samples[part[i]] for i in bin_] for bin_ in self._bins([samples[i] for i in part])] for part in teams
         ]
@@ -258,7 +262,7 @@ class Learner:
         mine = packs[self.team]
         if len(mine) < most:
             shortest = min(samples, key=len)
-            mine = mine + [[_silent(shortest)] for _ in range(most - len(mine))]
+            mine = mine + [[_filler(shortest)] for _ in range(most - len(mine))]
         return mine
 
     def _bins(self, samples: Sequence[Sample]) -> list[list[int]]:
@@ -375,14 +379,5 @@ def weight_decay_groups(model: torch.nn.Module, decay: float) -> list[dict[str, 
     ]
 
 
-def _silent(sample: Sample) -> Sample:
-    return Sample(
-        sample.prompt_ids,
-        sample.completion_ids,
-        0.0,
-        sample.engine_logps,
-        keep=False,
-        old_logps=sample.old_logps,
-        ref_logps=sample.ref_logps,
-        selected=sample.selected,
-    )
+def _filler(sample: Sample) -> Sample:
+    return replace(sample, advantage=0.0, keep=False, filler=True)
