@@ -46,7 +46,7 @@ class Completion:
     """Decoded without the tokens that end it; does not repeat the template's pre-filled text."""
     finish: FinishReason
     version: int = 0
-    """Policy version (number of weight syncs) that sampled the first token."""
+    """Version of the policy that sampled the first token; each step of training makes the next one."""
     versions: np.ndarray | None = None
     """[T] int32 policy version of each token where weights changed in flight; None where all are ``version``."""
 

@@ -103,7 +103,7 @@ METRICS: dict[str, Metric] = {
     "policy/micro_batches": Metric("count", "packed micro-batches per update"),
     "policy/imbalance": Metric("ratio", "tokens of the fullest process over the mean; 1 is even"),
     "policy/updates_skipped": Metric("count", "updates skipped since the start: loss or gradient not finite"),
-    "policy/version": Metric("count", "weight syncs to the engine since the start"),
+    "policy/version": Metric("count", "version of the policy that the engine samples from next; each step makes one"),
     "policy/guards_crossed": Metric("count", "bounds under grpo.guards that this step crossed"),
     "time/step": Metric("s", "one whole step; this and the other times are those of the slowest process"),
     "time/rollout": Metric("s", "sampling and scoring"),
