@@ -444,5 +444,5 @@ def test_work_of_a_version_that_noted_nothing_is_not_taken_for_one_s_own(house: 
     for file in house.run_folder.glob("rl/*"):
         if file.is_file():
             file.write_text("0123456789abcdef" if file.name == "fingerprint" else "{}")
-    with pytest.raises(R1Error, match="stage rl: nothing is noted about how it was made"):
+    with pytest.raises(R1Error, match="stage rl: no record of how it was made"):
         house.run()

@@ -23,13 +23,13 @@ from r1rl.types import Group, Problem, SamplingParams, ScoredGroup
 from r1rl.verify import extract_answer
 
 _SEED_STEP = 2**31 - 1
-"""The step that evaluation uses in the random streams; no training step reaches it."""
+"""Step number from which evaluation derives its seeds; no training step reaches it."""
 
 
 @dataclass(frozen=True, slots=True)
 class Evaluation:
-    """``metrics`` by name; ``correct_NK`` 1.0 or 0.0 for each problem and sample, NaN where ``evaluate.reward`` gave no
-    value; None where it applies to nothing."""
+    """Result of an evaluation. ``metrics`` by name; ``correct_NK`` is 1.0 or 0.0 for each problem and sample, NaN where
+    ``evaluate.reward`` gave no value, and None if it gave none at all."""
 
     metrics: dict[str, float]
     correct_NK: np.ndarray | None
@@ -37,7 +37,7 @@ class Evaluation:
 
 
 def check_lengths(problems: Sequence[Problem], cfg: RunConfig, model: Any) -> None:
-    """Refuse an evaluation whose samples would be longer than the model's positions.
+    """Refuse an evaluation whose samples could exceed the model's maximum number of positions.
 
     Raises: ConfigError, see :func:`r1rl.model.lengths.check_length`.
     """
@@ -87,7 +87,7 @@ def evaluate(
                 scorer.submit(groups[index])
                 progress.update(done=len(groups))
         except Interrupted:
-            indexed = [None]  # the others may be waiting in the gathering already: tell them here
+            indexed = [None]  # the other ranks may already wait in gather(): tell them there
         else:
             scored = scorer.score([groups[index] for index in range(len(requests))], {"global_step": step})
             indexed = list(zip([i for i, _ in mine], scored, strict=True))
@@ -100,10 +100,10 @@ def evaluate(
 
 
 def measure(groups: list[ScoredGroup], reward: str) -> Evaluation:
-    """Figures of scored groups; a completion is correct where ``reward`` gave it more than 0.5.
+    """Metrics of scored groups; a completion is correct if ``reward`` gave it more than 0.5.
 
-    A completion for which it gave no value (None) is neither right nor wrong and is left out; a source to which it
-    does not apply at all has no right answers, and so no pass@1.
+    A completion for which it gave no value (None) is neither correct nor incorrect and is left out. If it gave no value
+    for any completion, pass@1 and the other figures that need verdicts are absent.
     """
     correct_NK = _verdicts(groups, reward)
     completions = [c for g in groups for c in g.group.completions]
@@ -120,7 +120,7 @@ def measure(groups: list[ScoredGroup], reward: str) -> Evaluation:
 
 
 def _verdicts(groups: list[ScoredGroup], reward: str) -> np.ndarray | None:
-    """[N, K] 1.0 where ``reward`` is above 0.5, NaN where it did not apply; None where it never did."""
+    """[N, K] 1.0 where ``reward`` is above 0.5, NaN where it did not apply; None if it never applied."""
     if reward not in groups[0].by_reward:
         return None
     values_NK = np.stack([g.by_reward[reward] for g in groups])
@@ -142,6 +142,6 @@ def _solved(groups: list[ScoredGroup], correct_NK: np.ndarray) -> dict[str, floa
 
 
 def mean_applied(values: np.ndarray | None) -> float | None:
-    """Mean of the values that are there (not NaN); None where there are none."""
+    """Mean of the values that are not NaN; None if there are none."""
     applied = values[~np.isnan(values)] if values is not None else np.zeros(0)
     return float(applied.mean()) if applied.size else None

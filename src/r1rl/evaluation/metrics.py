@@ -1,7 +1,7 @@
-"""Figures of an evaluation: pass@1, pass@k, majority vote, and how sure a difference is. N problems, K samples each.
+"""Metrics of an evaluation: pass@1, pass@k, majority vote, and confidence intervals of differences.
 
-A verdict is true, false, or NaN where a sample was not judged: such samples are left out, and a problem of which no
-sample was judged with them. Figures without any data are None.
+Shapes: N problems, K samples each. A verdict is true, false, or NaN if the sample was not judged. Samples that were
+not judged are left out, and so are problems without any judged sample. A metric without data is None.
 """
 
 from __future__ import annotations
@@ -16,19 +16,19 @@ from numpy.typing import ArrayLike, NDArray
 from r1rl.verify import equivalent
 
 Same = Callable[[str, str], object]
-"""Whether two answers are the same answer: true or false, by truth value."""
+"""Whether two answers are equivalent; the result is used by its truth value."""
 
 
 def pass_at_1(correct_NK: ArrayLike) -> float | None:
-    """Mean over problems of the share of correct samples, 0..1 (DeepSeek-R1, arXiv 2501.12948, section 3)."""
+    """Mean over problems of the fraction of correct samples, 0..1 (DeepSeek-R1, arXiv 2501.12948, section 3)."""
     return _mean([row.mean() for row in _judged(_table(correct_NK))])
 
 
 def pass_at_k(correct_NK: ArrayLike, k: int) -> float | None:
-    """Chance, 0..1, that at least one of ``k`` samples is correct: 1 − C(n−c, k) / C(n, k), averaged over problems.
+    """Probability that at least one of ``k`` samples is correct: 1 − C(n−c, k) / C(n, k), averaged over problems.
 
-    Unbiased for k up to the n judged samples (Chen et al. 2021, arXiv 2107.03374, equation 1); a problem with fewer
-    counts by whether any of those it has is correct. Raises ValueError for k outside 1..K.
+    Unbiased for k up to the n judged samples (Chen et al. 2021, arXiv 2107.03374, equation 1); a problem with
+    fewer judged samples counts as solved if any of them is correct. Raises ValueError for k outside 1..K.
     """
     table = _table(correct_NK)
     samples = table.shape[1]
@@ -46,11 +46,11 @@ def _miss(samples: int, correct: int, k: int) -> float:
 def majority_vote(
     answers_NK: Sequence[Sequence[str | None]], correct_NK: ArrayLike, same: Same = equivalent
 ) -> float | None:
-    """Share of problems, 0..1, whose most frequent answer is correct (cons@K of arXiv 2501.12948).
+    """Fraction of problems, 0..1, whose most frequent answer is correct (cons@K of arXiv 2501.12948).
 
     ``answers_NK`` are extracted answers, None where a sample has none; those do not vote, nor do samples that were not
-    judged, and a problem without any vote is wrong. ``correct_NK`` says of each sample whether it is correct, and so
-    of the answer it gave.
+    judged, and a problem without any vote is wrong. ``correct_NK`` gives the verdict on each sample, and
+    thereby on its answer.
     """
     table = _table(correct_NK)
     if [len(row) for row in answers_NK] != [table.shape[1]] * table.shape[0]:
@@ -66,7 +66,7 @@ def majority_vote(
 def majority(answers: Sequence[str | None], same: Same = equivalent) -> int | None:
     """Index of the first sample that gave the most frequent answer; of equally frequent ones, the one seen first.
 
-    An answer joins the first group to whose first member it is the ``same``. None where no sample has an answer.
+    An answer joins the first group whose first member is the ``same``. None if no sample has an answer.
     """
     votes = Counter(answer for answer in answers if answer is not None)
     groups: dict[str, int] = {}
@@ -82,12 +82,12 @@ def paired_bootstrap(
     """Percentile interval of mean(b − a) over problems, resampled in pairs (Efron and Tibshirani 1993, chapter 13).
 
     ``a_N`` and ``b_N`` are the scores of two policies on the same problems in the same order, for example each
-    problem's share of correct samples; the interval says how much of the difference may be due to the choice of
+    problem's fraction of correct samples; the interval shows how much of the difference may be due to the choice of
     problems.
     """
     difference_N = np.asarray(b_N, dtype=np.float64) - np.asarray(a_N, dtype=np.float64)
     if difference_N.ndim != 1 or not difference_N.size:
-        raise ValueError(f"expected one score a problem for both policies, got shape {difference_N.shape}")
+        raise ValueError(f"expected one score per problem for both policies, got shape {difference_N.shape}")
     rng = np.random.default_rng(seed)
     size = difference_N.size
     means = np.array([difference_N[rng.integers(size, size=size)].mean() for _ in range(resamples)])
@@ -103,7 +103,7 @@ def _table(correct_NK: ArrayLike) -> NDArray[np.float64]:
 
 
 def _judged(table: NDArray[np.float64]) -> list[NDArray[np.float64]]:
-    """The verdicts of each problem that has any."""
+    """The verdicts of each problem that has at least one."""
     return [row[~np.isnan(row)] for row in table if not np.isnan(row).all()]
 
 

@@ -1,4 +1,4 @@
-"""Hashes of source code: a module, and what it imports from its neighbourhood. Nothing is imported to find out."""
+"""Hashes of source code: of a module, and of what it imports from the same package or folder. Nothing is imported."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ from r1rl.fingerprint.content import content
 from r1rl.imports import dotted
 
 _OURS = ("r1rl_rewards", "r1rl.verify", "r1rl.data.toy", "r1rl.data.countdown")
-"""Parts of r1rl that decide rewards and generated rows: an installation from a clone changes without a new version."""
+"""Parts of r1rl that determine rewards and generated rows: in a clone they can change without a new version."""
 _WHOLE = "r1rl.verify"
-"""Starts modules by name in processes of its own, so its imports do not say what it runs."""
+"""Hashed as a whole: it starts modules by name in worker processes, so its imports do not show what it runs."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,7 +24,7 @@ class _Module:
     name: str
     file: Path
     package: str
-    """What its relative imports start from."""
+    """Package that its relative imports start from."""
 
 
 def code_of_file(path: Path) -> dict[str, str]:
@@ -68,7 +68,7 @@ def _closure(start: _Module, find: Callable[[str], _Module | None]) -> dict[str,
 
 
 def _imports(module: _Module) -> Iterator[str]:
-    """Names of modules, and of what may be one, that a module imports anywhere."""
+    """Names that a module imports anywhere in its code: modules, and members that may be modules."""
     for level, base, names in _statements(module.file.read_bytes()) if module.file.suffix == ".py" else ():
         above = module.package.split(".")[: 1 - level or None] if level else []
         start = ".".join(part for part in (*above, base) if part)
@@ -78,10 +78,10 @@ def _imports(module: _Module) -> Iterator[str]:
 
 @functools.lru_cache(maxsize=1024)
 def _statements(source: bytes) -> list[tuple[int, str, list[str]]]:
-    """Every import of a source: the dots before it, the module, and the names taken from it."""
+    """Every import in a source: the number of leading dots, the module, and the imported names."""
     try:
         tree = ast.parse(source)
-    except (SyntaxError, ValueError):  # importing it will say so
+    except (SyntaxError, ValueError):  # importing it raises the error
         return []
     found: list[tuple[int, str, list[str]]] = []
     for node in ast.walk(tree):
@@ -93,7 +93,7 @@ def _statements(source: bytes) -> list[tuple[int, str, list[str]]]:
 
 
 def _find(name: str, roots: Sequence[str] | None = None) -> _Module | None:
-    """A module's source, looked for under ``roots``, or else where Python and a reward function's loader look."""
+    """A module's source: found under ``roots``, or else where Python and the loader of reward functions search."""
     parts = name.split(".")
     spec = PathFinder.find_spec(parts[0], roots) if roots is not None else _top(parts[0])
     for end in range(2, len(parts) + 1):
@@ -108,6 +108,6 @@ def _find(name: str, roots: Sequence[str] | None = None) -> _Module | None:
 def _top(name: str) -> ModuleSpec | None:
     try:
         found = importlib.util.find_spec(name)
-    except ValueError:  # a module made by hand
+    except ValueError:  # a module in sys.modules without a spec
         found = None
     return found or PathFinder.find_spec(name, [str(Path.cwd())])

@@ -1,4 +1,4 @@
-"""Hashes of files and folders, of every byte; those of large files are remembered."""
+"""Hashes of files and folders, over every byte; those of large files are cached."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ import xxhash
 from r1rl.files import write_json
 
 LARGE = 16 << 20
-"""Bytes from which a file's hash is remembered between runs."""
+"""Size in bytes from which a file's hash is cached between runs."""
 MOST_FILES = 20_000
-"""A folder with more files counts by its name alone: it is not a data set or a model."""
+"""A folder with more files is represented by its name alone: it is not a data set or a model."""
 _SETTLED_S = 2.0
-"""A file changed less than so long ago may change again without a new time stamp, so its hash is not remembered."""
+"""A file changed more recently than this may change again without a new time stamp, so its hash is not cached."""
 _BLOCK = 4 << 20
 
 
@@ -39,12 +39,12 @@ def content(path: Path) -> str:
 
 
 def digest(value: object) -> str:
-    """16 hexadecimal digits of a plain value."""
+    """Hash of a JSON-serializable value, 16 hexadecimal digits."""
     return xxhash.xxh3_64_hexdigest(json.dumps(value, sort_keys=True).encode())
 
 
 def _files(folder: Path) -> Iterator[Path]:
-    """Files of a folder in a fixed order, not the hidden ones (``.git``, ``.cache``, drafts) nor compiled Python."""
+    """Files of a folder in a fixed order, without hidden ones (``.git``, ``.cache``, drafts) and compiled Python."""
     for parent, folders, names in os.walk(folder):
         folders[:] = sorted(name for name in folders if not name.startswith(".") and name != "__pycache__")
         yield from (Path(parent, name) for name in sorted(names) if not name.startswith("."))
@@ -54,7 +54,7 @@ def _file(path: Path) -> str:
     stat = path.stat()
     if stat.st_size < LARGE:
         return xxhash.xxh3_128_hexdigest(path.read_bytes())
-    # A time stamp can be set back by hand, the time of the change of the inode cannot.
+    # The modification time can be set back by hand; the inode's change time cannot.
     key = f"{path.resolve()} {stat.st_size} {stat.st_mtime_ns} {stat.st_ctime_ns} {stat.st_ino}"
     known = _remembered().get(key)
     if known is None:
@@ -72,7 +72,7 @@ def _read(path: Path) -> str:
     return hashed.hexdigest()
 
 
-# ------------------------------------------------------------------------------------------------------ remembered
+# ----------------------------------------------------------------------------------------------------------- cache
 
 
 def _place() -> Path:
@@ -81,7 +81,7 @@ def _place() -> Path:
 
 @functools.cache
 def _remembered() -> dict[str, str]:
-    """Hashes of large files by path, size, times and inode. Only a cache: without it files are read again."""
+    """Hashes of large files by path, size, times and inode. Without this cache the files are read again."""
     try:
         found = json.loads(_place().read_text(encoding="utf-8"))
     except (OSError, ValueError, RuntimeError):  # RuntimeError: there is no home folder

@@ -1,4 +1,4 @@
-"""The table of keys in docs/resume.md, made from :mod:`r1rl.fingerprint.keys`: ``python -m r1rl.fingerprint.docs``."""
+"""The table of keys in docs/resume.md: ``python -m r1rl.fingerprint.docs`` generates it from the rules in ``keys``."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from r1rl.fingerprint.keys import ROWS, Effect
 
 
 def key_table() -> str:
-    """Every key that is not ``learned``, grouped by why, in Markdown."""
+    """Every key that is not ``learned``, grouped by effect and reason, in Markdown."""
     rows: dict[tuple[Effect, str, tuple[str, ...]], list[str]] = {}
     for row in ROWS:
         rows.setdefault((row.effect, row.why, row.kinds), []).append(f"`{row.pattern}`")

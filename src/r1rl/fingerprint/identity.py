@@ -1,4 +1,4 @@
-"""All that a stage learned from, as plain values; what changed from one identity to another."""
+"""Everything that a stage learned from, as plain values, and what changed between two such identities."""
 
 from __future__ import annotations
 
@@ -26,23 +26,23 @@ _FUNCTION = re.compile(r"(?P<file>[^:\n]+\.py):\w+|(?P<module>[A-Za-z_]\w*(?:\.\
 """``path/to/file.py:name`` or ``package.module:name``."""
 _GENERATED = "generated:"
 _NAMES = (".function", ".corpus")
-"""Keys whose value is a name with code behind it, not a place."""
+"""Keys whose value names code, not a path."""
 _BY_KEY = ("values", "effects", "contents")
-"""Fields of an identity that have an entry per key."""
+"""Fields of an identity with one entry per key."""
 _SHOWN = 60
-"""Characters of a value in a message."""
+"""Number of characters of a value shown in a message."""
 
 
 @dataclass(frozen=True, slots=True)
 class Change:
-    """One key whose value, file or code is not what it was."""
+    """One key whose value, file or code has changed."""
 
     key: str
     what: str
-    """In words."""
+    """The change in words."""
     effect: Effect
     grew: bool = False
-    """For a key that says how far a stage goes: whether it goes further now."""
+    """For a key that sets how long a stage trains: whether it now trains longer."""
 
     def __str__(self) -> str:
         return self.what
@@ -50,10 +50,10 @@ class Change:
 
 @dataclass(frozen=True, slots=True)
 class Identity:
-    """Of a stage: every configuration key that its kind reads, by dotted name.
+    """What a stage learned from: every configuration key that its kind reads, by dotted name.
 
-    Where the value names a local file, a folder or code, ``contents`` holds the hashes of what is there: a file that
-    moved is the same file, and one that was edited is another.
+    Where the value names a local file, a folder or code, ``contents`` holds the hashes of what it contains: a moved
+    file counts as unchanged, an edited one as changed.
     """
 
     kind: str
@@ -61,14 +61,14 @@ class Identity:
     effects: dict[str, str]
     """Effect of each key in this configuration."""
     contents: dict[str, dict[str, str]]
-    """By key; of a file or folder the hash under its name, of code one hash per module."""
+    """Hashes by key: for a file or folder one under its name, for code one per module."""
     version: str = r1rl.__version__
 
     @classmethod
     def of(cls, kind: str, view: RunConfig) -> Identity:
-        """``view``: the run as the stage runs it, references filled in. Reads every file that it names.
+        """The identity of a stage whose configuration, references resolved, is ``view``; reads every file it names.
 
-        Raises: StorageError where one cannot be read.
+        Raises: StorageError if a file cannot be read.
         """
         dumped = view.model_dump(mode="json")
         values = {key: value for part in kind_of(kind).parts for key, value in _leaves(pick(dumped, part), part)}
@@ -82,23 +82,22 @@ class Identity:
 
     @classmethod
     def read(cls, found: Mapping[str, Any]) -> Identity:
-        """An identity as it was written to a file, with its keys as they are called now.
+        """An identity as it was written to a file, with renamed keys under their current names.
 
-        Raises: TypeError, KeyError, AttributeError where it is none.
+        Raises: TypeError, KeyError, AttributeError if it is not an identity.
         """
         named = {part: {current_name(key): value for key, value in found[part].items()} for part in _BY_KEY}
         return cls(**{**found, **named})
 
     @property
     def fingerprint(self) -> str:
-        """Of all that decides what a step does, and of nothing that decides how many there are."""
+        """Hash of everything that determines what a step does, and of nothing that determines the number of steps."""
         return digest([self.kind, {key: self._counted(key) for key in self._keys(Effect.LEARNED)}])
 
     def changes(self, earlier: Identity) -> list[Change]:
-        """What differs from an earlier identity of the same stage and is not free, in the order of the keys.
+        """Differences from an earlier identity of the same stage, except those of free keys, in the order of the keys.
 
-        A key that the earlier one's version of r1rl did not have, or this one's no longer has, is no change while it
-        has its default.
+        A key that exists in only one of the two versions of r1rl is not a change while it has its default value.
         """
         if earlier.kind != self.kind:
             return [Change("kind", f"kind {earlier.kind} → {self.kind}", Effect.LEARNED)]
@@ -114,8 +113,8 @@ class Identity:
         return self._added(earlier, key) if key in self.values else _removed(earlier, key)
 
     def _added(self, earlier: Identity, key: str) -> bool:
-        """Whether a key that only this identity has changes anything: it has no default, not its default, or belongs to
-        something that the user named since, such as a reward."""
+        """Whether a key that exists only in this identity is a change: it has no default or another value, or belongs
+        to something that the user has added, such as a reward."""
         value, known = self.values[key], default(key)
         if value == {}:
             return False
@@ -130,12 +129,12 @@ class Identity:
         return sorted(key for key, each in self.effects.items() if each == wanted.value)
 
     def _counted(self, key: str) -> Any:
-        """What two identities compare: contents where there are some, else the value; None is a key that is absent."""
+        """What is compared between identities: contents if there are any, else the value; None if the key is absent."""
         if key not in self.contents:
             return [self.values[key]] if key in self.values else None
         found, value = self.contents[key], self.values[key]
         if isinstance(value, str) and _FUNCTION.fullmatch(value.removeprefix(_GENERATED)):
-            name: Any = value.rpartition(":")[2]  # a module may be named by its file as well
+            name: Any = value.rpartition(":")[2]  # the same module may be given by name or by file
         else:
             name = value if key.endswith(_NAMES) or str(value).startswith(_GENERATED) else ""
         return [name, found if len(found) > 1 else list(found.values())]
@@ -153,7 +152,7 @@ class Identity:
         return Change(key, f"{key} {_short(old)} → {_short(new)}", effect, _grew(old, new))
 
     def _entry(self, key: str) -> str:
-        """The longest part of a key that is absent here as a whole, such as a reward with all its keys."""
+        """The shortest prefix of a key under which nothing exists here, such as a reward with all its keys."""
         parts = key.split(".")
         for end in range(1, len(parts)):
             prefix = ".".join(parts[:end])
@@ -199,7 +198,7 @@ def _reward(use: str) -> dict[str, str]:
 
 @functools.cache
 def _registered() -> dict[str, str]:
-    """Registered rewards and their code; what is installed does not change while a process lives."""
+    """Registered rewards and where their code is; installed packages do not change during the life of a process."""
     return dict(REWARDS.entries)
 
 
@@ -214,8 +213,8 @@ def _code(text: str) -> dict[str, str]:
 
 
 def _local(text: str, key: list[str]) -> dict[str, str]:
-    """Files as the configuration finds them (:mod:`r1rl.config.paths`): a word that happens to be the name of
-    something in the current folder is none, except for the ``path`` of a source."""
+    """Hashes of a local file or folder, found as :mod:`r1rl.config.paths` does: a plain word that happens to be the
+    name of something in the current folder is not a path, except as the ``path`` of a source."""
     if "args" in key:
         meant = like_a_path(text)
     else:
@@ -226,7 +225,7 @@ def _local(text: str, key: list[str]) -> dict[str, str]:
     try:
         if not path.exists() or path.resolve() in (Path.cwd(), Path.home(), Path(path.anchor)):
             return {}
-    except (OSError, RuntimeError):  # too long for a name, or there is no home folder
+    except (OSError, RuntimeError):  # too long for a file name, or no home folder
         return {}
     return {path.name: content(path)}
 
@@ -246,8 +245,8 @@ def _grew(before: Any, after: Any) -> bool:
 
 
 def _removed(earlier: Identity, key: str) -> bool:
-    """Whether a key that only the earlier identity has changes anything: the schema still knows it, and it is not an
-    empty section, which keys of its own replaced."""
+    """Whether a key that exists only in the earlier identity is a change: it is still in the schema, and is not an
+    empty section, whose new keys are compared themselves."""
     return earlier.values[key] != {} and default(key) is not None
 
 

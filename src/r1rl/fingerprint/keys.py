@@ -1,6 +1,6 @@
-"""What a changed configuration key does to a stage that has begun or finished: the one table.
+"""The table of what a changed configuration key does to a stage that has begun or finished.
 
-A key without a row is ``learned``: a new key cannot be forgotten, at worst it asks for too much.
+A key without a row is ``learned``: at worst, a new key that nobody added here redoes a stage needlessly.
 """
 
 from __future__ import annotations
@@ -17,29 +17,30 @@ from r1rl.config.walk import is_section, sections
 
 
 class Effect(Enum):
-    """What a changed key asks for."""
+    """What a changed key requires."""
 
     FREE = "free"
-    """Does not change what is learned: the stage goes on, or stays done."""
+    """Does not change what is learned: the stage resumes, or stays finished."""
     EXTENDS = "extends"
-    """Says how far the stage goes: with a larger value it goes on from its last checkpoint."""
+    """Sets how long the stage trains: with a larger value it resumes from its last checkpoint."""
     SIFTS = "sifts"
-    """Says what is kept of the samples: those that were drawn are sifted again; without them the stage is redone."""
+    """Decides which samples are kept: the drawn samples are filtered again; if they are gone, the stage is redone."""
     LEARNED = "learned"
-    """The stage is redone from its start."""
+    """The stage is redone from the beginning."""
 
 
 @dataclass(frozen=True, slots=True)
 class KeyRule:
-    """``pattern``: dotted keys; ``NAME`` stands for one part and a final ``*`` for whatever follows."""
+    """A row of the table. ``pattern`` is a dotted key in which ``NAME`` matches one part; a final ``.*`` includes all
+    keys below it."""
 
     pattern: str
     effect: Effect
     why: str
     kinds: tuple[str, ...] = ()
-    """Kinds of stage it holds for; empty for all."""
+    """Kinds of stage that the row applies to; empty for all."""
     when: Callable[[RunConfig], bool] | None = None
-    """Configurations it holds for; None for all."""
+    """Condition under which the row applies; None for always."""
 
 
 def _free(why: str, *patterns: str, kinds: tuple[str, ...] = ()) -> tuple[KeyRule, ...]:
@@ -62,10 +63,10 @@ def _measures_no_pass_rate(view: RunConfig) -> bool:
     return view.data.difficulty is None and _samples_once(view)
 
 
-_ROUNDING = "how the same update is computed; equal up to rounding"
-_WATCHED = "what is saved, logged or measured on the way"
-_LIMITS = "how long things may take, and how many run at once"
-_PLACE = "where and on what the stage runs"
+_ROUNDING = "how the update is computed; the result is equal up to rounding"
+_WATCHED = "what is saved, logged or measured during training"
+_LIMITS = "limits, concurrency, and where rewards and rewriting run"
+_PLACE = "where and on which hardware the stage runs"
 
 ROWS: tuple[KeyRule, ...] = (
     *_free(_PLACE, "name", "output_dir", "threads", "device", "tracking.*", "hub.*"),
@@ -111,7 +112,7 @@ ROWS: tuple[KeyRule, ...] = (
         "sample.rewrite.concurrent",
     ),
     *_free(
-        "which engine samples, and how it runs; it samples the same distribution",
+        "which engine samples, and how it runs; the distribution is the same",
         "rollout.engine",
         *(
             f"rollout.vllm.{name}"
@@ -142,7 +143,7 @@ ROWS: tuple[KeyRule, ...] = (
             )
         ),
     ),
-    *_free("sets defaults of other keys, which count themselves", "grpo.algorithm"),
+    *_free("only sets defaults of other keys, which are compared themselves", "grpo.algorithm"),
     *_free(
         "not read by this kind of stage",
         "rollout.prompts_per_step",
@@ -159,7 +160,7 @@ ROWS: tuple[KeyRule, ...] = (
         KeyRule(
             pattern,
             Effect.FREE,
-            "what is measured, and never trained on; with data.on_overlap: drop it decides what is trained on",
+            "only measured, never trained on; with data.on_overlap: drop it determines what is trained on",
             ("grpo", "sft", "reward_model"),
             _refuses_overlap,
         )
@@ -168,7 +169,7 @@ ROWS: tuple[KeyRule, ...] = (
     KeyRule(
         "evaluate.reward",
         Effect.FREE,
-        "decides what is learned only where data.difficulty or dynamic sampling looks at it",
+        "affects what is learned only with data.difficulty or dynamic sampling",
         ("grpo",),
         _measures_no_pass_rate,
     ),
@@ -183,7 +184,7 @@ ROWS: tuple[KeyRule, ...] = (
         KeyRule(
             f"sample.{name}",
             Effect.SIFTS,
-            "what is kept of the samples; with sample.rewrite learned, because an endpoint would rewrite all again",
+            "which samples are kept; with sample.rewrite learned, because the endpoint would rewrite all of them again",
             when=_rewrites_nothing,
         )
         for name in (
@@ -197,14 +198,14 @@ ROWS: tuple[KeyRule, ...] = (
             "response",
         )
     ),
-    KeyRule("grpo.steps", Effect.EXTENDS, "how far the stage goes"),
-    KeyRule("sft.epochs", Effect.EXTENDS, "how far the stage goes"),
-    KeyRule("reward_model.epochs", Effect.EXTENDS, "how far the stage goes"),
+    KeyRule("grpo.steps", Effect.EXTENDS, "how long the stage trains"),
+    KeyRule("sft.epochs", Effect.EXTENDS, "how long the stage trains"),
+    KeyRule("reward_model.epochs", Effect.EXTENDS, "how long the stage trains"),
 )
 
 
 def effect(kind: str, key: str, view: RunConfig) -> Effect:
-    """What a change of ``key`` does to a stage of this kind; ``view`` is the run as the stage sees it."""
+    """What a change of ``key`` does to a stage of this kind; ``view`` is the stage's configuration."""
     for row in ROWS:
         applies = (not row.kinds or kind in row.kinds) and (row.when is None or row.when(view))
         if applies and _matches(row.pattern).fullmatch(key):
@@ -214,15 +215,15 @@ def effect(kind: str, key: str, view: RunConfig) -> Effect:
 
 @dataclass(frozen=True, slots=True)
 class Default:
-    """Of a key of the schema; ``value`` is MISSING where it must be given."""
+    """Default of a key in the schema; ``value`` is MISSING if the key is required."""
 
     value: Any
     named: bool
-    """Whether it belongs to something that the user named, such as a reward or a data source."""
+    """Whether the key belongs to something that the user named, such as a reward or a data source."""
 
 
 def default(key: str) -> Default | None:
-    """The default of a dotted key; None where the schema has no such key. Keys inside ``args`` have none."""
+    """The default of a dotted key; None if the schema has no such key, as for keys inside ``args``."""
     for end in range(len(parts := key.split(".")), 0, -1):
         above, name = ".".join(parts[: end - 1]), parts[end - 1]
         for path, section, _ in sections(RunConfig):

@@ -1,4 +1,4 @@
-"""What a stage's folder notes of the work in it: its identity, and how far it got."""
+"""What a stage's folder records about the work in it: its identity, and its progress."""
 
 from __future__ import annotations
 
@@ -16,29 +16,29 @@ from r1rl.fingerprint.keys import Effect
 MARK, RECORD = "fingerprint", "stage.json"
 _CHECKPOINTS = ("checkpoints/step-*", "checkpoints/checkpoint-*", "samples-*.jsonl", "unfinished.pt")
 _WORK = (*_CHECKPOINTS, "model", "data.jsonl", "evaluation.json", "difficulty.jsonl", RECORD)
-"""What a stage leaves that took work to make."""
+"""Outputs of a stage that took work to produce."""
 _SET_ASIDE = re.compile(r".+\.\d+")
-"""Names that :func:`set_aside` gives."""
+"""Names given by :func:`set_aside`."""
 
 
 @dataclass(frozen=True, slots=True)
 class Mark:
-    """STAGE/fingerprint."""
+    """Content of the file STAGE/fingerprint."""
 
     identity: Identity
     fingerprint: str
-    """Of the identity that the work began with; checkpoints carry it."""
+    """Fingerprint of the identity that the work began with; stored in its checkpoints."""
 
     def changes(self, now: Identity) -> list[Change]:
-        """What differs now from what the work in the folder was made with."""
+        """What changed since the work in the folder was begun."""
         return now.changes(self.identity)
 
 
-UNKNOWN = Change("", "nothing is noted about how it was made", Effect.LEARNED)
+UNKNOWN = Change("", "no record of how it was made", Effect.LEARNED)
 
 
 def read(folder: Path) -> Mark | None:
-    """The mark of a stage's folder; None where there is none that this version can read."""
+    """The mark of a stage's folder; None if there is none that this version can read."""
     try:
         found = json.loads((folder / MARK).read_text(encoding="utf-8"))
         return Mark(Identity.read(found["identity"]), found["fingerprint"])
@@ -47,7 +47,7 @@ def read(folder: Path) -> Mark | None:
 
 
 def write(folder: Path, identity: Identity, fingerprint: str) -> None:
-    """Note what the work in a folder is made with; the folder becomes r1rl's.
+    """Record what the work in a folder is made with, and mark the folder as r1rl's.
 
     Raises: ForeignError, StorageError, as :func:`r1rl.files.claim`.
     """
@@ -56,12 +56,12 @@ def write(folder: Path, identity: Identity, fingerprint: str) -> None:
 
 
 def has_work(folder: Path) -> bool:
-    """Whether anything lies in a stage's folder that would have to be made again."""
+    """Whether a stage's folder contains work that would be lost if the stage were redone."""
     return _any(folder, _WORK)
 
 
 def has_checkpoints(folder: Path) -> bool:
-    """Whether a stage could go on from somewhere."""
+    """Whether there is anything that the stage can resume from."""
     return _any(folder, _CHECKPOINTS)
 
 
@@ -71,7 +71,7 @@ def _any(folder: Path, patterns: tuple[str, ...]) -> bool:
 
 
 def progress(folder: Path) -> str:
-    """How far the work in a stage's folder got, in words; empty where nothing is known."""
+    """Progress of the work in a stage's folder, in words; empty if unknown."""
     if (folder / RECORD).is_file():
         return "finished"
     steps = [file.name.rpartition("-")[2] for pattern in _CHECKPOINTS[:2] for file in folder.glob(pattern)]
@@ -80,7 +80,7 @@ def progress(folder: Path) -> str:
 
 
 def set_aside(folder: Path) -> Path:
-    """Rename a stage's folder to the first free ``NAME.1``, ``NAME.2``, …; returns where it went."""
+    """Rename a stage's folder to the first free ``NAME.1``, ``NAME.2``, …; returns the new path."""
     number = 1
     while folder.with_name(f"{folder.name}.{number}").exists():
         number += 1
@@ -90,23 +90,23 @@ def set_aside(folder: Path) -> Path:
 
 
 def redone(changes: list[Change]) -> list[Change]:
-    """The changes for which a stage is redone from its start."""
+    """The changes that require a stage to be redone from the beginning."""
     return [change for change in changes if change.effect is Effect.LEARNED]
 
 
 def take(folder: Path, identity: Identity, overwrite: bool = False, fingerprint: str = "") -> tuple[str, Path | None]:
-    """Take a folder for work of this identity.
+    """Claim a folder for work of this identity.
 
     Args:
         overwrite: rename a folder that holds other work, instead of refusing it.
-        fingerprint: given by the caller; it alone is compared then.
+        fingerprint: supplied by the caller; if given, only it is compared.
 
     Returns:
-        The fingerprint that checkpoints carry, and where other work was moved, if any was.
+        The fingerprint to store in checkpoints, and the path that other work was moved to, if any.
 
     Raises:
-        R1Error: the folder holds work that was made otherwise, and ``overwrite`` is off.
-        ForeignError: it holds what r1rl did not write.
+        R1Error: the folder contains work made with other settings, and ``overwrite`` is off.
+        ForeignError: it contains files that r1rl did not write.
     """
     if not (folder / MARK).exists():
         claim(folder)
@@ -115,8 +115,8 @@ def take(folder: Path, identity: Identity, overwrite: bool = False, fingerprint:
     if changes and has_work(folder):
         if not overwrite:
             raise R1Error(
-                f"{folder} holds work that was made otherwise ({listed(changes)}); choose another folder, undo the "
-                "change, or pass overwrite=True, which renames the folder and begins anew"
+                f"{folder} contains work made with other settings ({listed(changes)}); choose another folder, undo "
+                "the change, or pass overwrite=True, which renames the folder and starts from the beginning"
             )
         aside = set_aside(folder)
     began = mark.fingerprint if mark and not changes else fingerprint or identity.fingerprint
@@ -136,6 +136,6 @@ def _against(mark: Mark | None, identity: Identity, fingerprint: str) -> list[Ch
 
 
 def listed(changes: list[Change], most: int = 5) -> str:
-    """Changes in one line."""
+    """The changes in one line, at most ``most`` of them by name."""
     rest = f" and {len(changes) - most} more" if len(changes) > most else ""
     return "; ".join(map(str, changes[:most])) + rest
