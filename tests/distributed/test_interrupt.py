@@ -31,10 +31,14 @@ def test_the_first_signal_is_a_flag(number: signal.Signals, code: int, capfd: py
 
 
 def test_a_second_ctrl_c_ends_at_once() -> None:
-    with Interrupt():
-        os.kill(os.getpid(), signal.SIGINT)
-        with pytest.raises(KeyboardInterrupt):
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background job ignores SIGINT
+    try:
+        with Interrupt():
             os.kill(os.getpid(), signal.SIGINT)
+            with pytest.raises(KeyboardInterrupt):
+                os.kill(os.getpid(), signal.SIGINT)
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 def test_a_second_signal_of_another_kind_is_still_a_flag() -> None:
