@@ -1,11 +1,11 @@
-"""Synchronous against asynchronous steps for any number of servers, from measured times:
+"""Simulate synchronous and asynchronous steps for any number of servers, from measured times:
 
     python -m benchmarks.async_sim RUN/STAGE/metrics.jsonl [--servers 1 8 64] [--staleness 0 1 2 4] [--slots 16]
 
-The run gives the time of an update and of a sync; the time to sample a group is drawn from a log-normal whose mean is
-measured (rollout seconds × slots / groups) and whose spread is that of completion lengths (--spread, the ratio of
-longest to mean). What is simulated: servers with a number of slots that take the next waiting group, steps that begin
-when all groups of the step are there, one learner, and at most N steps asked for ahead, as ``AheadExperience`` does.
+The run's metrics give the time of an update, a sync and a rollout. The time to sample a group is drawn from a
+log-normal distribution in which the longest group (99th percentile) takes as long as the measured rollout, --spread
+times the mean. Simulated are servers whose free slots take the next waiting group, steps that begin when all their
+groups are finished, one learner, and at most N steps requested ahead, as ``AheadExperience`` does.
 """
 
 from __future__ import annotations
@@ -20,12 +20,12 @@ import numpy as np
 
 
 def simulate(sample_SG: np.ndarray, update_s: float, sync_s: float, slots: int, staleness: int) -> tuple[float, float]:
-    """Seconds a step, and share of the time in which the learner works.
+    """Seconds per step, and the fraction of the time in which the learner works.
 
     Args:
         sample_SG: seconds that each of G groups takes in each of S steps, alone in its slot.
-        slots: groups sampled at once, over all servers.
-        staleness: steps asked for ahead.
+        slots: groups sampled concurrently by all servers together.
+        staleness: number of steps requested ahead.
     """
     steps, groups = sample_SG.shape
     free = [0.0] * slots
@@ -46,7 +46,7 @@ def simulate(sample_SG: np.ndarray, update_s: float, sync_s: float, slots: int, 
 
 
 def group_seconds(mean_s: float, longest: float, shape: Sequence[int], seed: int = 0) -> np.ndarray:
-    """Log-normal times with this mean, the 99th percentile ``longest`` times as large."""
+    """Log-normal times with this mean, whose 99th percentile is ``longest`` times the mean."""
     # ln(p99 / mean) = 2.33 σ − σ²/2
     sigma = 2.33 - np.sqrt(max(2.33**2 - 2 * np.log(longest), 0))
     return np.random.default_rng(seed).lognormal(np.log(mean_s) - sigma**2 / 2, sigma, tuple(shape))
@@ -57,9 +57,9 @@ def main() -> None:
     parser.add_argument("metrics", type=Path)
     parser.add_argument("--servers", type=int, nargs="+", default=[1, 8, 64])
     parser.add_argument("--staleness", type=int, nargs="+", default=[0, 1, 2, 4])
-    parser.add_argument("--slots", type=int, default=16, help="groups one server samples at once")
+    parser.add_argument("--slots", type=int, default=16, help="groups that one server samples concurrently")
     parser.add_argument(
-        "--groups", type=int, help="groups per step; default: 16 a server, so that work grows with them"
+        "--groups", type=int, help="groups per step; default: 16 per server, so that the work grows with them"
     )
     parser.add_argument("--spread", type=float, default=3.0)
     parser.add_argument("--steps", type=int, default=400)
@@ -67,13 +67,13 @@ def main() -> None:
     rows = [json.loads(line) for line in given.metrics.read_text().splitlines()][1:]
     mean = {key: float(np.mean([r[f"time/{key}"] for r in rows])) for key in ("rollout", "update", "sync")}
     print(f"measured: rollout {mean['rollout']:.2f} s, update {mean['update']:.2f} s, sync {mean['sync']:.3f} s")
-    print(f"{'servers':>7} {'staleness':>9} {'s a step':>9} {'gain':>7} {'learner busy':>13}")
+    print(f"{'servers':>7} {'staleness':>9} {'s/step':>9} {'gain':>7} {'learner busy':>13}")
     for servers in given.servers:
         groups = given.groups or 16 * servers
         slots = given.slots * servers
-        # The measured rollout ends with its slowest group.
+        # A measured rollout lasts as long as its slowest group.
         times = group_seconds(mean["rollout"] / given.spread, given.spread, (given.steps, groups))
-        update = mean["update"]  # a learner that is scaled with the servers; with --groups the batch stays as it is
+        update = mean["update"]  # assumes a learner that scales with the servers; with --groups the batch is fixed
         base = simulate(times, update, mean["sync"], slots, 0)[0]
         for staleness in given.staleness:
             seconds, busy = simulate(times, update, mean["sync"], slots, staleness)

@@ -1,11 +1,11 @@
-"""r1rl beside TRL's GRPOTrainer on this machine, and the learner against its arithmetic floor.
+"""Compare r1rl with TRL's GRPOTrainer on this machine, and the learner with the time its arithmetic takes.
 
-``python -m benchmarks.compare`` runs both sides of both scenarios in turn, each in a process of its own so that peak
-memory is its own, and prints the medians. The same model, prompts, group size, length limit, reward, precision
-(float32) and number of threads on both sides; every completion is trained on by both.
+``python -m benchmarks.compare`` runs both sides of both scenarios in turn, each in its own process so that peak memory
+is measured separately, and prints the medians. Both use the same model, prompts, group size, length limit, reward,
+precision (float32) and number of threads, and both train on every completion.
 
-Lengths are made, not hoped for: the output head gets a bias that gives the end of sequence a constant chance a token.
-``long-tail`` has a mean of about a third of the limit, ``uniform`` runs every completion to the limit.
+Lengths are controlled: a bias in the output head gives the end of sequence a constant probability per token.
+In ``long-tail`` the mean is about a third of the limit, in ``uniform`` every completion reaches the limit.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ WARMUP, STEPS = 2, 5
 class Scenario:
     max_new_tokens: int
     mean: float
-    """Mean of the untruncated geometric distribution of lengths; infinite for no end before the limit."""
+    """Mean of the untruncated geometric distribution of lengths; infinite if no completion ends before the limit."""
 
 
 SCENARIOS = {"long-tail": Scenario(384, 136.0), "uniform": Scenario(128, math.inf)}
@@ -40,7 +40,7 @@ SCENARIOS = {"long-tail": Scenario(384, 136.0), "uniform": Scenario(128, math.in
 
 @dataclass(frozen=True)
 class Result:
-    """Medians over the measured steps of one side."""
+    """Medians over the measured steps of one side; seconds are per step, memory in GB (2^30 bytes)."""
 
     seconds: float
     completions_per_s: float
@@ -64,7 +64,7 @@ def build_model(folder: Path) -> None:
 
 
 def give_lengths(model: Any, eos: int, scenario: Scenario) -> None:
-    """Bias the head so that each token ends the completion with chance 1/mean; an untrained head is near uniform."""
+    """Bias the head so that a completion ends with probability 1/mean per token; untrained, it is nearly uniform."""
     import torch
 
     head = model.get_output_embeddings()
@@ -73,12 +73,12 @@ def give_lengths(model: Any, eos: int, scenario: Scenario) -> None:
     bias = torch.zeros(vocabulary)
     bias[eos] = math.log(chance * (vocabulary - 1) / (1 - chance)) if chance > 0 else -1e4
     with torch.no_grad():
-        head.weight.mul_(0.1)  # tied or not, what decides is the bias
+        head.weight.mul_(0.1)  # so that the bias decides, whether weights are tied or not
     head.bias = torch.nn.Parameter(bias, requires_grad=False)
 
 
 def reward(completions: list[str], **_: Any) -> list[float]:
-    """Share of even bytes: different for every completion, so that every one has an advantage."""
+    """Fraction of even bytes: it differs between completions, so that every one has a nonzero advantage."""
     return [sum(b % 2 == 0 for b in c.encode()) / (len(c.encode()) + 1) for c in completions]
 
 
@@ -184,7 +184,7 @@ def run_trl(folder: Path, scenario: Scenario, batch: int) -> Result:
 
 
 TRL_BATCH = 32
-"""TRL's batch on the device, accumulated to the same 128. ``--trl-batches 16 32 64 128`` measures others."""
+"""TRL's per-device batch size, accumulated to the same 128. ``--trl-batches 16 32 64 128`` measures others."""
 
 
 def _result(seconds: list[float], length: float, parts: dict[str, float]) -> Result:
@@ -207,13 +207,13 @@ def measure(side: str, scenario: str, folder: Path, batch: int = TRL_BATCH) -> R
 
 
 def trl_batches(sizes: Sequence[int]) -> None:
-    """Print what TRL takes for a step at each batch on the device."""
+    """Print TRL's time per step for each per-device batch size."""
     for name in SCENARIOS:
         with tempfile.TemporaryDirectory() as scratch:
             build_model(Path(scratch) / "model")
             for size in sizes:
                 result = measure("trl", name, Path(scratch), size)
-                print(f"{name}, TRL with batches of {size}: {result.seconds:.2f} s a step, {result.peak_gb:.2f} GB")
+                print(f"{name}, TRL with batch size {size}: {result.seconds:.2f} s/step, {result.peak_gb:.2f} GB")
 
 
 def compare() -> None:
@@ -234,7 +234,7 @@ def compare() -> None:
         console.say(f"{name}: r1rl spends {results['r1rl'].parts}")
     console.table(
         f"{PROMPTS * GROUP} completions per step, float32, medians of {STEPS} steps after {WARMUP}",
-        ["lengths", "side", "mean tokens", "s a step", "completions/s", "peak GB"],
+        ["lengths", "side", "mean tokens", "s/step", "completions/s", "peak GB"],
         rows,
     )
     learner_report(console)
@@ -246,7 +246,7 @@ def main() -> None:
     parser.add_argument("--scenario", choices=SCENARIOS)
     parser.add_argument("--folder", type=Path)
     parser.add_argument("--batch", type=int, default=TRL_BATCH)
-    parser.add_argument("--trl-batches", type=int, nargs="+", help="instead of the comparison, TRL at these batches")
+    parser.add_argument("--trl-batches", type=int, nargs="+", help="measure only TRL, at these batch sizes")
     args = parser.parse_args()
     if args.side:
         print(json.dumps(asdict(SIDES[args.side](args.folder, SCENARIOS[args.scenario], args.batch))))

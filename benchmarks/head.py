@@ -1,4 +1,4 @@
-"""What the output head in float32 costs under bfloat16: time and memory of one micro-batch's log-probabilities."""
+"""Cost of computing the output head in float32 under bfloat16: time and memory of a micro-batch's log-probabilities."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ from r1rl.model.forward import ChunkedHead
 from r1rl.tracking.console import Console
 
 HIDDEN, VOCABULARY, TOKENS, CHUNK = 256, 16_384, 128, 64
-"""Small: a CPU without bfloat16 instructions takes a minute for the head of a 135 M-parameter model."""
+"""Sizes, small because a CPU without bfloat16 instructions takes a minute for the head of a 135 M-parameter model."""
 WEIGHTS = {"float32 masters": torch.float32, "bfloat16 weights (DeepSpeed)": torch.bfloat16}
 
 
 def measure(weights: torch.dtype, fp32: bool, repeats: int = 2) -> tuple[float, float]:
-    """Median seconds of forward and backward pass, and how far they raise the process's peak, bytes."""
+    """Median seconds of a forward and backward pass, and the bytes by which they raise the process's peak memory."""
     torch.manual_seed(0)
     head = nn.Linear(HIDDEN, VOCABULARY, bias=False).to(weights)
     hidden = torch.randn(TOKENS, HIDDEN).to(weights).requires_grad_()

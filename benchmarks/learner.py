@@ -1,4 +1,4 @@
-"""The learner alone against its arithmetic: 6·N·tokens over the matrix-product rate measured in the same run."""
+"""Compare the learner's time with its arithmetic: 6·N·tokens FLOP at the matrix-product rate of the same run."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def gemm_rate(size: int = 2048, repeats: int = 6) -> float:
 
 
 def samples(count: int, vocabulary: int, seed: int) -> list[Sample]:
-    """Completions of 32 to 512 tokens behind prompts of 64."""
+    """Completions of 32 to 511 tokens after prompts of 64."""
     rng = np.random.default_rng(seed)
     made = []
     for length in rng.integers(32, 512, count):
@@ -44,7 +44,7 @@ def samples(count: int, vocabulary: int, seed: int) -> list[Sample]:
 
 
 def report(console: Console, updates: int = 5) -> float:
-    """Print and return the share of the floor that the learner reaches."""
+    """Print and return the learner's efficiency: the time that the arithmetic needs, divided by the time taken."""
     accelerator = Accelerator(cpu=True)
     tokenizer = build_tokenizer(documents("arithmetic", seed=-1), 200)
     model = build_model(SHAPE, tokenizer)
@@ -75,7 +75,7 @@ def report(console: Console, updates: int = 5) -> float:
     share = statistics.median(shares)
     console.table(
         f"learner alone, {parameters / 1e6:.1f} M parameters, float32, micro-batches of {BUDGET} tokens",
-        ["tokens/s", "GEMM GFLOP/s", "share of 6·N·tokens floor"],
+        ["tokens/s", "GEMM GFLOP/s", "efficiency (6·N·tokens)"],
         [[statistics.median(rates), rate / 1e9, share]],
     )
     return share

@@ -1,8 +1,8 @@
-"""What `r1rl doctor` estimates against what a learner's process takes, on the CPU.
+"""Compare the estimate of `r1rl doctor` with the memory that a learner's process uses, on the CPU.
 
-``python -m benchmarks.memory`` prints the table. Measured is the peak of the resident memory over two updates, less
-what was resident after all imports; freed blocks go back to the system at once (MALLOC_MMAP_THRESHOLD_), so that it
-follows the tensors that are alive.
+``python -m benchmarks.memory`` prints the table. It measures the peak of resident memory over two updates,
+minus what was resident after all imports. Freed blocks are returned to the system at once (MALLOC_MMAP_THRESHOLD_), so
+that resident memory follows the live tensors.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ PROMPT, COMPLETION = 64, 192
 
 @dataclass(frozen=True, slots=True)
 class Case:
-    """A model and the settings that move its memory."""
+    """A model and the settings that affect its memory."""
 
     name: str
     model: TinyModelConfig
@@ -41,9 +41,9 @@ class Case:
     vocabulary: int = 2000
     ranks: int = 1
     stage: int = 0
-    """Of ZeRO; 0 with more than one rank is DDP."""
+    """ZeRO stage; 0 with more than one rank is DDP."""
     completion: int = COMPLETION
-    """Tokens of each; the learner's micro-batch holds at least one sample."""
+    """Tokens per completion; the learner's micro-batch holds at least one sample."""
     samples: bool = False
     """Whether the embedded engine samples after the updates."""
 
@@ -57,7 +57,7 @@ class Case:
         )
 
     def shape(self) -> Shape:
-        """Of the model, as the doctor knows it."""
+        """Sizes of the model, as the doctor reads them."""
         m = self.model
         return Shape.of(
             m.hidden_size, m.layers, m.heads, m.kv_heads, m.hidden_size // m.heads, m.intermediate_size,
@@ -82,10 +82,10 @@ CASES = (
 
 
 def measure(number: int) -> float:
-    """Bytes that case ``number`` takes at its peak, on the fullest rank.
+    """Peak memory of case ``number`` in bytes, on the rank that uses most.
 
     Raises:
-        RuntimeError: its process failed; the message is what it said.
+        RuntimeError: its process failed; the message is the end of its stderr.
     """
     case = CASES[number]
     environment = os.environ | {"MALLOC_MMAP_THRESHOLD_": "65536", "OMP_NUM_THREADS": "1"}
@@ -104,7 +104,7 @@ def measure(number: int) -> float:
 
 
 def estimated(case: Case) -> float:
-    """Bytes by the doctor, without the libraries."""
+    """Bytes that the doctor estimates, without the libraries."""
     shape = case.shape()
     parts = estimate(case.config(), shape, case.ranks, case.stage, min(REDUCE_BUCKET, shape.parameters))
     return sum(part.bytes for part in parts)
@@ -122,7 +122,7 @@ def build(case: Case, folder: Path) -> None:
 
 
 def learn(case: Case, folder: Path) -> None:
-    """Two updates, each of two full micro-batches a rank, and then a rollout; leaves the peak in ``folder``."""
+    """Run two updates of two full micro-batches per rank, then a rollout if the case samples; write the peak."""
     import numpy as np
     import torch
 
@@ -141,7 +141,7 @@ def learn(case: Case, folder: Path) -> None:
         policy, config.grpo, accelerator, dtype=config.model.dtype,
         temperature=1.0, max_length=case.completion, total_updates=9, seed=0,
     )  # fmt: skip
-    Path("/proc/self/clear_refs").write_text("5")  # the peak from here on: opening a model is not what fills memory
+    Path("/proc/self/clear_refs").write_text("5")  # reset the peak: loading the model is not measured
     rng = np.random.default_rng(0)
     length = PROMPT + case.completion
     count = 2 * case.ranks * max(config.grpo.tokens_per_microbatch // length, 1)
@@ -157,7 +157,7 @@ def learn(case: Case, folder: Path) -> None:
 
 
 def _sample(policy: Policy, config: RunConfig) -> None:
-    """One rollout of the longest completions: nothing ends them before."""
+    """Run one rollout in which every completion reaches the length limit."""
     import numpy as np
 
     from r1rl.rollout.engine import Request, complete
@@ -178,7 +178,7 @@ def _sample(policy: Policy, config: RunConfig) -> None:
 
 
 def _warm_up() -> None:
-    """What torch allocates once: threads, oneDNN's kernels, autograd."""
+    """Trigger what torch allocates only once: threads, oneDNN's kernels, autograd."""
     import torch
 
     x = torch.ones(64, 64, requires_grad=True)
@@ -191,16 +191,16 @@ def _resident(name: str) -> float:
 
 
 def report(console: Console, numbers: list[int] | None = None) -> None:
-    """Measure and print."""
+    """Measure and print all cases, or those with these numbers."""
     rows = []
     for number in numbers or range(len(CASES)):
         case = CASES[number]
         if case.stage and importlib.util.find_spec("deepspeed") is None:
-            console.say(f"left out, deepspeed is not installed: {case.name}")
+            console.say(f"skipped, deepspeed is not installed: {case.name}")
             continue
         ours, theirs = estimated(case), measure(number)
         rows.append([case.name, case.shape().parameters / MB, ours / MB, theirs / MB, f"{ours / theirs - 1:+.1%}"])
-    console.table("memory of a rank", ["case", "M parameters", "estimate MB", "measured MB", "difference"], rows)
+    console.table("memory per rank", ["case", "M parameters", "estimate MB", "measured MB", "difference"], rows)
 
 
 if __name__ == "__main__":

@@ -1,7 +1,7 @@
 """The whole recipe, and distillation, on several seeds: ``python -m benchmarks.recipe [r1|distill]``.
 
-Prints the mean and the spread (smallest and largest) of every figure, model by model, what each model cost, and the
-paired bootstrap (95 %) of the differences that the recipe is about. A seed that is done is not run again.
+Prints the mean and the spread (smallest and largest) of every figure, for each model, the cost of each model, and the
+paired bootstrap (95 %) of the differences that the recipe should make. A finished seed is not run again.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from r1rl.recipe.graph import graph
 
 @dataclass(frozen=True, slots=True)
 class Comparison:
-    """Two models of a run, and a reward on a data source by which the second should be no worse."""
+    """Two models of a run, and a reward on a data source in which the second should not be worse."""
 
     before: str
     after: str
@@ -54,7 +54,7 @@ COMPARISONS = {
 
 
 def run(recipe: str, seed: int, overrides: Sequence[str]) -> tuple[Path, float]:
-    """Run one seed by the command a user would type; returns its folder and the minutes it took."""
+    """Run one seed with the command that a user would type; returns its folder and the minutes it took."""
     name = f"tiny-{recipe}-seed{seed}"
     command = [sys.executable, "-m", "r1rl", "run", f"configs/tiny/{recipe}.yaml", f"seed={seed}", f"name={name}"]
     began = time.monotonic()
@@ -63,13 +63,13 @@ def run(recipe: str, seed: int, overrides: Sequence[str]) -> tuple[Path, float]:
 
 
 def evaluations(folder: Path) -> dict[str, str]:
-    """Models that were evaluated, by name, with the stage that did."""
+    """Evaluation stage of each evaluated model, by the model's name."""
     nodes = graph(load_config(folder / "config.yaml"))
     return {node.view.model.path: name for name, node in nodes.items() if node.kind == "evaluate"}
 
 
 def table(folders: Sequence[Path]) -> Iterator[str]:
-    """Every figure of every model: mean over the seeds, smallest and largest."""
+    """Markdown table of every figure of every model: mean, smallest and largest over the seeds."""
     results = [json.loads((folder / "results.json").read_text()) for folder in folders]
     stages = evaluations(folders[0])
     figures = dict.fromkeys(n for stage in stages.values() for n in results[0][stage] if not n.startswith("compute/"))
@@ -85,7 +85,7 @@ def table(folders: Sequence[Path]) -> Iterator[str]:
 
 
 def differences(recipe: str, folders: Sequence[Path]) -> Iterator[str]:
-    """Each comparison on each seed: the mean difference over the problems and its interval."""
+    """Markdown table of each comparison on each seed: the mean difference over the problems and its interval."""
     yield "| seed | from | to | figure | difference | 95 % |"
     yield "|---|---|---|---|---|---|"
     for seed, folder in enumerate(folders):
@@ -116,12 +116,12 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("recipe", choices=sorted(COMPARISONS), nargs="?", default="r1")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
-    parser.add_argument("overrides", nargs="*", help="key=value, given to every run")
+    parser.add_argument("overrides", nargs="*", help="overrides for every run, key=value")
     args = parser.parse_args()
     ran = [run(args.recipe, seed, args.overrides) for seed in args.seeds]
     folders = [folder for folder, _ in ran]
     print("\n".join([*table(folders), "", *differences(args.recipe, folders)]))
-    print("\nminutes a seed: " + ", ".join(f"{minutes:.1f}" for _, minutes in ran))
+    print("\nminutes per seed: " + ", ".join(f"{minutes:.1f}" for _, minutes in ran))
 
 
 if __name__ == "__main__":

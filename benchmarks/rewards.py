@@ -1,11 +1,11 @@
-"""Checks a second, beside math-verify's in the same run, on one core:
+"""Checks per second, compared with math-verify in the same run, on one core:
 
     python -m benchmarks.rewards [--gsm8k DIR]
 
-Numbers: a completion is read (``extract_answer``) and its answer compared with the gold one, against math-verify's
-``parse`` of both and ``verify``. ``--gsm8k`` takes the gold answers of GSM8K (train.jsonl, test.jsonl); without it
-numbers of the same kind are drawn. Symbolic: the pairs of tests/verify/agreement.tsv that no exact rule decides,
-ours through a worker process, new in every round and without its memory of verdicts. The sides take turns.
+Numbers: r1rl extracts a completion's answer (``extract_answer``) and compares it with the gold answer; math-verify
+runs ``parse`` on both and ``verify``. ``--gsm8k`` uses the gold answers of GSM8K (train.jsonl, test.jsonl); without it,
+similar numbers are generated. Symbolic: the pairs of tests/verify/agreement.tsv that no exact rule decides; r1rl checks
+them in a worker process, a new one for each round, without a cache. The two sides alternate.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ SHAPES = ("It is {}.\n#### {}", "<think>Let me see.</think>\nThe answer is \\box
 
 
 def main() -> None:
-    """Measure and print one line a kind."""
+    """Measure and print one line per kind."""
     arguments = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     arguments.add_argument("--gsm8k", type=Path)
     given = arguments.parse_args()
@@ -47,7 +47,7 @@ def main() -> None:
 
 
 def number_pairs(folder: Path | None) -> Iterator[Pair]:
-    """(gold, completion) with right and wrong answers in turn."""
+    """Pairs (gold, completion) in which right and wrong answers alternate."""
     if folder is not None:
         files = [folder / "train.jsonl", folder / "test.jsonl"]
         golds = [str(extract_answer(json.loads(line)["answer"])) for file in files for line in file.open()]
@@ -60,7 +60,7 @@ def number_pairs(folder: Path | None) -> Iterator[Pair]:
 
 
 def symbolic_pairs(path: Path) -> Iterator[Pair]:
-    """(gold, answer) that need algebra."""
+    """Pairs (gold, answer) that need algebra."""
     for line in path.read_text(encoding="utf-8").splitlines():
         if not line.startswith("#"):
             gold, answer = line.split("\t")[1:3]
@@ -85,7 +85,7 @@ def theirs_on_answers(_: Checker, pair: Pair) -> bool:
 
 
 def report(kind: str, pairs: list[Pair], ours: Check, theirs: Check) -> None:
-    """Both sides in turn over all pairs, for some rounds, each of ours with new workers; print the medians."""
+    """Run both sides alternately over all pairs, with new workers in each round, and print the medians."""
     rates: dict[str, list[float]] = {"ours": [], "theirs": []}
     for _ in range(ROUNDS):
         with Checker(workers=1, cached=0) as checker:
@@ -97,7 +97,7 @@ def report(kind: str, pairs: list[Pair], ours: Check, theirs: Check) -> None:
 
 
 def rate(check: Check, checker: Checker, pairs: list[Pair]) -> float:
-    """Checks a second over all pairs, each once."""
+    """Checks per second over all pairs, each checked once."""
     started = time.perf_counter()
     for pair in pairs:
         check(checker, pair)

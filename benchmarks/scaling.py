@@ -1,9 +1,9 @@
 """Weak scaling of the learner from one process to two: each rank gets the same number of tokens.
 
-``python -m benchmarks.scaling`` prints the table. Every process computes with one thread, so two need two idle cores;
-both share the memory's bandwidth and the caches, which costs efficiency that hosts of their own would not lose. The
-time in collectives is that in which any was under way on rank 0, waiting for the other rank included; DDP overlaps part
-of it with arithmetic.
+``python -m benchmarks.scaling`` prints the table. Every process computes with one thread, so two need two idle cores.
+They share caches and memory bandwidth, which costs efficiency that separate hosts would not lose. The time in
+collectives is the time during which any collective was running on rank 0, including the wait for the other rank; DDP
+overlaps part of it with arithmetic.
 """
 
 from __future__ import annotations
@@ -30,14 +30,14 @@ SHAPE = TinyModelConfig(hidden_size=256, layers=4, heads=4, kv_heads=2, intermed
 PROMPT, COMPLETION = 32, 224
 MICROBATCH, MICROBATCHES = 1024, 2
 TOKENS = MICROBATCH * MICROBATCHES
-"""Of a rank and update."""
+"""Tokens per rank and update."""
 UPDATES, WARM = 5, 1
 LAUNCHES = (("DDP", "cpu", 1), ("DDP", "ddp", 2), ("ZeRO-2", "zero2", 1), ("ZeRO-2", "zero2", 2))
-"""Name, launch file, ranks; a name's first row is what its efficiency is measured against. One process needs no DDP."""
+"""Name, launch file, ranks; efficiency is relative to the first row with the same name. One process needs no DDP."""
 
 
 def batch(ranks: int, seed: int) -> Batch:
-    """Random samples of one length: every rank gets as many."""
+    """Random samples of equal length, the same number for every rank."""
     import numpy as np
 
     from r1rl.grpo.batch import Batch, Sample
@@ -52,7 +52,7 @@ def batch(ranks: int, seed: int) -> Batch:
 
 
 def covered(spans: Iterable[tuple[float, float]]) -> float:
-    """Length of the union of intervals."""
+    """Total length of the union of the intervals (begin, end)."""
     total, until = 0.0, float("-inf")
     for begin, end in sorted(spans):
         total += max(end - max(begin, until), 0.0)
@@ -61,7 +61,7 @@ def covered(spans: Iterable[tuple[float, float]]) -> float:
 
 
 def learn(model: Path, out: Path) -> None:
-    """What every launched process runs: seconds of each update, and the share of one more that collectives take."""
+    """Main function of each launched process: time the updates, then profile the collectives of one more update."""
     import torch
     from torch.profiler import ProfilerActivity, profile
 
@@ -107,10 +107,10 @@ def build(folder: Path) -> None:
 
 
 def measure(file: str, ranks: int, model: Path) -> dict[str, float]:
-    """Tokens a second and rank, and the share of time in collectives.
+    """Tokens per second and rank (``rate``), and the fraction of time in collectives.
 
     Raises:
-        RuntimeError: a process failed; the message is what it said.
+        RuntimeError: a process failed; the message is the end of its stderr.
     """
     launch = Path(__file__).parents[1] / "launch" / "accelerate" / f"{file}.yaml"
     out = model / f"{file}-{ranks}.json"
@@ -125,7 +125,7 @@ def measure(file: str, ranks: int, model: Path) -> dict[str, float]:
 
 
 def report(console: Console) -> None:
-    """Measure and print."""
+    """Measure all launches and print the table."""
     rows: list[list[str | float]] = []
     first: dict[str, float] = {}
     with tempfile.TemporaryDirectory() as folder:
@@ -133,7 +133,7 @@ def report(console: Console) -> None:
         build(model)
         for name, file, ranks in LAUNCHES:
             if file == "zero2" and importlib.util.find_spec("deepspeed") is None:
-                console.say(f"left out, deepspeed is not installed: {name} × {ranks}")
+                console.say(f"skipped, deepspeed is not installed: {name} × {ranks}")
                 continue
             found = measure(file, ranks, model)
             base = first.setdefault(name, found["rate"])

@@ -1,7 +1,7 @@
-"""The demo on several seeds, and the README's table: ``python -m benchmarks.seeds``.
+"""Run the demo on several seeds and print the README's table: ``python -m benchmarks.seeds``.
 
 A seed changes the base model's initial weights and corpus, the order of the problems and every sample; the held-out
-problems stay the same. A seed that is done is not run again.
+problems stay the same. A finished seed is not run again.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ CONFIG = "configs/tiny/zero.yaml"
 
 
 def run(seed: int, overrides: list[str]) -> Path:
-    """Run one seed by the command a user would type; returns its folder."""
+    """Run one seed with the command that a user would type; returns its folder."""
     name = f"tiny-zero-seed{seed}"
     command = [sys.executable, "-m", "r1rl", "run", CONFIG, f"seed={seed}", f"name={name}", *overrides]
     subprocess.run(command, check=True)
@@ -25,7 +25,7 @@ def run(seed: int, overrides: list[str]) -> Path:
 
 
 def row(seed: int, folder: Path, minutes: float) -> str:
-    """One line of the table: base → zero."""
+    """One row of the table, with values as base → zero."""
     results = json.loads((folder / "results.json").read_text())
     before, after = results["base-eval"], results["zero-eval"]
 
@@ -40,7 +40,7 @@ def row(seed: int, folder: Path, minutes: float) -> str:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
-    parser.add_argument("overrides", nargs="*", help="key=value, given to every run")
+    parser.add_argument("overrides", nargs="*", help="overrides for every run, key=value")
     args = parser.parse_args()
     lines = ["| seed | pass@1 % | maj@8 % | format % | tokens | minutes |", "|---|---|---|---|---|---|"]
     for seed in args.seeds:

@@ -1,10 +1,10 @@
-"""The R1-Zero demo with the embedded engine, colocated vLLM, a vLLM server and asynchronously, from one base model:
+"""Run the R1-Zero demo with the embedded engine, colocated vLLM, a vLLM server and asynchronously, from one base model:
 
     python -m benchmarks.vllm_demo [--modes torch,colocate,server,async] [KEY=VALUE …]
 
-Ends with held-out accuracy side by side: a paired bootstrap over problems of the difference to the first mode, which
-should include 0. Then what the steps cost and how old their samples were: ``--modes server,async`` compares
-synchronous and asynchronous runs alone. Further arguments are configuration overrides for every run.
+Prints the held-out accuracy of each mode with a paired bootstrap over problems of its difference from the first mode,
+which should include 0, then the time of the steps and the age of their samples. ``--modes server,async`` compares only
+synchronous and asynchronous runs. Further arguments are configuration overrides for every run.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ def main() -> None:
 
 
 def compare_accuracy(folders: Mapping[str, Path]) -> None:
-    """Held-out accuracy of each mode, and its difference to the first."""
+    """Print the held-out accuracy of each mode, and its difference from the first."""
     reference = correct(next(iter(folders.values())))
     print(f"\n{'engine':<10} {'accuracy':>9} {'difference':>11} {'95 % interval':>20}")
     for mode, folder in folders.items():
@@ -59,8 +59,8 @@ def compare_accuracy(folders: Mapping[str, Path]) -> None:
 
 
 def compare_steps(rows: Mapping[str, list[Metrics]]) -> None:
-    """Wall time of the steps and its parts, in seconds per step; accuracy on the training problems of the last quarter;
-    tokens by the age of the policy that sampled them."""
+    """Print the wall time of the steps and of their parts in seconds per step, the training accuracy over the last
+    quarter of the steps, and the share of tokens by the age of the policy that sampled them."""
     print(f"\n{'engine':<10} {'training':>9} {'median step':>12} {'rollout':>8} {'update':>7} {'sync':>6}", end=" ")
     print(f"{'train accuracy':>14}  tokens by age in updates")
     for mode, steps in rows.items():
@@ -74,7 +74,7 @@ def compare_steps(rows: Mapping[str, list[Metrics]]) -> None:
 
 
 def ages(steps: Sequence[Metrics]) -> str:
-    """The staleness histogram over all steps, and the groups that were too old."""
+    """The staleness histogram over all steps, and the number of groups dropped as too old."""
     prefix = "rollout/staleness/"
     found = sorted({int(name.removeprefix(prefix)) for row in steps for name in row if name.startswith(prefix)})
     if not found:
@@ -84,8 +84,8 @@ def ages(steps: Sequence[Metrics]) -> str:
 
 
 def run(mode: str, overrides: list[str]) -> Path:
-    """Run one configuration, in a process of its own: an engine in the process forbids torch to change its threads.
-    The base model is trained once and copied, as its stage would make the same again."""
+    """Run one configuration in its own process, because torch cannot change its number of threads once an engine runs.
+    The base model is trained once and copied, since its stage would train the same model again."""
     cfg = load_config(CONFIGS[mode], overrides)
     folder = Path(cfg.output_dir) / cfg.name
     trained = Path(cfg.output_dir) / "tiny-zero"
@@ -100,13 +100,13 @@ def run(mode: str, overrides: list[str]) -> Path:
 
 
 def correct(folder: Path) -> np.ndarray:
-    """[N] share of right samples of each held-out problem."""
+    """[N] fraction of correct samples for each held-out problem."""
     saved = json.loads((folder / "zero-eval" / "evaluation.json").read_text())["held_out"]
     return np.array(saved["correct"])
 
 
 def steps(folder: Path) -> list[Metrics]:
-    """Metrics of every training step but the first, which warms up."""
+    """Metrics of every training step except the first, which is a warm-up."""
     rows: list[Metrics] = [json.loads(line) for line in (folder / "zero" / "metrics.jsonl").read_text().splitlines()]
     return [row for row in rows if "time/step" in row][1:]
 

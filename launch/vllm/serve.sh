@@ -1,12 +1,12 @@
 #!/bin/sh
-# One vLLM server for r1rl, started by hand: on another host, or to outlive runs. Then in the configuration:
+# Start a vLLM server for r1rl by hand, on another host or to serve several runs. Then set in the configuration:
 #
 #     rollout: { engine: vllm, vllm: { mode: server, urls: [http://HOST:8000] } }
 #
 #     VLLM_API_KEY=… launch/vllm/serve.sh MODEL [bfloat16|float32] [further arguments of vllm serve]
 #
-# The weight routes are open to whoever reaches the port: HOST must be loopback or a private network. With NCCL the
-# trainer needs GPUs of its own; BACKEND=r1rl_shm takes weights out of shared memory, for a server on the same host.
+# Anyone who can reach the port can replace the weights: HOST must be loopback or in a private network. With NCCL the
+# trainer needs its own GPUs; BACKEND=r1rl_shm reads weights from shared memory, for a server on the same host.
 set -eu
 MODEL=$1
 DTYPE=${2:-bfloat16}

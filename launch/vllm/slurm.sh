@@ -1,5 +1,5 @@
 #!/bin/bash
-# vLLM servers on one node, training on the others. MODEL must be the configuration's model.path.
+# vLLM servers on one node, training on the others. MODEL must equal model.path in the configuration.
 #
 #     sbatch --nodes=3 --export=MODEL=…,CONFIG=… launch/vllm/slurm.sh
 #
