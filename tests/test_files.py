@@ -121,7 +121,9 @@ def test_a_claimed_folder_stays_claimed(tmp_path: Path) -> None:
 @pytest.mark.parametrize("name", ["config.yaml", "step-000001", ".hidden"])
 def test_a_folder_with_anything_else_is_not_claimed(tmp_path: Path, name: str) -> None:
     (tmp_path / name).touch()
-    with pytest.raises(ForeignError, match=f"something else than what r1rl wrote \\({name}\\); choose another folder"):
+    with pytest.raises(
+        ForeignError, match=f"contains files that r1rl did not write \\({name}\\); choose another folder"
+    ):
         files.claim(tmp_path)
     with pytest.raises(ForeignError, match="left alone"):
         files.discard(tmp_path)
@@ -211,7 +213,7 @@ def test_a_place_that_holds_something_else_is_refused(
     before = state(tmp_path)
     places = ("../file", "../to-file", "../work", "../to-work", ".")
     names = ("file", "link to a file", "other folder", "link to another folder", "here")
-    with pytest.raises(ForeignError, match=r"something else|is a file"):
+    with pytest.raises(ForeignError, match=r"contains files that r1rl did not write|is a file"):
         publish(Path(dict(zip(names, places, strict=True))[there]), {"config.json": "2"})
     assert state(tmp_path) == before
 

@@ -32,7 +32,7 @@ Overrides = Annotated[
     ),
 ]
 UsageError: type[Any] = typer.BadParameter.__bases__[0]
-"""Of the click that typer carries, or stands on: its name differs from version to version."""
+"""Usage errors of click; where typer imports click from depends on its version, hence the indirect access."""
 FORWARD = {"allow_extra_args": True, "ignore_unknown_options": True}
 
 
@@ -40,8 +40,7 @@ def main(args: list[str] | None = None) -> None:
     """Entry point of the command ``r1rl``; ends the process.
 
     Exit code 0 on success, 2 for an error that a person can correct (one line on stderr), 75 when a scheduler asked
-    the run to end and it left a checkpoint, 130 when interrupted;
-    anything else keeps its traceback and gives 1.
+    the run to end and it wrote a checkpoint, 130 when interrupted. Any other exception prints its traceback; code 1.
     """
     wait_shortly(os.environ)
     words = sys.argv[1:] if args is None else args
@@ -77,7 +76,7 @@ def _root(
 
 @app.command()
 def check(config: ConfigPath, overrides: Overrides = None) -> None:
-    """Validate a configuration and what it names on this machine, and print the sizes that follow; starts nothing."""
+    """Validate a configuration and what it names on this machine, and print the resulting sizes; starts nothing."""
     from r1rl.config.derived import derive, notes
     from r1rl.config.kinds import kind_of
     from r1rl.recipe.inspection import inspect
@@ -115,16 +114,18 @@ def _few(stages: list[str]) -> str:
 def run(
     config: ConfigPath,
     overrides: Overrides = None,
-    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Show nothing but errors.")] = False,
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Show only errors.")] = False,
     start: Annotated[
-        str | None, typer.Option("--from", metavar="STAGE", help="Redo it and what builds on it from their start.")
+        str | None, typer.Option("--from", metavar="STAGE", help="Redo this stage and those that build on it.")
     ] = None,
-    until: Annotated[str | None, typer.Option(metavar="STAGE", help="Run no stage after this one.")] = None,
-    only: Annotated[str | None, typer.Option(metavar="STAGE", help="Run this stage alone.")] = None,
+    until: Annotated[str | None, typer.Option(metavar="STAGE", help="Stop after this stage.")] = None,
+    only: Annotated[str | None, typer.Option(metavar="STAGE", help="Run only this stage.")] = None,
     yes: Annotated[
         bool, typer.Option("--yes", "-y", help="Redo what changed without asking; earlier outputs are kept.")
     ] = False,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Show the plan, its sizes and time; run nothing.")] = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Show the plan with sizes and times; run nothing.")
+    ] = False,
     devices: Annotated[int, typer.Option(help="With --dry-run: accelerators; 0 is this machine's CPU.", min=0)] = 0,
     tflops: Annotated[float, typer.Option(help="With --dry-run: peak TFLOP/s of one (H100: 989).", min=1)] = 989.0,
     launched: Annotated[bool, typer.Option("--launched", hidden=True)] = False,
@@ -133,7 +134,7 @@ def run(
 
     Under ``accelerate launch … -m r1rl run CONFIG``, all of its processes run each stage together.
     """
-    if "LOCAL_RANK" in os.environ:  # launchers give their processes a session of their own, which outlives them
+    if "LOCAL_RANK" in os.environ:  # launchers start their processes in a new session, which would outlive them
         end_with(os.getppid())
     loaded = r1rl.load_config(config, overrides or ())
     if quiet:
@@ -148,7 +149,7 @@ def run(
     except Preempted as ended:
         if not launched:
             raise
-        if os.environ.get("RANK", "0") == "0":  # the run reads the stage's mark; any exit code prints a traceback
+        if os.environ.get("RANK", "0") == "0":  # the run reads the stage's mark; a nonzero code prints a traceback
             tell(str(ended))
 
 
@@ -161,19 +162,19 @@ def config_docs() -> None:
 
 
 ELSEWHERE = {
-    "grade": ("r1rl.scoring.commands", "Decide whether an answer is right, as the accuracy reward does."),
+    "grade": ("r1rl.scoring.commands", "Check whether an answer is right, as the accuracy reward does."),
     "reward": ("r1rl.scoring.commands", "Run reward functions on a file of completions, or list them."),
-    "report": ("r1rl.report.command", "Write one HTML page about one or several runs."),
-    "status": ("r1rl.recipe.status", "Show which stages of a run are done, what they found and when."),
-    "export": ("r1rl.chat.command", "Write a model as a folder that transformers and vLLM open."),
+    "report": ("r1rl.report.command", "Write an HTML report on one or several runs."),
+    "status": ("r1rl.recipe.status", "Show which stages of a run are done, when, and with what results."),
+    "export": ("r1rl.chat.command", "Write a model to a folder that transformers and vLLM can open."),
     "chat": ("r1rl.chat.command", "Talk to a model in the terminal."),
-    "doctor": ("r1rl.doctor.commands", "Say whether a configuration fits in memory, or why a run's reward is flat."),
+    "doctor": ("r1rl.doctor.commands", "Check whether a configuration fits in memory, or why a run's reward is flat."),
 }
-"""Commands implemented in other packages: the module, which has a function of the command's name, and what it does."""
+"""Commands implemented in other packages: module, with a function named like the command, and help text."""
 
 
 def _elsewhere(name: str, module: str, about: str) -> None:
-    """Adds a command that hands its arguments on to a module imported only then."""
+    """Add a command that passes its arguments to a module, which is imported only when the command runs."""
 
     @app.command(name, help=about, context_settings=FORWARD, add_help_option=False)
     def forward(context: typer.Context) -> None:

@@ -167,7 +167,7 @@ def alone_in(folder: Path) -> Iterator[None]:
 
 
 def discard(folder: Path) -> None:
-    """Remove a folder that r1rl made, with everything in it; one that does not exist is no error.
+    """Remove a folder that r1rl made, with everything in it; a missing folder is not an error.
 
     For a link to one, only the link is removed.
 
@@ -191,7 +191,7 @@ def discard(folder: Path) -> None:
 
 
 def clear(place: Path) -> None:
-    """Remove what an unfinished stage kept: a file, or the folders that r1rl made in a folder of its own.
+    """Remove what an unfinished stage wrote: a file, or the folders that r1rl made in a folder of its own.
 
     That folder is removed too once it is empty. A link to it stays, pointing to an empty folder: its owner wants later
     files there too.
@@ -275,7 +275,7 @@ def _move_in(draft: Path, final: Path, files: dict[str, list[str]]) -> None:
     for folder in sorted({(final / name).parent for name in old} - {final}, reverse=True):
         with contextlib.suppress(OSError):  # not empty, or gone
             folder.rmdir()
-    for name in sorted(files, key=lambda name: name == "config.json"):  # the one that makes it a model comes last
+    for name in sorted(files, key=lambda name: name == "config.json"):  # written last: it makes the folder a model
         (final / name).parent.mkdir(parents=True, exist_ok=True)
         os.replace(draft / name, final / name)
     _write_manifest(final, files)
@@ -286,7 +286,7 @@ def _reject_others(folder: Path) -> None:
     if others:
         more = ", …" if len(others) > _SHOWN else ""
         raise ForeignError(
-            f"{folder} holds something else than what r1rl wrote ({', '.join(others[:_SHOWN])}{more}); "
+            f"{folder} contains files that r1rl did not write ({', '.join(others[:_SHOWN])}{more}); "
             "choose another folder"
         )
 

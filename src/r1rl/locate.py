@@ -32,7 +32,7 @@ class Located:
 def find(use: str) -> Located | None:
     """The place of an object, by the files and their syntax trees alone; nothing is imported.
 
-    None where only running the module can tell, because it makes its names while it is imported.
+    None where only running the module can tell, because it creates its names when it is imported.
 
     Raises: ImportError if it does not exist, with the nearest name that does.
     """

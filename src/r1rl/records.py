@@ -14,7 +14,7 @@ from r1rl.files import finite
 from r1rl.types import Completion, Group, Problem, ScoredGroup
 
 Row = dict[str, Any]
-"""One JSON object."""
+"""One row: a JSON object."""
 Rows = Sequence[Mapping[str, Any]]
 """Rows that are only read."""
 
@@ -119,7 +119,7 @@ def sampled_group(row: Row, completion_ids: Sequence[int]) -> Group:
 
 
 def is_logged(row: Row) -> bool:
-    """Whether it looks like a line of samples.jsonl rather than a row of a dataset."""
+    """Whether a row looks like a line of samples.jsonl rather than a row of a dataset."""
     return "problem_id" in row
 
 

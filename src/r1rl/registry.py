@@ -18,13 +18,13 @@ _OWN = re.compile(r"[^\n]+:[A-Za-z_]\w*(\.\w+)*")
 
 
 class Registry(Mapping[str, Any]):
-    """Names and what they stand for; as a mapping it loads objects on access.
+    """Table of names and the objects they refer to; as a mapping it loads objects on access.
 
     Args:
         what: the word for an entry in errors, such as ``loss``.
         entries: ``module:name`` by name, or a function that lists them.
         error: raised for an unknown name.
-        extra: extra of r1rl that installs the packages of the table's own entries.
+        extra: r1rl's extra that installs what the table's own entries require.
     """
 
     def __init__(
@@ -43,7 +43,7 @@ class Registry(Mapping[str, Any]):
         return self._entries() if callable(self._entries) else self._entries
 
     def check(self, use: str) -> str:
-        """``use`` itself, if it is a name of the table or has the form ``module:name``; for pydantic.
+        """Return ``use`` if it is a name in the table or has the form ``module:name``; a validator for pydantic.
 
         Raises: ValueError with the known names.
         """

@@ -194,7 +194,7 @@ def test_a_stage_does_not_move_into_a_folder_of_the_user(recipe: Path, tmp_path:
     run(recipe, until="base")
     (tmp_path / "mini" / "drawn").mkdir()
     (tmp_path / "mini" / "drawn" / "data.jsonl").write_text("mine")
-    with pytest.raises(ConfigError, match=r"drawn holds something else than what r1rl wrote \(data.jsonl\)"):
+    with pytest.raises(ConfigError, match=r"drawn contains files that r1rl did not write \(data.jsonl\)"):
         run(recipe, until="drawn", start=start)
     assert (tmp_path / "mini" / "drawn" / "data.jsonl").read_text() == "mine"
 

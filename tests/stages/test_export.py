@@ -53,7 +53,7 @@ def test_it_does_not_overwrite_other_things(stages: Any, tiny: Path, tmp_path: P
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "thesis.tex").touch()
     ctx = stages(PLAN.format(model=tiny, prompt="{}"), "out", f"export.folder={tmp_path / 'mine'}")
-    with pytest.raises(ConfigError, match="something else"):
+    with pytest.raises(ConfigError, match="contains files that r1rl did not write"):
         export.run(ctx)
 
 
@@ -69,7 +69,7 @@ def test_a_project_with_a_configuration_of_its_own_survives(
     before = {f: f.read_bytes() for f in tmp_path.rglob("*") if f.is_file()}
     monkeypatch.chdir(project)
     for folder in (project, model, Path("."), Path("../model")):
-        with pytest.raises(ConfigError, match="something else than what r1rl wrote"):
+        with pytest.raises(ConfigError, match="contains files that r1rl did not write"):
             export.export_model(ModelConfig(path=str(tiny)), ExportConfig(), PromptConfig(), folder)
     assert {f: f.read_bytes() for f in tmp_path.rglob("*") if f.is_file()} == before
 
