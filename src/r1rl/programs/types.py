@@ -13,7 +13,7 @@ from types import TracebackType
 from typing import Protocol, Self, runtime_checkable
 
 
-class Verdict(StrEnum):
+class ProgramVerdict(StrEnum):
     """How a program did on one test, by the names that judges use."""
 
     PASSED = "passed"
@@ -42,8 +42,8 @@ class Program:
 
 
 @dataclass(frozen=True, slots=True)
-class Limits:
-    """Limits of one execution, all of its threads and processes included."""
+class ProgramLimits:
+    """ProgramLimits of one execution, all of its threads and processes included."""
 
     cpu_s: float = 4.0
     """Processor time in seconds."""
@@ -64,7 +64,7 @@ class Limits:
 class Execution:
     """One run of one program on one input."""
 
-    failure: Verdict | None
+    failure: ProgramVerdict | None
     """None if the program ended by itself with exit code 0, within its limits. Never ``PASSED`` or ``WRONG``."""
     stdout: str
     """Decoded as UTF-8, with U+FFFD for what is not."""
@@ -88,7 +88,7 @@ class Runner(Protocol):
         """Languages that this runner can run, as in ``Program.language``."""
         ...
 
-    def submit(self, program: Program, stdin: str = "", limits: Limits | None = None) -> Future[Execution]:
+    def submit(self, program: Program, stdin: str = "", limits: ProgramLimits | None = None) -> Future[Execution]:
         """Run a program as soon as a place is free. What the program does never raises.
 
         A future that has not started can be cancelled. Its exceptions: R1Error if the back end itself fails.
@@ -100,7 +100,7 @@ class Runner(Protocol):
         """
         ...
 
-    def run(self, program: Program, stdin: str = "", limits: Limits | None = None) -> Execution:
+    def run(self, program: Program, stdin: str = "", limits: ProgramLimits | None = None) -> Execution:
         """As ``submit``, and wait for the result."""
         ...
 
@@ -120,13 +120,13 @@ class Interactive(Protocol):
     """A runner that can connect two programs, each in a sandbox of its own."""
 
     def interact(
-        self, judge: Program, program: Program, limits: Limits | None = None
+        self, judge: Program, program: Program, limits: ProgramLimits | None = None
     ) -> Future[tuple[Execution, Execution]]:
         """Run two programs with the stdout of each connected to the stdin of the other.
 
         For tests whose inputs or expected outputs the program must not see, such as assert blocks: the judge holds them
         in its source, asks over its stdout, reads the answers from its stdin, and ends with exit code 0 or another.
-        ``limits`` hold for each of the two. The program is stopped when the judge ends; when the program ends, the judge
+        ``limits`` hold for each of the two. The program is stopped when the judge ends; when it ends first, the judge
         reads an end of file. Futures and errors are those of ``Runner.submit``.
 
         Returns: the executions of judge and program, in this order; ``stdout`` is empty in both.
