@@ -164,6 +164,7 @@ def config_docs() -> None:
 ELSEWHERE = {
     "grade": ("r1rl.scoring.commands", "Check whether an answer is right, as the accuracy reward does."),
     "reward": ("r1rl.scoring.commands", "Run reward functions on a file of completions, or list them."),
+    "evaluate": ("r1rl.recipe.evaluate", "Measure a model on published datasets, beside the published figures."),
     "report": ("r1rl.report.command", "Write an HTML report on one or several runs."),
     "status": ("r1rl.recipe.status", "Show which stages of a run are done, when, and with what results."),
     "export": ("r1rl.chat.command", "Write a model to a folder that transformers and vLLM can open."),

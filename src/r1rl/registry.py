@@ -175,3 +175,10 @@ SOURCES = Registry(
     DataError,
 )
 """``path: generated:NAME``: ``(**args) -> rows``, identical for the same arguments."""
+
+MAPS = Registry(
+    "row function",
+    {name: f"r1rl.data.published:{name}" for name in ("gpqa", "mmlu_pro")},
+    DataError,
+)
+"""``map`` of a source: ``(row) -> row``, or None to leave it out."""

@@ -10,7 +10,7 @@ from r1rl.config.walk import sections
 from r1rl.fingerprint.keys import ROWS, Effect, default, effect
 
 FREE_FOR_GRPO = """
-data.eval data.eval.NAME data.held_out data.held_out.NAME
+data.eval data.eval.NAME data.held_out data.held_out.NAME data.train.NAME.preset
 evaluate.reward
 grpo.algorithm grpo.checkpoint_every grpo.deadline_s grpo.entropy_every grpo.eval_every grpo.guards
 grpo.keep_checkpoints grpo.logprob_chunk grpo.sequence_parallel grpo.tokens_per_microbatch

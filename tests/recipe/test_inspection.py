@@ -159,3 +159,14 @@ def test_the_configuration_of_every_stage_is_told(plan: Path) -> None:
             plan, ["stages.zero.grpo={stepz: 1}", "stages.draw.sample={keep: {nope: 1}}", "rollout.group_size=1"]
         )
     assert all(part in str(error.value) for part in ("stages.zero.grpo.stepz", "no reward is called nope"))
+
+
+def test_rows_of_a_users_function_are_not_looked_at(tmp_path: Path, folder: Path) -> None:
+    source = f"{{path: {folder}/mine.csv, question: made, map: '{folder}/my_rewards.py:brief'}}"
+    (tmp_path / "run.yaml").write_text(
+        f"model: {folder}/model\nrewards: {{format: 1.0}}\ndata: {{train: {{mine: {source}}}}}\n"
+    )
+    found = {each.what: each for each in inspect(load_config(tmp_path / "run.yaml"))}
+    assert found["data.train.mine"].ok is None
+    assert "makes its rows" in found["data.train.mine"].text
+    assert found["data.train.mine.map"].ok, "but the function is there"

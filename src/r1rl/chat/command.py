@@ -7,8 +7,8 @@ from typing import Annotated, Literal
 
 import typer
 
-from r1rl.config import ExportConfig, ModelConfig, PromptConfig, load_config, stage_config, stages_of
-from r1rl.errors import ConfigError
+from r1rl.config import ExportConfig, ModelConfig
+from r1rl.recipe.models import locate
 
 Model = Annotated[str, typer.Argument(metavar="MODEL", help="A model folder, RUN/STAGE or a name.", show_default=False)]
 Dtype = Literal["float32", "bfloat16", "float16"]
@@ -50,32 +50,3 @@ def export(
     path, prompt = locate(model)
     export_model(ModelConfig(path=path), ExportConfig(dtype=dtype, chat_template=chat_template), prompt, folder)
     print(f"exported: {folder}; serve it with: vllm serve {folder}")
-
-
-def locate(model: str) -> tuple[str, PromptConfig]:
-    """The model's folder or name, and the prompt it was trained on if a run folder around it says so.
-
-    Raises: ConfigError for a folder without a model.
-    """
-    path = Path(model).expanduser()
-    if not path.is_dir():
-        beside = path.parent.is_dir() and path.parent != Path()
-        if beside or model.startswith((".", "/", "~")):
-            raise ConfigError(f"{model} is not a folder; give a model folder, RUN/STAGE, or a Hugging Face name")
-        return model, PromptConfig()
-    if not (path / "config.json").is_file():
-        if not (path / "model" / "config.json").is_file():
-            made = sorted(str(found.parent) for found in path.glob("*/model/config.json"))
-            hint = f"; it holds {', '.join(made)}" if made else ""
-            raise ConfigError(f"{path} holds no model (config.json){hint}")
-        path /= "model"
-    return str(path.absolute()), _prompt_of(path.absolute())
-
-
-def _prompt_of(folder: Path) -> PromptConfig:
-    """For RUN/STAGE/model, the stage's prompt in RUN/config.yaml."""
-    run, stage = folder.parent.parent, folder.parent.name
-    if not (run / "config.yaml").is_file():
-        return PromptConfig()
-    config = load_config(run / "config.yaml")
-    return stage_config(config, stage).data.prompt if stage in stages_of(config) else PromptConfig()

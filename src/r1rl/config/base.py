@@ -48,7 +48,7 @@ def chosen(value: Any, path: str) -> Iterator[tuple[str, Registry, str]]:
             table = table_of(field)
             if table is None:
                 yield from chosen(inner, key)
-            else:
+            elif inner is not None:
                 yield from ((key, table, use) for use in (inner if isinstance(inner, list) else [inner]))
 
 

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, field_validator
+from pydantic import Field, field_validator, model_validator
 
 from r1rl.config.base import NameIn, Section
-from r1rl.registry import TEMPLATES
+from r1rl.config.published import PRESETS, filled, listed
+from r1rl.registry import MAPS, TEMPLATES
 
 
 class PromptConfig(Section):
@@ -32,6 +34,8 @@ class PromptConfig(Section):
 class DatasetConfig(Section):
     """One source of problems."""
 
+    preset: str | None = None
+    """Name of a published dataset (docs/data.md lists them), which fills the keys that are not written here."""
     path: str = Field(min_length=1)
     """A Hugging Face dataset name, a local .jsonl, .json, .csv, .tsv or .parquet file, a folder, or
     ``generated:NAME``."""
@@ -63,10 +67,21 @@ class DatasetConfig(Section):
     prompts: dict[str, PromptConfig] = Field(default_factory=dict)
     """Prompt settings of the rows whose ``source`` column has this name, as rows of a sample stage do. A stage's
     ``data: ${STAGE.data}`` takes them over from that stage's sources."""
+    map: Annotated[str, NameIn(MAPS)] | None = None
+    """A function that makes each row from the dataset's: ``path/to/file.py:NAME`` or ``package.module:NAME``, from a
+    dictionary of columns to another, or to None to leave the row out (counted as ``mapped_out``)."""
     args: dict[str, Any] = Field(default_factory=dict)
     """Arguments of a generated source, for example ``size`` and ``seed``."""
     on_bad_row: Literal["error", "skip"] = "error"
     """What to do with a row that cannot be read: stop and name it, or leave it out and count it."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _fill_from_preset(cls, given: Any) -> Any:
+        found = filled(given, evaluation=False)
+        if isinstance(found, Mapping) and found.get("preset") not in (None, *PRESETS):
+            raise ValueError(f"has an unknown preset, {found['preset']!r}; known: {', '.join(PRESETS)}")
+        return found
 
     @field_validator("question_from")
     @classmethod
@@ -110,3 +125,15 @@ class DataConfig(Section):
     difficulty: DifficultyConfig | None = None
     on_overlap: Literal["error", "drop"] = "error"
     """A training question that is also an evaluation question: stop, or drop it from training and count it."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _fill_from_presets(cls, given: Any) -> Any:
+        if not isinstance(given, Mapping):
+            return given
+        out = dict(given)
+        for part in ("train", "eval", "held_out"):
+            sources = listed(out.get(part))
+            if isinstance(sources, Mapping):
+                out[part] = {name: filled(source, part != "train") for name, source in sources.items()}
+        return out

@@ -32,7 +32,8 @@ follow; `RUN/config.yaml` is the file with every default filled in.
   `rollout.stop=[</answer>]`, `data.train.mine={path: mine.csv}`.
 - `extends: other.yaml` builds on another file, relative to this one. A reward, stage or data source from there
   set to `null` is left out.
-- `model: NAME` is short for `model: {path: NAME}`, and `accuracy: 1.0` under `rewards` for `accuracy: {weight: 1.0}`.
+- `model: NAME` is short for `model: {path: NAME}`, `accuracy: 1.0` under `rewards` for `accuracy: {weight: 1.0}`, and
+  `[gsm8k]` under `data.train` or `data.eval` for `{gsm8k: {preset: gsm8k}}`.
 - A stage may hold its own `model`, `data`, `rollout` and `rewards`, and the section of its kind: their keys override
   the run's for that stage alone.
 - `${STAGE.model}` and `${STAGE.data}` in a value stand for the outputs of an earlier stage.

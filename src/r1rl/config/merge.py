@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from r1rl.config.base import Origins
+from r1rl.config.published import listed
 from r1rl.config.references import references_in
 from r1rl.config.renamed import with_current_names
 from r1rl.config.schema import RunConfig
@@ -14,7 +15,8 @@ from r1rl.config.source import read_yaml
 from r1rl.errors import ConfigError
 
 # Maps from a name to a section: a null under them takes the name out again.
-_NAMED = (("rewards",), ("stages",), ("data", "train"), ("data", "eval"), ("data", "held_out"))
+_SOURCES = ("train", "eval", "held_out")
+_NAMED = (("rewards",), ("stages",), *(("data", part) for part in _SOURCES))
 
 # Sections that always exist: written with nothing under them, an empty one is ignored.
 _SECTIONS = {name for name, field in RunConfig.model_fields.items() if field.default_factory is not None}
@@ -30,21 +32,39 @@ def deep_merge(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, An
 
 
 def overlay(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
-    """``deep_merge`` of two configurations; a new ``model.path`` does not inherit the revision of the old one."""
-    merged = deep_merge(base, over)
+    """``deep_merge`` of two configurations; a new ``model.path`` does not inherit the revision of the old one, nor a
+    new ``preset`` the keys of the old one."""
+    merged = deep_merge(_without_replaced(base, over), over)
     model = over.get("model")
     if isinstance(model, Mapping) and "path" in model and "revision" not in model:
         merged["model"].pop("revision", None)
     return merged
 
 
+def _without_replaced(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
+    """``base`` without the data sources for which ``over`` names a preset."""
+    out = dict(base)
+    below, above = base.get("data"), over.get("data")
+    if isinstance(below, Mapping) and isinstance(above, Mapping):
+        out["data"] = dict(below)
+        for part in _SOURCES:
+            old, new = below.get(part), above.get(part)
+            if isinstance(old, Mapping) and isinstance(new, Mapping):
+                replaced = {name for name, source in new.items() if isinstance(source, Mapping) and "preset" in source}
+                out["data"][part] = {name: source for name, source in old.items() if name not in replaced}
+    return out
+
+
 def expand(layer: Mapping[str, Any]) -> dict[str, Any]:
-    """Short forms written out, so that layers merge: ``model: NAME``, ``rewards: {NAME: WEIGHT}``, empty sections."""
+    """Short forms written out, so that layers merge: ``model: NAME``, ``rewards: {NAME: WEIGHT}``, ``data.eval:
+    [PRESET]``, empty sections."""
     out = {key: value for key, value in layer.items() if value is not None or key not in _SECTIONS}
     if isinstance(out.get("model"), str):
         out["model"] = {"path": out["model"]}
     if isinstance(out.get("rewards"), Mapping):
         out["rewards"] = {name: _reward(value) for name, value in out["rewards"].items()}
+    if isinstance(out.get("data"), Mapping):
+        out["data"] = {key: listed(value) if key in _SOURCES else value for key, value in out["data"].items()}
     if isinstance(out.get("stages"), Mapping):
         out["stages"] = {
             name: expand(stage) if isinstance(stage, Mapping) else stage for name, stage in out["stages"].items()

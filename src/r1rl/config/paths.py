@@ -90,6 +90,8 @@ def _kind(key: KeyPath) -> Callable[[str, list[Path]], str] | None:
             | ("rollout", "engine")
             | ("tracking", "report_to", _)
             | ("data", "prompt", "template")
+            | ("data", "train" | "eval" | "held_out", _, "map")
+            | ("sample", "mix", _, "map")
             | ("data", "train" | "eval" | "held_out", _, "prompt", "template")
             | ("data", "train" | "eval" | "held_out", _, "prompts", _, "template")
             | ("sample", "mix", _, "prompt", "template")

@@ -17,10 +17,13 @@ from r1rl.config.data import DatasetConfig
 from r1rl.data.files import READERS, SourceRow, existing, header, read_file
 from r1rl.errors import DataError, first_line
 from r1rl.places import FILE_ENDINGS, is_local, nearest
-from r1rl.registry import SOURCES
+from r1rl.registry import MAPS, SOURCES
 
 RowGenerator: TypeAlias = Callable[..., list[dict[str, Any]]]
 """Makes the rows of ``path: generated:NAME`` from the dataset's ``args``; identical for the same arguments."""
+
+RowFunction: TypeAlias = Callable[[dict[str, Any]], dict[str, Any] | None]
+"""What ``map`` names: a row from a row of the dataset, or None to leave it out."""
 
 
 @dataclass(slots=True)
@@ -41,14 +44,15 @@ def load_rows(config: DatasetConfig) -> list[dict[str, Any]]:
 
 
 def read_rows(config: DatasetConfig) -> SourceRows:
-    """As ``load_rows``, with each row's place, and the number of corrupt lines skipped (reason ``corrupt``)."""
+    """As ``load_rows``, with each row's place, and the numbers of rows skipped by reason: ``corrupt`` lines, those that
+    ``map`` cannot read (``bad_row``) and those that it leaves out (``mapped_out``)."""
     skipped: Counter[str] = Counter()
     stop = None if config.limit is None else config.skip + config.limit
-    rows = list(itertools.islice(_open(config, skipped), config.skip, stop))
+    rows = list(_mapped(config, itertools.islice(_open(config, skipped), config.skip, stop), skipped))
     if not rows:
         beyond = f" after skip: {config.skip}" if config.skip else ""
-        corrupt = f" ({skipped['corrupt']} corrupt lines left out)" if skipped else ""
-        raise DataError(f"dataset {config.path} is empty{beyond}{corrupt}; check its path, split and skip")
+        out = f" ({', '.join(f'{count} {reason}' for reason, count in skipped.items())} left out)" if skipped else ""
+        raise DataError(f"dataset {config.path} is empty{beyond}{out}; check its path, split and skip")
     return SourceRows(rows, skipped)
 
 
@@ -60,7 +64,8 @@ def first_rows(config: DatasetConfig, count: int) -> list[SourceRow]:
     look(config)
     if config.path.startswith("generated:") or Path(config.path).expanduser().is_file():
         lenient = config.model_copy(update={"on_bad_row": "skip"})
-        return list(itertools.islice(_open(lenient, Counter()), config.skip, config.skip + count))
+        rows = itertools.islice(_open(lenient, Counter()), config.skip, config.skip + count)
+        return list(_mapped(lenient, rows, Counter()))
     return []
 
 
@@ -90,6 +95,31 @@ def _open(config: DatasetConfig, skipped: Counter[str]) -> Iterator[SourceRow]:
     if config.path.startswith("generated:"):
         return _numbered(_bound(config)(**config.args))
     return read_file(config, skipped) if _is_file(config.path) else _datasets(config)
+
+
+def _mapped(config: DatasetConfig, rows: Iterator[SourceRow], skipped: Counter[str]) -> Iterator[SourceRow]:
+    """The rows as ``map`` makes them."""
+    if config.map is None:
+        yield from rows
+        return
+    function: RowFunction = MAPS.load(config.map)
+    for row in rows:
+        try:
+            values = function(dict(row.values))
+            if values is not None and not isinstance(values, dict):
+                raise TypeError(f"it returned {type(values).__name__}, not a dictionary of columns or None")
+        except Exception as error:  # the user's function may raise anything
+            if config.on_bad_row == "error":
+                raise DataError(
+                    f"dataset {config.path} {row.place}: map {config.map} fails: {type(error).__name__}: "
+                    f"{first_line(error)}; correct it, or set on_bad_row: skip"
+                ) from error
+            skipped["bad_row"] += 1
+            continue
+        if values is None:
+            skipped["mapped_out"] += 1
+        else:
+            yield SourceRow(row.place, values)
 
 
 def _is_file(name: str) -> bool:

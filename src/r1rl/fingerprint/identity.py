@@ -19,13 +19,13 @@ from r1rl.errors import StorageError
 from r1rl.fingerprint.code import code_of_file, code_of_module
 from r1rl.fingerprint.content import content, digest
 from r1rl.fingerprint.keys import Effect, default, effect
-from r1rl.registry import SOURCES
+from r1rl.registry import MAPS, SOURCES
 from r1rl.scoring.load import REWARDS
 
 _FUNCTION = re.compile(r"(?P<file>[^:\n]+\.py):\w+|(?P<module>[A-Za-z_]\w*(?:\.\w+)*):\w+")
 """``path/to/file.py:name`` or ``package.module:name``."""
 _GENERATED = "generated:"
-_NAMES = (".function", ".corpus")
+_NAMES = (".function", ".corpus", ".map")
 """Keys whose value names code, not a path."""
 _BY_KEY = ("values", "effects", "contents")
 """Fields of an identity with one entry per key."""
@@ -186,6 +186,8 @@ def _named(key: str, value: Any) -> dict[str, str]:
         return code_of_module("r1rl.data.toy")
     if not isinstance(value, str) or not value or "\n" in value:
         return {}
+    if parts[-1] == "map":
+        return _code(MAPS.entries.get(value, value))
     if value.startswith(_GENERATED):
         name = value.removeprefix(_GENERATED)
         return _code(SOURCES.entries.get(name, name))

@@ -143,7 +143,14 @@ ROWS: tuple[KeyRule, ...] = (
             )
         ),
     ),
-    *_free("only sets defaults of other keys, which are compared themselves", "grpo.algorithm"),
+    *_free(
+        "only sets defaults of other keys, which are compared themselves",
+        "grpo.algorithm",
+        "data.train.NAME.preset",
+        "data.eval.NAME.preset",
+        "data.held_out.NAME.preset",
+        "sample.mix.NAME.preset",
+    ),
     *_free(
         "not read by this kind of stage",
         "rollout.prompts_per_step",

@@ -97,6 +97,8 @@ def _source(what: str, source: DatasetConfig, responses: list[str]) -> Inspected
         return Inspected(what, None, f"{source.path} is made by the run")
     if source.path.startswith("generated:") and ":" in source.path.removeprefix("generated:"):
         return _generator(what, source.path.removeprefix("generated:"))
+    if source.map is not None and ":" in source.map:
+        return Inspected(what, None, f"{source.path}: {source.map} makes its rows when the run starts")
     if source.path.startswith("generated:") and isinstance(source.args.get("size"), int):
         source = source.model_copy(update={"args": source.args | {"size": min(source.args["size"], _ROWS)}, "skip": 0})
     try:
