@@ -127,7 +127,7 @@ def ngrams(tokens: Sequence[str], n: int) -> Iterator[tuple[str, ...]]:
         length -= halves[start]
 
 
-def normalized(text: str) -> str:
+def duplicate_key(text: str) -> str:
     """A key for finding duplicates: ignores case, whitespace and equivalent encodings."""
     return " ".join(unicodedata.normalize("NFC", text).casefold().split())
 

@@ -9,7 +9,6 @@ import json
 import logging
 import math
 import re
-import unicodedata
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -19,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 from r1rl.config.data import DatasetConfig, DifficultyConfig, PromptConfig
 from r1rl.data.column_check import PLACE, missing_columns
 from r1rl.data.files import SourceRow
+from r1rl.data.filters import duplicate_key
 from r1rl.data.sources import SourceRows, read_rows
 from r1rl.data.templates import Question, Rendered, render_all
 from r1rl.errors import DataError
@@ -301,8 +301,7 @@ def response_text(value: Any) -> str | None:
 
 def normalized(asked: Question) -> str:
     """A question's text as it is compared: normalised to NFC, case-folded, whitespace collapsed."""
-    question = question_text(asked)
-    return " ".join(unicodedata.normalize("NFC", question).casefold().split())
+    return duplicate_key(question_text(asked))
 
 
 def filter_by_pass_rate(

@@ -8,8 +8,8 @@ from dataclasses import dataclass, field
 
 from r1rl.config.data import PromptConfig
 from r1rl.config.stages import SampleConfig
-from r1rl.data.filters import Contamination, Share, failed_rule, normalized
-from r1rl.data.problems import BadRow, Source, question_text
+from r1rl.data.filters import Contamination, Share, duplicate_key, failed_rule
+from r1rl.data.problems import BadRow, Source, normalized, question_text
 from r1rl.data.sources import read_rows
 from r1rl.errors import DataError
 from r1rl.records import Row
@@ -56,7 +56,7 @@ class Sieve:
         seen: set[tuple[str, str]] = set()
         verdicts = []
         for row in self.rows:
-            key = (normalized(question_text(row["question"])), normalized(row["response"]))
+            key = (normalized(row["question"]), duplicate_key(row["response"]))
             verdicts.append(key not in seen)
             seen.add(key)
         self.keep("double", verdicts)
