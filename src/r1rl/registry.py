@@ -143,7 +143,14 @@ SCALES = Registry(
 )
 """``grpo.scale_rewards``: a :data:`r1rl.grpo.advantages.Scale`."""
 
-ENGINES = Registry("engine", {"torch": "r1rl.rollout.build:build_torch", "vllm": "r1rl.rollout.vllm.build:build"})
+ENGINES = Registry(
+    "engine",
+    {
+        "auto": "r1rl.rollout.build:build_auto",
+        "torch": "r1rl.rollout.build:build_torch",
+        "vllm": "r1rl.rollout.vllm.build:build",
+    },
+)
 """``rollout.engine``: ``(RunConfig, Policy) -> r1rl.rollout.engine.Engine``."""
 
 TRACKERS = Registry(

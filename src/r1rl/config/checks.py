@@ -140,16 +140,21 @@ def check_sampling(run: RunConfig) -> Iterator[Conflict]:
                 f"{value} cuts tokens off the sampled distribution but not off the learner's, so the ratios of the "
                 f"loss would be wrong; train with {name}: {off:g} (evaluate.{name} is free)",
             )
-    if rollout.max_staleness and rollout.engine == "torch":
+    if rollout.max_staleness and _embedded(run):
         yield (
             ("rollout", "max_staleness"),
             "engine torch samples with the learner's own weights, so samples are never stale; use 0, or engine: vllm",
         )
 
 
+def _embedded(run: RunConfig) -> bool:
+    """Whether the engine is the embedded one on any machine; ``auto`` may be vLLM where there is a GPU."""
+    return run.rollout.engine == "torch" or (run.rollout.engine == "auto" and run.device == "cpu")
+
+
 def check_vllm(run: RunConfig) -> Iterator[Conflict]:
     rollout, vllm = run.rollout, run.rollout.vllm
-    if rollout.engine != "vllm":
+    if rollout.engine not in ("vllm", "auto") or _embedded(run):
         return
     if rollout.max_staleness and vllm.mode == "colocate":
         yield (

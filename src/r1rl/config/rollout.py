@@ -39,9 +39,11 @@ class VLLMConfig(Section):
     urls: list[str] = Field(default_factory=list)
     """Servers that are already running (see launch/vllm); empty launches them."""
     servers: int = Field(1, ge=1)
-    """Servers to launch where urls is empty."""
+    """Servers to launch where urls is empty. Each takes tensor_parallel_size GPUs of this machine, after those of the
+    training processes."""
     launcher: str | None = None
-    """Command that starts one server, for example launch/vllm/serve.sh; None starts it on this machine."""
+    """Command that starts one server, for example launch/vllm/serve.sh; it gets vLLM's arguments, --host, --port and
+    --owner. None starts it on this machine."""
     host: str = "127.0.0.1"
     """Address a launched server listens on. The weight routes have no password, so keep it private."""
     port: int = Field(0, ge=0, le=65535)
@@ -93,8 +95,10 @@ class RolloutConfig(Section):
 
     former_names: ClassVar = {"prompts": "prompts_per_step"}
 
-    engine: Annotated[str, NameIn(ENGINES)] = "torch"
-    """torch: embedded, on the policy's own weights. vllm: colocated or served. For your own, see docs/extending.md."""
+    engine: Annotated[str, NameIn(ENGINES)] = "auto"
+    """torch: embedded, on the policy's own weights. vllm: colocated or served. auto: vllm where it is installed and the
+    run finds a GPU, else torch; decided once at the start and written to RUN/config.yaml. For your own, see
+    docs/extending.md."""
     prompts_per_step: int = Field(32, ge=1)
     """Questions per step (paper: 32, or 512 drawn at once and split into 16 minibatches)."""
     group_size: int = Field(16, ge=1)

@@ -38,7 +38,7 @@ from r1rl.grpo.resume import SavedRun
 from r1rl.grpo.run import Run, Stopwatch
 from r1rl.model.lengths import check_prompts
 from r1rl.model.load import load_policy
-from r1rl.rollout.build import build_engine, samples_in_process
+from r1rl.rollout.build import build_engine, decided, samples_in_process
 from r1rl.rollout.collect import Rollouts
 from r1rl.rollout.engine import Engine
 from r1rl.scoring import Scorer
@@ -87,9 +87,10 @@ class GRPOTrainer:
         fingerprint: str = "",
         interrupt: Interrupt | None = None,
     ) -> None:
+        self.accelerator = accelerator or Accelerator()
+        config = decided(config, self.accelerator.device.type == "cuda")
         self.config, self.folder = config, Path(folder)
         self.overwrite, self.fingerprint = overwrite, fingerprint
-        self.accelerator = accelerator or Accelerator()
         main = self.accelerator.is_main_process
         self.console = console or Console(quiet=not (config.tracking.console and main))
         if console is None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import importlib.util
+import logging
 from collections.abc import Callable
 
 from r1rl.config import RunConfig
@@ -13,10 +15,47 @@ from r1rl.rollout.torch_engine import TorchEngine
 
 EngineFactory = Callable[[RunConfig, Policy], Engine]
 
+log = logging.getLogger(__name__)
+AUTO = "auto"
+
 
 @in_process
 def build_torch(cfg: RunConfig, policy: Policy) -> Engine:
     return TorchEngine.of(cfg, policy)
+
+
+def choose(engine: str, on_gpu: bool) -> str:
+    """The engine that ``rollout.engine`` means: ``auto`` is vLLM where it is installed and the policy is on a GPU."""
+    if engine != AUTO:
+        return engine
+    return "vllm" if on_gpu and importlib.util.find_spec("vllm") is not None else "torch"
+
+
+def decided(cfg: RunConfig, on_gpu: bool) -> RunConfig:
+    """The configuration of a run with every ``rollout.engine: auto`` replaced by the engine that it stands for on this
+    machine; the choice is logged."""
+    stages = {name: stage.rollout or {} for name, stage in cfg.stages.items()}
+    if AUTO not in (cfg.rollout.engine, *(rollout.get("engine") for rollout in stages.values())):
+        return cfg
+    engine, cfg = choose(AUTO, on_gpu), cfg.model_copy(deep=True)
+    if cfg.rollout.engine == AUTO:
+        cfg.rollout.engine = engine
+    for stage in cfg.stages.values():
+        if stage.rollout and stage.rollout.get("engine") == AUTO:
+            stage.rollout["engine"] = engine
+    if on_gpu:
+        other = "is not installed: pip install 'r1rl[vllm]' makes sampling several times faster"
+        log.info(
+            "rollout.engine auto: vllm, as it is installed; rollout.engine=torch samples with the embedded engine"
+            if engine == "vllm"
+            else f"rollout.engine auto: torch, as vLLM {other}"
+        )
+    return cfg
+
+
+def build_auto(cfg: RunConfig, policy: Policy) -> Engine:
+    """The engine that ``auto`` stands for on the policy's device."""
+    return build_engine(cfg, policy)
 
 
 def build_engine(cfg: RunConfig, policy: Policy) -> Engine:
@@ -24,7 +63,7 @@ def build_engine(cfg: RunConfig, policy: Policy) -> Engine:
 
     Raises: ConfigError where no engine has this name.
     """
-    build: EngineFactory = ENGINES.load(cfg.rollout.engine)
+    build: EngineFactory = ENGINES.load(choose(cfg.rollout.engine, policy.model.device.type == "cuda"))
     return build(cfg, policy)
 
 
