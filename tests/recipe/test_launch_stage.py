@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -16,7 +17,7 @@ from safetensors.torch import load_file
 
 from r1rl.config import load_config
 from r1rl.recipe.run import run_recipe
-from tests.support.waits import HANG_S
+from tests.support.waits import HANG_S, until
 
 pytestmark = pytest.mark.integration
 LAUNCH = """
@@ -103,6 +104,53 @@ def test_a_preempted_stage_gives_75_and_goes_on(tmp_path, recipe, launched, proc
     assert again.returncode == 75, output[-3000:]
     assert len(steps(folder)) >= done + 2
     assert steps(folder) == list(range(1, len(steps(folder)) + 1))
+
+
+TWO_MACHINES = """
+compute_environment: LOCAL_MACHINE
+distributed_type: MULTI_GPU
+use_cpu: false
+num_machines: 2
+num_processes: 2
+mixed_precision: "no"
+"""
+
+
+def on_two_machines(tmp_path: Path, recipe: Path, *arguments: str) -> list[subprocess.Popen[str]]:
+    """The same command on both, started in the wrong order; only ``rl`` has processes on either."""
+    file = tmp_path / "two.yaml"
+    file.write_text(TWO_MACHINES)
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = str(probe.getsockname()[1])
+    where = ["--num-machines", "2", "--main-process-ip", "127.0.0.1", "--main-process-port", port]
+    words = [str(recipe), f"stages.rl.launch={file}", *arguments, *where]
+    return [begin(*words, "--machine-rank", rank) for rank in ("1", "0")]
+
+
+@pytest.mark.timeout(3 * HANG_S)
+def test_the_second_machine_joins_the_run(tmp_path, recipe):
+    processes = on_two_machines(tmp_path, recipe)
+    said = [process.communicate(timeout=HANG_S)[0] for process in processes]
+    assert [process.returncode for process in processes] == [0, 0], said
+    assert steps(tmp_path / "mini" / "rl") == [1, 2, 3]
+    assert (tmp_path / "mini" / "results.json").is_file()
+    text = " ".join(said)
+    assert "2 processes on each" not in text
+    assert "in use by process" not in text
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(3 * HANG_S)
+@pytest.mark.parametrize("told", [0, 1])
+def test_a_preemption_of_either_machine_ends_both(tmp_path, recipe, told):
+    run_recipe(load_config(recipe), until="tuned")
+    processes = on_two_machines(tmp_path, recipe, "grpo.steps=400", "grpo.checkpoint_every=0")
+    until(lambda: len(steps(tmp_path / "mini" / "rl")) > 1, "the second step")
+    processes[told].terminate()
+    said = [process.communicate(timeout=HANG_S)[0] for process in processes]
+    assert [process.returncode for process in processes] == [75, 75], said
+    assert list((tmp_path / "mini" / "rl" / "checkpoints").glob("step-*"))
 
 
 def test_a_stage_that_fails_is_a_failure(recipe, launched):

@@ -106,6 +106,20 @@ def kind_of(name: str) -> Kind:
     return found
 
 
+def with_launch(run: RunConfig, launch: str) -> RunConfig:
+    """The run with this launch file for every stage that runs on several processes and says nothing of its own;
+    ``launch: null`` in a stage says one process."""
+    stages = {
+        name: stage.model_copy(update={"launch": launch})
+        if "launch" not in stage.model_fields_set and not kind_of(stage.kind).alone
+        else stage
+        for name, stage in stages_of(run).items()
+    }
+    changed = run.model_copy(deep=True)
+    changed.stages = stages
+    return changed
+
+
 def final_stage(run: RunConfig) -> str | None:
     """The stage whose model is the run's: the last that trains or exports a policy, or else a reward model's."""
     kinds = {name: kind_of(stage.kind) for name, stage in stages_of(run).items()}

@@ -29,7 +29,8 @@ class StageConfig(Section):
     launch: str | None = None
     """An ``accelerate`` configuration file, or the name of one that comes with r1rl (``cpu``, ``ddp``, ``zero1``,
     ``zero2``, ``zero3``, ``zero3-offload``, ``multinode``): the stage runs under ``accelerate launch`` with it, in
-    separate processes. None runs it in the process of ``r1rl run``."""
+    separate processes. On GPUs a file that comes with r1rl gets one process per visible GPU that no vLLM server takes;
+    your own file says how many. None runs it in the process of ``r1rl run``."""
     model: str | dict[str, Any] | None = None
     """Name of an earlier stage, a path, or a model section."""
     data: str | dict[str, Any] | None = None

@@ -67,6 +67,11 @@ def start(device: Literal["auto", "cpu", "cuda"], deadline_s: float) -> Accelera
     return accelerator
 
 
+def visible_gpus(device: str) -> int:
+    """GPUs that this process may use (CUDA_VISIBLE_DEVICES); 0 where ``device`` is cpu."""
+    return torch.cuda.device_count() if device != "cpu" and torch.cuda.is_available() else 0
+
+
 def placed(environment: Mapping[str, str]) -> tuple[int, int]:
     """This process's rank and the number of ranks, from the launcher's environment: (0, 1) without one."""
     return int(environment.get("RANK", "0")), int(environment.get("WORLD_SIZE", "1"))

@@ -18,11 +18,10 @@ from transformers.utils import logging as transformers_logging
 
 from r1rl.config import RunConfig, dump_config, final_stage
 from r1rl.config.kinds import kind_of
-from r1rl.config.paths import launch_file
 from r1rl.distributed.collectives import from_main, gather
 from r1rl.distributed.cores import choose_threads, cores
-from r1rl.distributed.interrupt import PREEMPTED, Interrupt, Interrupted
-from r1rl.distributed.processes import naming_lost_peers, placed
+from r1rl.distributed.interrupt import PREEMPTED, Interrupt, Interrupted, Preempted
+from r1rl.distributed.processes import naming_lost_peers, placed, visible_gpus
 from r1rl.distributed.processes import start as start_processes
 from r1rl.errors import ConfigError, ForeignError, R1Error, naming_the_disk
 from r1rl.files import alone_in, claim, clear, write_json
@@ -32,11 +31,14 @@ from r1rl.recipe import record
 from r1rl.recipe.compute import measured
 from r1rl.recipe.finish import push_final, summarize
 from r1rl.recipe.graph import Node, Selection, graph, resolved
-from r1rl.recipe.launch import launch_stage, let_signals_through
+from r1rl.recipe.launch import ALONE, follow, launch_stage, leading, let_signals_through
+from r1rl.recipe.layout import Layout, Machines, layout
+from r1rl.recipe.machines import Meeting, Order
 from r1rl.recipe.preflight import preflight
 from r1rl.recipe.record import Done
 from r1rl.recipe.verdict import StageState, StageVerdict, agree, forecast, judge
 from r1rl.report import write_report
+from r1rl.rollout.build import decided
 from r1rl.stages.base import StageContext, StageEntry, StageResult
 from r1rl.tracking.console import Console
 from r1rl.tracking.messages import show_messages
@@ -52,39 +54,50 @@ def run_recipe(
     only: str | None = None,
     yes: bool = False,
     launched: bool = False,
+    machines: Machines = ALONE,
 ) -> Path:
     """Run every stage, or those that are chosen (see :class:`Selection`); returns the run folder.
 
     Args:
         yes: redo stages whose settings, files or code changed, without asking. Their earlier folders are kept.
         launched: this is a process that ``accelerate launch`` started for one stage of another process's run.
+        machines: all machines on which this is called for the same run; the first one takes the run folder, the others
+            start their share of the processes of each stage.
 
     Raises:
         R1Error: any stage's own, another process works in the same folder, or nobody agreed to redo finished or saved
             work.
     """
+    rank, _ = placed(os.environ)
+    console = Console(quiet=not config.tracking.console or rank > 0)
+    show_messages(console, rank)
+    gpus = visible_gpus(config.device)
+    config = decided(config, on_gpu=gpus > 0)
     selection, nodes = Selection(until, start, only), graph(config)
     selection.check(nodes)
+    if machines.rank > 0:
+        follow(machines, gpus)
+        return Path(config.output_dir) / config.name
     if launched:
         let_signals_through()
     where = f"in stage {only}, outside its training steps" if only else "outside the training steps"
     with naming_lost_peers(*placed(os.environ), where):
-        recipe = _start(config, nodes, selection, yes, launched)
+        recipe = _start(config, nodes, selection, console, yes, launched)
         with naming_the_disk(recipe.folder), alone_in(recipe.folder) if recipe.owner else contextlib.nullcontext():
+            recipe.place(gpus, machines)
             recipe.prepare(config)
-            with recipe.interrupt:
+            with recipe.interrupt, leading(machines, recipe.interrupt) as recipe.meeting:
                 recipe.run()
             recipe.finish(config)
     return recipe.folder
 
 
-def _start(config: RunConfig, nodes: dict[str, Node], selection: Selection, yes: bool, launched: bool) -> _Recipe:
+def _start(
+    config: RunConfig, nodes: dict[str, Node], selection: Selection, console: Console, yes: bool, launched: bool
+) -> _Recipe:
     """Join the other processes, if there are any, and take the run's folder."""
     threads = choose_threads(config.threads, os.environ, torch.get_num_threads(), cores())
     torch.set_num_threads(threads.count)
-    rank, _ = placed(os.environ)
-    console = Console(quiet=not config.tracking.console or rank > 0)
-    show_messages(console, rank)
     accelerator = start_processes(config.device, config.grpo.deadline_s)
     transformers_logging.disable_progress_bar()
     folder = Path(config.output_dir) / config.name
@@ -114,11 +127,29 @@ class _Recipe:
     done: dict[str, Done] = field(default_factory=dict)
     """The record of every stage that is done by now."""
     interrupt: Interrupt = field(default_factory=Interrupt)
+    machines: Machines = ALONE
+    meeting: Meeting | None = None
+    """Connection to the other machines."""
+    layouts: dict[str, Layout] = field(default_factory=dict)
+    """Where each wanted stage runs; empty where this process is one of several."""
 
     @property
     def owner(self) -> bool:
         """Whether this process asks, writes the run's own files, and prepares the stages' folders."""
         return self.accelerator.is_main_process and not self.launched
+
+    def place(self, gpus: int, machines: Machines) -> None:
+        """Decide where the stages run. Raises ConfigError where the machines do not suffice, or are not needed."""
+        self.machines = machines
+        if self.launched or self.accelerator.num_processes > 1:
+            return
+        wanted = self.selection.wanted(self.nodes)
+        self.layouts = {name: layout(self.nodes[name], gpus, machines.count) for name in wanted}
+        if machines.count > max(at.machines for at in self.layouts.values()):
+            raise ConfigError(
+                f"--num-machines {machines.count}: no stage that would run has a launch file, so one machine would do "
+                "all the work; add --launch zero2, or set stages.NAME.launch"
+            )
 
     def prepare(self, config: RunConfig) -> None:
         """Check what later stages will need, ask about all stages that would be redone, and write config.yaml."""
@@ -171,8 +202,9 @@ class _Recipe:
         if self.owner:
             self._make_room(node, verdict, again)
         self.accelerator.wait_for_everyone()
-        log.info(f"{node.name}: {node.kind}")
-        if node.launch is not None and not self.launched:
+        at = self.layouts.get(node.name)
+        log.info(f"{node.name}: {node.kind}" + (f", {at.summary()}" if at and node.launch else ""))
+        if node.launch is not None and not self.launched and (at is None or at.launch is not None):
             return self._launch(node)
         return self._run_here(node, verdict)
 
@@ -257,13 +289,23 @@ class _Recipe:
                 f"stage {node.name} has its own launch configuration, so start the run with plain `r1rl run`, "
                 "not under accelerate launch"
             )
-        launch = launch_file(node.launch) if node.launch else None
-        assert launch is not None  # checked before the first stage
-        launch_stage(str(launch), self.folder / "config.yaml", node.name)
+        at, config, port = self.layouts[node.name], self.folder / "config.yaml", 0
+        if self.meeting is not None and at.machines > 1:
+            port = self._announce(Order.of(config, node.name, at), self.meeting)
+        launch_stage(at, config, node.name, self.machines, port)
         finished = judge(self.folder, node, self.done).done
         if finished is None:
             raise R1Error(f"stage {node.name} ended without its outputs; see its output above")
         return finished
+
+    def _announce(self, order: Order, meeting: Meeting) -> int:
+        """Have the other machines start their share of a stage; returns the port at which the launchers meet."""
+        try:
+            meeting.announce(order, self.interrupt)
+        except Preempted:
+            self.interrupt.leave_mark(self.folder / order.stage)
+            raise
+        return order.port
 
 
 def _at_terminal() -> bool:
