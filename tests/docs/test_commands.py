@@ -50,7 +50,6 @@ NOT_RUN = {
     "source": "belongs to the shell that it is typed in",
     "pytest": "it is tests",
     "accelerate launch --config_file launch/accelerate/zero2.yaml": "DeepSpeed compiles; tests/distributed runs it",
-    "accelerate launch --config_file launch/accelerate/zero3.yaml": "loads 7 billion parameters, on eight processes",
     "python -m benchmarks.vllm_": "needs vLLM",
     "python -m benchmarks.memory": "minutes",
     "python -m benchmarks.recipe": "minutes",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from operator import attrgetter
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -10,7 +10,8 @@ import typer
 
 from r1rl.config import RunConfig, load_config, stage_config, stages_of
 from r1rl.config.model import TINY_VOCABULARY
-from r1rl.doctor.memory import GIB, RUNTIME_BYTES, Shape, estimate
+from r1rl.doctor.memory import GIB, RUNTIME_BYTES, Part, Shape, estimate
+from r1rl.doctor.plan import Hardware, plan, show, with_engine
 from r1rl.errors import ConfigError
 from r1rl.places import require_model
 from r1rl.report.symptoms import causes
@@ -21,40 +22,58 @@ from r1rl.tracking.jsonl import read_jsonl
 def doctor(
     target: Annotated[Path, typer.Argument(metavar="CONFIG|RUN", help="A YAML file, or a run folder.")],
     overrides: Annotated[list[str] | None, typer.Argument(metavar="KEY=VALUE")] = None,
-    gpus: Annotated[int, typer.Option(help="Processes, one per GPU; 0 is one process on the CPU.")] = 0,
+    gpus: Annotated[int, typer.Option(help="GPUs of all machines; 0 is one process on the CPU.", min=0)] = 0,
     gpu_memory: Annotated[float, typer.Option(help="Memory of each GPU, in GiB.")] = 80.0,
-    zero: Annotated[int, typer.Option(help="ZeRO stage; 0 is none.", min=0, max=3)] = 2,
+    per_machine: Annotated[int, typer.Option("--gpus-per-machine", help="GPUs of a machine at most.", min=1)] = 8,
+    launch: Annotated[str, typer.Option(metavar="FILE", help="Launch file of stages that name none.")] = "",
+    zero: Annotated[
+        int | None, typer.Option(help="ZeRO stage of stages that name no launch file; 0 is none.", min=0, max=3)
+    ] = None,
 ) -> None:
-    """Say whether a configuration fits in memory, or why a run's reward is flat."""
+    """Say what a configuration does on these GPUs and whether it fits in memory, or why a run's reward is flat."""
     console = Console()
     if target.is_dir():
         _run_folder(target, console)
         return
     loaded = load_config(target, overrides or ())
-    for name, stage in stages_of(loaded).items():
-        if stage.kind == "grpo":
-            view = stage_config(loaded, name)
-            _memory(name, view, _shape(view, loaded), gpus, gpu_memory, zero if gpus > 1 else 0, console)
+    hardware = Hardware(gpus, gpu_memory, per_machine)
+    if gpus:
+        loaded = with_engine(loaded)
+    shapes = {
+        name: _shape(stage_config(loaded, name), loaded)
+        for name, stage in stages_of(loaded).items()
+        if stage.kind == "grpo"
+    }
+    if not gpus:
+        for name, shape in shapes.items():
+            _on_cpu(name, stage_config(loaded, name), shape, console)
+        return
+    named = launch or (_LAUNCH_FILES[2 if zero is None else zero] if gpus > 1 else None)
+    planned = plan(loaded, shapes, hardware, named)
+    for each in planned:
+        if each.at is not None and each.parts:
+            how = f"{each.processes()}, {each.engine}"
+            _table(each.node.name, shapes[each.node.name], each.parts, RUNTIME_BYTES["cuda"], how, console)
+            console.say(each.problem or f"fits: about {each.gib:.1f} of {gpu_memory:g} GiB")
+    show(planned, hardware, console)
 
 
-def _memory(
-    name: str, view: RunConfig, shape: Shape, gpus: int, gpu_memory: float, zero: int, console: Console
-) -> None:
-    parts = estimate(view, shape, max(gpus, 1), zero, gpu_bytes=gpu_memory * GIB if gpus else 0)
-    runtime = RUNTIME_BYTES["cuda" if gpus else "cpu"]
-    total = sum(p.bytes for p in parts) + runtime
+_LAUNCH_FILES = ("ddp", "zero1", "zero2", "zero3")
+"""By stage of ZeRO."""
+
+
+def _on_cpu(name: str, view: RunConfig, shape: Shape, console: Console) -> None:
+    parts = estimate(view, shape, 1, 0)
+    runtime = RUNTIME_BYTES["cpu"]
+    _table(name, shape, parts, runtime, "one process", console)
+    console.say(f"about {(sum(part.bytes for part in parts) + runtime) / GIB:.2f} GiB at the peak")
+
+
+def _table(name: str, shape: Shape, parts: Sequence[Part], runtime: float, how: str, console: Console) -> None:
     rows = [(p.name, p.bytes / GIB, p.knob) for p in parts if p.bytes] + [("libraries", runtime / GIB, "")]
-    how = f"{gpus} GPUs, ZeRO-{zero}" if gpus else "one process"
     console.table(
         f"stage {name}: {shape.parameters / 1e6:.4g} M parameters, {how}", ["part", "GiB per rank", "knob"], rows
     )
-    if not gpus:
-        console.say(f"about {total / GIB:.2f} GiB at the peak")
-    elif total <= gpu_memory * GIB:
-        console.say(f"fits: about {total / GIB:.1f} of {gpu_memory:g} GiB")
-    else:
-        worst = max(parts, key=attrgetter("bytes"))
-        console.say(f"does not fit: about {total / GIB:.1f} of {gpu_memory:g} GiB; first: {worst.knob}")
 
 
 def _shape(view: RunConfig, run: RunConfig) -> Shape:

@@ -18,6 +18,13 @@ RUNTIME_BYTES = {"cpu": 0.45 * GIB, "cuda": 1.0 * GIB}
 REDUCE_BUCKET = 500_000_000
 """Values in the buffer from which DeepSpeed reduces gradients, its default; allocated whole for any model."""
 
+ASLEEP_BYTES = 2.0 * GIB
+"""What a sleeping vLLM keeps on its GPU: context, communicators, CUDA graphs. Assumed, from what its log reports as
+still in use; not measured here."""
+
+ENGINE_BYTES = 2.5 * GIB
+"""Of vLLM's share, what is neither weights nor cache: activations of a pass, CUDA graphs, context. Assumed."""
+
 MIXED_BYTES = 2.5
 """Bytes per saved value where float32 weights are used in bfloat16, with norms and residuals in float32. Measured."""
 
@@ -80,19 +87,20 @@ def estimate(
     weight = ranks if stage >= 3 else 1
     master = 4 * trained / state if stage else 0
     reference = 4 * shape.parameters / weight if run.grpo.beta > 0 and not run.model.lora else 0
-    replica = 4 * shape.parameters if stage >= 3 and run.rollout.engine == "torch" else 0
+    replica = 4 * shape.parameters if stage >= 3 and _embedded(run) else 0
     buckets = 4 * trained / sharded if ranks > 1 else 0  # what reduces gradients keeps a copy of them
     gradients = 4 * trained + buckets if ranks == 1 or not stage else buckets
     # The head in float32: a copy of weights that are of lower precision, and its gradient.
     copied = 4 * shape.hidden * shape.vocabulary if low == 2 and run.model.cast_lm_head_to_fp32 else 0
     colocated = run.rollout.engine == "vllm" and run.rollout.vllm.mode == "colocate"
     share = run.rollout.vllm.gpu_memory_utilization * gpu_bytes if colocated else 0.0
+    asleep = min(ASLEEP_BYTES, share) if run.rollout.vllm.enable_sleep_mode else share
     learner = [
         Part("output head in float32", 2 * copied, "model.cast_lm_head_to_fp32: false"),
         Part("gradients", gradients, "ZeRO-2 shards them: launch/accelerate/zero2.yaml"),
         Part(
-            "vLLM's share",
-            0 if run.rollout.vllm.enable_sleep_mode else share,
+            "vLLM, asleep" if run.rollout.vllm.enable_sleep_mode else "vLLM's share",
+            asleep,
             "rollout.vllm.gpu_memory_utilization, rollout.vllm.enable_sleep_mode",
         ),
         *_learner(run, shape, mixed=low == 4 and run.model.dtype == "bfloat16"),
@@ -112,6 +120,29 @@ def estimate(
         Part("reward models", shape.parameters * sum(_judges(run)), "rewards.NAME.args: dtype, device"),
         *max(learner, sampler, key=_total),
     ]
+
+
+@dataclass(frozen=True, slots=True)
+class Served:
+    """What vLLM's share of one GPU holds."""
+
+    weights: float
+    """Bytes of the engine's own copy."""
+    token: float
+    """Bytes of keys and values per token."""
+    sequences: int
+    """Sequences at their limit that fit beside the weights; negative where not even those fit."""
+
+
+def served(run: RunConfig, shape: Shape, gpu_bytes: float) -> Served:
+    """The contents of ``rollout.vllm.gpu_memory_utilization`` of a GPU of ``gpu_bytes``."""
+    vllm = run.rollout.vllm
+    head = 4 * shape.hidden * shape.vocabulary if _width(run) == 2 and run.model.cast_lm_head_to_fp32 else 0
+    weights = (_width(run) * shape.parameters + head) / vllm.tensor_parallel_size
+    shards = min(vllm.tensor_parallel_size, shape.kv_heads)  # more GPUs than heads hold copies of them
+    token = 2 * shape.kv_heads * shape.head_dim * shape.layers * _width(run) / shards
+    left = vllm.gpu_memory_utilization * gpu_bytes - weights - ENGINE_BYTES
+    return Served(weights, token, int(left // (token * derive(run).max_sequence_tokens)))
 
 
 def _total(parts: list[Part]) -> float:
@@ -142,7 +173,7 @@ def _learner(run: RunConfig, shape: Shape, mixed: bool) -> list[Part]:
 def _sampler(run: RunConfig, shape: Shape) -> list[Part]:
     """What the embedded engine takes while it samples: its cache, a quarter larger than the longest sequences and
     copied layer by layer when it grows, and the projections that it fuses."""
-    if run.rollout.engine != "torch":
+    if not _embedded(run):
         return []
     sequences = min(run.rollout.max_concurrent, derive(run).completions_per_step)
     token = 2 * shape.kv_heads * shape.head_dim * _width(run)
@@ -161,6 +192,11 @@ def _judges(run: RunConfig) -> list[int]:
         reward.args for name, reward in training_rewards(run).items() if (reward.function or name) == "reward_model"
     ]
     return [2 if args.get("dtype") in ("bfloat16", "float16") else 4 for args in here if "device" not in args]
+
+
+def _embedded(run: RunConfig) -> bool:
+    """Whether the embedded engine samples; ``auto`` is taken for it, so decide before, for a GPU with vLLM."""
+    return run.rollout.engine in ("torch", "auto")
 
 
 def _width(run: RunConfig) -> int:
