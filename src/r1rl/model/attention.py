@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cache
 from itertools import accumulate
 from typing import Any, Protocol
@@ -21,6 +21,7 @@ from torch import Tensor, nn
 from transformers import AttentionInterface
 
 from r1rl.errors import ModelError
+from r1rl.model.device import upload
 
 NAME = "r1rl"
 _WITHOUT_EFFECT = frozenset(
@@ -46,16 +47,25 @@ class Layout(Protocol):
         """Attention output as [B, T, H, D]; H query heads share K key-value heads."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Packed:
-    """Sequences concatenated in one row; each attends only to itself, causally."""
+    """Sequences concatenated in one row; each attends only to itself, causally. Made once per forward pass: all layers
+    use the same boundaries on the device."""
 
     lengths: tuple[int, ...]
+    _bounds: Tensor | None = field(default=None, repr=False, compare=False)
 
     def attend(self, layer: int, q_BHTD: Tensor, k_BKTD: Tensor, v_BKTD: Tensor, scale: float) -> Tensor:
         del layer
-        kernel = _varlen if q_BHTD.is_cuda and q_BHTD.dtype != torch.float32 else _per_sequence
-        return kernel(q_BHTD, k_BKTD, v_BKTD, self.lengths, scale)
+        if q_BHTD.is_cuda and q_BHTD.dtype != torch.float32:
+            return _varlen(q_BHTD, k_BKTD, v_BKTD, self.bounds(q_BHTD.device), max(self.lengths), scale)
+        return _per_sequence(q_BHTD, k_BKTD, v_BKTD, self.lengths, scale)
+
+    def bounds(self, device: torch.device) -> Tensor:
+        """[S + 1] int32: where each of S sequences begins, and where the last one ends."""
+        if self._bounds is None or self._bounds.device != device:
+            self._bounds = upload(torch.tensor([0, *accumulate(self.lengths)], dtype=torch.int32), device)
+        return self._bounds
 
 
 class Shared:
@@ -101,18 +111,19 @@ def _per_sequence(q_BHTD: Tensor, k_BKTD: Tensor, v_BKTD: Tensor, lengths: Seque
     return torch.cat(outs, 1)
 
 
-def _varlen(q_BHTD: Tensor, k_BKTD: Tensor, v_BKTD: Tensor, lengths: Sequence[int], scale: float) -> Tensor:
+def _varlen(q_BHTD: Tensor, k_BKTD: Tensor, v_BKTD: Tensor, bounds: Tensor, longest: int, scale: float) -> Tensor:
     """One kernel for all sequences (torch's FlashAttention); half precision on CUDA only."""
-    cu_seqlens = torch.tensor([0, *accumulate(lengths)], dtype=torch.int32, device=q_BHTD.device)
+    width, out_width = q_BHTD.shape[-1], v_BKTD.shape[-1]
+    if out_width < width:  # latent attention (DeepSeek): the kernel has one width for all three
+        v_BKTD = F.pad(v_BKTD, (0, width - out_width))
     q_THD, k_TKD, v_TKD = (x.squeeze(0).transpose(0, 1) for x in (q_BHTD, k_BKTD, v_BKTD))
     if k_TKD.shape[1] != q_THD.shape[1] and "enable_gqa" not in _varlen_parameters():
         repeat = q_THD.shape[1] // k_TKD.shape[1]
         k_TKD, v_TKD = k_TKD.repeat_interleave(repeat, 1), v_TKD.repeat_interleave(repeat, 1)
-    longest = max(lengths)
     out_THD: Tensor = _varlen_kernel()(
-        q_THD, k_TKD, v_TKD, cu_seqlens, cu_seqlens, longest, longest, **_varlen_options(scale, q_THD.shape[-1])
+        q_THD, k_TKD, v_TKD, bounds, bounds, longest, longest, **_varlen_options(scale, width)
     )
-    return out_THD.unsqueeze(0)
+    return out_THD[None] if out_width == width else out_THD[None, ..., :out_width]
 
 
 def _varlen_kernel() -> Callable[..., Any]:
@@ -167,7 +178,16 @@ def _attention(
     if unknown:
         raise ModelError(f"this model's attention takes {', '.join(unknown)}, which r1rl does not support")
     scale = scaling if scaling is not None else query.shape[-1] ** -0.5
-    return layout.attend(module.layer_idx, query, key, value, scale), None  # type: ignore[arg-type]
+    dtype = attention_dtype(value)
+    q, k, v = query.to(dtype), key.to(dtype), value.to(dtype)
+    return layout.attend(module.layer_idx, q, k, v, scale), None  # type: ignore[arg-type]
+
+
+def attention_dtype(value: Tensor) -> torch.dtype:
+    """What attention computes in: autocast's type, or that of the values outside it. Rotated queries and keys of
+    float32 weights are float32 under autocast too, which has no kernel for all sequences at once."""
+    kind = value.device.type
+    return torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else value.dtype
 
 
 def register() -> str:

@@ -102,6 +102,7 @@ def _attention(layer: _Layer, x_BE: Tensor, cos_B1D: Tensor, sin_B1D: Tensor, la
         qk_BHD = torch.cat((attention.q_norm(q_BHD), attention.k_norm(k_BKD)), 1)
     left, right = qk_BHD.chunk(2, -1)
     qk_BHD = torch.addcmul(qk_BHD * cos_B1D, torch.cat((right, left), -1), sin_B1D)  # RoPE, arXiv 2104.09864
+    qk_BHD = qk_BHD.to(v_BKD.dtype)  # rotated in float32, as by the model's own modules
     q_BHD, k_BKD = qk_BHD.split([heads, kv_heads], 1)
     out = layout.attend(layer.index, q_BHD[:, :, None], k_BKD[:, :, None], v_BKD[:, :, None], attention.scaling)
     out_BE: Tensor = attention.o_proj(out.reshape(len(x_BE), -1))

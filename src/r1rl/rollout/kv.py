@@ -23,10 +23,14 @@ class Prefill:
     lengths: tuple[int, ...]
     kept: dict[int, tuple[Tensor, Tensor]] = field(default_factory=dict)
     """Layer → (keys, values), each [K, T, D]."""
+    packed: Packed = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.packed = Packed(self.lengths)
 
     def attend(self, layer: int, q_BHTD: Tensor, k_BKTD: Tensor, v_BKTD: Tensor, scale: float) -> Tensor:
         self.kept[layer] = (k_BKTD[0], v_BKTD[0])
-        return Packed(self.lengths).attend(layer, q_BHTD, k_BKTD, v_BKTD, scale)
+        return self.packed.attend(layer, q_BHTD, k_BKTD, v_BKTD, scale)
 
 
 class Slots:
@@ -99,22 +103,22 @@ class Decode:
 
     @cached_property
     def bias_N1P(self) -> Tensor:
-        """The mask as summands for N = B·K pairs of row and key-value head, the same in every layer; float32."""
+        """The mask as summands for N = B·K pairs of row and key-value head, the same in every layer."""
         kv_heads = next(iter(self.layers.values()))[0].shape[1]
-        bias_B1P = torch.zeros(self.mask_B11P.shape, device=self.mask_B11P.device)[:, 0]
+        dtype = next(iter(self.layers.values()))[0].dtype
+        bias_B1P = torch.zeros(self.mask_B11P.shape, dtype=dtype, device=self.mask_B11P.device)[:, 0]
         return bias_B1P.masked_fill_(~self.mask_B11P[:, 0], -torch.inf).repeat_interleave(kv_heads, 0)
 
     def attend(self, layer: int, q_BHTD: Tensor, k_BKTD: Tensor, v_BKTD: Tensor, scale: float) -> Tensor:
         keys, values = self.layers[layer]
-        keys[self.rows_B, :, self.at_B] = k_BKTD[:, :, 0].to(keys.dtype)
-        values[self.rows_B, :, self.at_B] = v_BKTD[:, :, 0].to(values.dtype)
+        keys[self.rows_B, :, self.at_B] = k_BKTD[:, :, 0]
+        values[self.rows_B, :, self.at_B] = v_BKTD[:, :, 0]
         batch, heads, _, width = q_BHTD.shape
         out_width = values.shape[3]  # not the queries' in latent attention (DeepSeek)
         kv_heads = keys.shape[1]
         q_BKGD = q_BHTD.reshape(batch, kv_heads, heads // kv_heads, width)
-        k_BKPD = keys[:, :, : self.longest].to(q_BHTD.dtype)
-        v_BKPD = values[:, :, : self.longest].to(q_BHTD.dtype)
-        if q_BHTD.dtype == torch.float32 and not q_BHTD.is_cuda:
+        k_BKPD, v_BKPD = keys[:, :, : self.longest], values[:, :, : self.longest]
+        if not q_BHTD.is_cuda:
             out = _two_products(q_BKGD, k_BKPD, v_BKPD, self.bias_N1P, scale)
         else:
             out = F.scaled_dot_product_attention(q_BKGD, k_BKPD, v_BKPD, attn_mask=self.mask_B11P, scale=scale)
