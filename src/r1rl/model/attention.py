@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from transformers import AttentionInterface
 
 from r1rl.errors import ModelError
-from r1rl.model.device import upload
+from r1rl.model.device import pass_dtype, upload
 
 NAME = "r1rl"
 _WITHOUT_EFFECT = frozenset(
@@ -178,16 +178,11 @@ def _attention(
     if unknown:
         raise ModelError(f"this model's attention takes {', '.join(unknown)}, which r1rl does not support")
     scale = scaling if scaling is not None else query.shape[-1] ** -0.5
-    dtype = attention_dtype(value)
+    # Rotated queries and keys of float32 weights are float32 under autocast too, where only half precision has a kernel
+    # for all sequences at once.
+    dtype = pass_dtype(value)
     q, k, v = query.to(dtype), key.to(dtype), value.to(dtype)
     return layout.attend(module.layer_idx, q, k, v, scale), None  # type: ignore[arg-type]
-
-
-def attention_dtype(value: Tensor) -> torch.dtype:
-    """What attention computes in: autocast's type, or that of the values outside it. Rotated queries and keys of
-    float32 weights are float32 under autocast too, which has no kernel for all sequences at once."""
-    kind = value.device.type
-    return torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else value.dtype
 
 
 def register() -> str:

@@ -14,7 +14,7 @@ from transformers import PreTrainedModel
 
 from r1rl.errors import ModelError, first_line
 from r1rl.model.attention import NAME, Layout, Packed, UnpassedLayout, positions
-from r1rl.model.head import body_and_head, softcap
+from r1rl.model.head import body_and_head, cap_of, softcap
 
 LENGTH = 6
 """Length in tokens of each of the two compared sequences; longer than the span of a short convolution."""
@@ -101,7 +101,7 @@ def _tokens(model: PreTrainedModel) -> Tensor:
 def _logits(model: PreTrainedModel, ids_BT: Tensor, layout: Layout, positions_BT: Tensor | None = None) -> Tensor:
     body, head = body_and_head(model)
     passed = body(input_ids=ids_BT, **_keywords(layout, ids_BT.device, positions_BT))
-    return softcap(head(passed.last_hidden_state), model)
+    return softcap(head(passed.last_hidden_state), cap_of(model))
 
 
 def _keywords(layout: Any, device: torch.device, positions_BT: Tensor | None = None) -> dict[str, Any]:

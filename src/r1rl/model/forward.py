@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import partial
 from itertools import accumulate
 
 import torch
@@ -14,7 +13,9 @@ from torch.utils.checkpoint import checkpoint
 from transformers import PreTrainedModel
 
 from r1rl.model.attention import Layout, Packed, Shared
-from r1rl.model.head import body_and_head, head_function, softcap
+from r1rl.model.device import pass_dtype, upload
+from r1rl.model.head import body_and_head, cap_of, head_function, softcap
+from r1rl.model.logprobs import linear_logps
 from r1rl.model.ulysses import Split, Team
 
 SHARE_FROM = 8
@@ -59,11 +60,11 @@ class PackedTokens:
         lengths = tuple(len(piece) for piece in pieces)
         shared = any(len(sequence) > 1 for sequence in places)
         return cls(
-            ids_T=torch.cat(pieces).to(device),
-            positions_T=torch.cat(where).to(device),
+            ids_T=upload(torch.cat(pieces), device),
+            positions_T=upload(torch.cat(where), device),
             layout=Shared(lengths, places) if shared else Packed(lengths),
-            predict_C=torch.cat(predict).to(device),
-            targets_C=torch.cat([row[cut:] for row, cut in zip(rows, cuts, strict=True)]).to(device),
+            predict_C=upload(torch.cat(predict), device),
+            targets_C=upload(torch.cat([row[cut:] for row, cut in zip(rows, cuts, strict=True)]), device),
         )
 
     def part(self, team: Team) -> tuple[PackedTokens, Tensor]:
@@ -109,7 +110,7 @@ class ChunkedHead(nn.Module):
     numbers of calls would wait for each other forever (``r1rl.grpo.zero`` marks this class as a leaf).
 
     Args:
-        cap: applied to the logits.
+        cap: bound of the logits, where the model has one, see :func:`r1rl.model.head.softcap`.
         fp32: compute the logits in float32, see :func:`r1rl.model.head.head_function`.
         entropy_grad: let gradients flow through the entropies.
     """
@@ -119,7 +120,7 @@ class ChunkedHead(nn.Module):
         head: nn.Module,
         chunk: int,
         temperature: float,
-        cap: Callable[[Tensor], Tensor],
+        cap: float | None = None,
         fp32: bool = True,
         entropy_grad: bool = False,
     ) -> None:
@@ -128,7 +129,19 @@ class ChunkedHead(nn.Module):
         self.entropy_grad = entropy_grad
 
     def forward(self, hidden_CE: Tensor, targets_C: Tensor, entropy: bool) -> tuple[Tensor, Tensor]:
-        apply = head_function(self.head, self.fp32)  # by its weight, not as a module: see the class docstring
+        if type(self.head) is not nn.Linear or self.cap is not None:
+            return self._by_autograd(hidden_CE, targets_C, entropy)
+        weight, bias = self.head.weight, self.head.bias  # not called as a module: see the class docstring
+        dtype = torch.float32 if self.fp32 else pass_dtype(weight)
+        hidden_CE, weight_VE, bias_V = hidden_CE.to(dtype), weight.to(dtype), None if bias is None else bias.to(dtype)
+        return linear_logps(
+            hidden_CE, weight_VE, bias_V, targets_C,
+            chunk=self.chunk, temperature=self.temperature, entropy=entropy, entropy_grad=self.entropy_grad,
+        )  # fmt: skip
+
+    def _by_autograd(self, hidden_CE: Tensor, targets_C: Tensor, entropy: bool) -> tuple[Tensor, Tensor]:
+        """For heads that are not one matrix product: with adapters, quantized, or with a soft cap."""
+        apply = head_function(self.head, self.fp32)
         chunks = zip(hidden_CE.split(self.chunk), targets_C.split(self.chunk), strict=True)
         pieces = [self._chunk(apply, hidden, targets, entropy) for hidden, targets in chunks]
         return torch.cat([logps for logps, _ in pieces]), torch.cat([e for _, e in pieces])
@@ -137,7 +150,7 @@ class ChunkedHead(nn.Module):
         self, apply: Callable[[Tensor], Tensor], hidden_CE: Tensor, targets_C: Tensor, entropy: bool
     ) -> tuple[Tensor, Tensor]:
         def run(hidden_CE: Tensor) -> tuple[Tensor, Tensor]:
-            logits_CV = self.cap(apply(hidden_CE)).float() / self.temperature
+            logits_CV = softcap(apply(hidden_CE), self.cap).float() / self.temperature
             lse_C = logits_CV.logsumexp(-1)
             logps_C = logits_CV.gather(-1, targets_C[:, None])[:, 0] - lse_C
             with torch.set_grad_enabled(self.entropy_grad and torch.is_grad_enabled()):
@@ -175,8 +188,7 @@ class PolicyForward(nn.Module):
     ) -> None:
         super().__init__()
         self.model = model
-        cap = partial(softcap, model=model)
-        self.head = ChunkedHead(body_and_head(model)[1], chunk, temperature, cap, fp32_head, entropy_grad)
+        self.head = ChunkedHead(body_and_head(model)[1], chunk, temperature, cap_of(model), fp32_head, entropy_grad)
         self.autocast, self.team = autocast, team
 
     def forward(self, tokens: PackedTokens, entropy: bool = False) -> tuple[Tensor, Tensor | None]:

@@ -51,7 +51,11 @@ def _exact_module(head: nn.Module, hidden: Tensor) -> Tensor:
         return logits
 
 
-def softcap(logits: Tensor, model: PreTrainedModel) -> Tensor:
-    """Apply the model's final soft cap, if it has one (Gemma)."""
-    cap = getattr(model.config, "final_logit_softcapping", None)
+def cap_of(model: PreTrainedModel) -> float | None:
+    """The model's bound on its logits, if it has one (Gemma)."""
+    return getattr(model.config, "final_logit_softcapping", None)
+
+
+def softcap(logits: Tensor, cap: float | None) -> Tensor:
+    """Logits bounded to (−cap, cap); unchanged where ``cap`` is None."""
     return logits if cap is None else torch.tanh(logits / cap) * cap

@@ -15,7 +15,7 @@ from torch import Tensor
 from r1rl.config import RunConfig
 from r1rl.model.attention import positions
 from r1rl.model.decode import fused_body
-from r1rl.model.head import body_and_head, head_function, softcap
+from r1rl.model.head import body_and_head, cap_of, head_function, softcap
 from r1rl.model.load import DTYPES, Policy
 from r1rl.rollout.ending import Ending
 from r1rl.rollout.engine import FinishedGroups, Request
@@ -193,7 +193,7 @@ class _Batch:
         self._take(self.rows, self._logits(hidden_BE))
 
     def _logits(self, hidden_BE: Tensor) -> Tensor:
-        return softcap(self.head(hidden_BE), self.model)
+        return softcap(self.head(hidden_BE), cap_of(self.model))
 
     def _take(self, rows: Sequence[_Row], logits_BV: Tensor) -> None:
         """Sample a token for each of ``rows`` and see which of them are done."""
