@@ -1,5 +1,7 @@
 """The kernels of :mod:`r1rl.model.logprobs` in Triton: a program reads a row of logits once, in blocks."""
 
+# mypy: disable-error-code="untyped-decorator, no-untyped-def"
+
 from __future__ import annotations
 
 import torch
@@ -89,9 +91,9 @@ def gradient_(
     if not count:
         return
     through_entropy = entropy_C is not None and entropy_grad_C is not None
+    unused = lse_C
     gradient_kernel[(count, triton.cdiv(vocabulary, BLOCK))](
         logits_CV, targets_C, lse_C, grad_C.contiguous(),
-        entropy_C if through_entropy else lse_C,
-        entropy_grad_C.contiguous() if through_entropy else lse_C,
+        unused if entropy_C is None else entropy_C, unused if entropy_grad_C is None else entropy_grad_C.contiguous(),
         vocabulary, scale, ENTROPY=through_entropy, BLOCK=BLOCK, num_warps=WARPS,
     )  # fmt: skip
