@@ -48,6 +48,10 @@ class EngineError(R1Error):
     """The engine that samples completions failed, hung, or serves weights other than the learner's."""
 
 
+class SandboxError(R1Error):
+    """Programs cannot be run in isolation: nothing that isolates is installed or allowed, or a sandbox broke."""
+
+
 def first_line(error: BaseException) -> str:
     """The first line of what an error of somebody else's says; its type where it says nothing."""
     return (str(error).strip() or type(error).__name__).splitlines()[0]

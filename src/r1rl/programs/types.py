@@ -129,6 +129,8 @@ class Interactive(Protocol):
         ``limits`` hold for each of the two. The program is stopped when the judge ends; when it ends first, the judge
         reads an end of file. Futures and errors are those of ``Runner.submit``.
 
-        Returns: the executions of judge and program, in this order; ``stdout`` is empty in both.
+        Returns: the executions of judge and program, in this order; ``stdout`` is empty in both. If one of the two does
+            not compile, both are the compiler's. The program that was stopped because the judge ended has no
+            ``failure`` and no ``exit_code``.
         """
         ...
