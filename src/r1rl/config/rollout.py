@@ -70,7 +70,8 @@ class VLLMConfig(Section):
     seeded: bool = True
     """Pass each request's seed to vLLM, so that runs are reproducible; off is faster with some versions of vLLM."""
     check_tolerance: float | None = Field(None, gt=0)
-    """Largest mean |Δ log p| between engine and learner after a sync, nats; None is 1e-3 in fp32, 0.05 in bf16."""
+    """Largest mean |Δ log p| between engine and learner after a sync, nats. None is 1e-3 in float32; in bfloat16 it is
+    derived from how far rounding moves this model's log-probabilities, measured at the first sync."""
     start_timeout_s: float = Field(600.0, gt=0)
     """Deadline for a server to start."""
     request_timeout_s: float = Field(600.0, gt=0)
