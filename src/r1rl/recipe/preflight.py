@@ -2,19 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import logging
+from collections.abc import Collection, Iterable
 from operator import attrgetter
+
+import torch
 
 from r1rl.config import DatasetConfig
 from r1rl.config.references import references_in
 from r1rl.data.sources import look
+from r1rl.distributed.processor import has_bfloat16
 from r1rl.errors import DataError, RewardError
 from r1rl.recipe.graph import Node
 from r1rl.scoring.processes import look_for
 
+log = logging.getLogger(__name__)
 
-def preflight(nodes: Iterable[Node]) -> None:
-    """Look for the local files, generators and reward functions that the stages name.
+
+def preflight(nodes: Collection[Node]) -> None:
+    """Look for the local files, generators and reward functions that the stages name, and warn of a precision that this
+    machine only emulates.
 
     What an earlier stage makes, and what is on the Hugging Face hub, is checked by the stage itself.
 
@@ -27,6 +34,19 @@ def preflight(nodes: Iterable[Node]) -> None:
             _rewards(node)
         except (DataError, RewardError) as error:
             raise type(error)(f"stage {node.name}: {error}") from error
+    _precision(nodes)
+
+
+def _precision(nodes: Iterable[Node]) -> None:
+    computing = (node for node in nodes if "model" in node.row.uses and not node.row.exports)
+    on_cpu = [node for node in computing if node.view.device == "cpu" or not torch.cuda.is_available()]
+    slow = [node.name for node in on_cpu if node.view.model.dtype == "bfloat16"]
+    if slow and has_bfloat16() is False:
+        log.warning(
+            f"model.dtype: bfloat16 will be slow in {', '.join(slow)}: this processor has no bfloat16 instructions, "
+            "and torch emulates them (an update took ten times as long as in float32); use model.dtype: float32 on "
+            "this machine"
+        )
 
 
 def _data(node: Node) -> None:

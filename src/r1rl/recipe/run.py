@@ -156,7 +156,7 @@ class _Recipe:
         self.again = self.selection.again(self.nodes)
         if self.owner:
             wanted = self.selection.wanted(self.nodes)
-            preflight(self.nodes[name] for name in wanted)
+            preflight([self.nodes[name] for name in wanted])
             verdicts = forecast(self.nodes, self.folder)
             asked = {name: verdicts[name] for name in wanted if name not in self.again}
             self.agreed = agree(asked, self.yes, _at_terminal()) | self.again

@@ -106,8 +106,8 @@ class SyncCheck:
         self.tolerance = max(LEAST_TOLERANCE, ROUNDINGS * (own + engine))
         name = str(self.dtype).removeprefix("torch.")
         log.info(
-            f"sync check: {name} moves this model's log-probabilities by {own:.3g} nats in the learner and {engine:.3g} "
-            f"in an engine, on average; {self.tolerance:.3g} are allowed between the two"
+            f"sync check: {name} moves this model's log-probabilities by {own:.3g} nats in the learner and "
+            f"{engine:.3g} in an engine, on average; {self.tolerance:.3g} are allowed between the two"
         )
 
     @staticmethod
