@@ -113,7 +113,8 @@ class SyncCheck:
     @staticmethod
     def _logps(forward: PolicyForward, tokens: PackedTokens) -> np.ndarray:
         logps_C, _ = forward(tokens)
-        return logps_C.float().cpu().numpy()
+        values: np.ndarray = logps_C.float().cpu().numpy()
+        return values
 
     def compare(self, engine: str, expected: Expected, version: str, logps: Sequence[Sequence[float]]) -> float:
         """Mean |Δ log p| of the probe tokens, nats.
