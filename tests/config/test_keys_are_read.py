@@ -24,6 +24,7 @@ ELSEWHERE = {
 """Keys that are read in a way this test does not see."""
 IN_CONFIG = {
     "DatasetConfig.preset": "r1rl.config.published fills the keys",
+    "VLLMConfig.gpu_memory_utilization": "VLLMConfig.gpu_share adds its default",
     "RunConfig.stages": "taken apart by r1rl.config.load.stage_config",
     "DatasetConfig.rewards": "r1rl.config.applied says what runs on a source",
     "GRPOConfig.overlong_buffer": "r1rl.config.applied adds the penalty",

@@ -12,7 +12,7 @@ import pytest
 from r1rl.config.rollout import VLLMConfig
 from r1rl.errors import EngineError
 from r1rl.model.load import Policy
-from r1rl.rollout.engine import Request, complete
+from r1rl.rollout.engine import Request, complete, rest
 from r1rl.rollout.vllm.colocate import ColocatedEngine
 from r1rl.types import Problem, SamplingParams
 
@@ -27,6 +27,8 @@ class Stepped:
         self.running: dict[str, int] = {}
         self.aborted: list[str] = []
         self.asleep = False
+        self.log: list[str] = []
+        """Transitions, as vLLM sees them."""
         self.llm_engine = self
 
     def add_request(self, name: str, prompt: dict[str, list[int]], params: Any) -> None:
@@ -40,10 +42,14 @@ class Stepped:
         self.aborted += [name for name in names if self.running.pop(name, None) is not None]
 
     def sleep(self, level: int) -> None:
+        assert not self.asleep
         self.asleep = True
+        self.log.append("sleep")
 
-    def wake_up(self) -> None:
-        self.asleep = False
+    def wake_up(self, tags: list[str] | None) -> None:
+        assert self.asleep
+        self.asleep = tags is not None
+        self.log.append(f"wake {tags or 'all'}")
 
     def init_weight_transfer_engine(self, info: object) -> None: ...
 
@@ -67,10 +73,11 @@ def engine(tiny_policy: Policy, monkeypatch: pytest.MonkeyPatch) -> ColocatedEng
     parameters.RequestOutputKind = SimpleNamespace(FINAL_ONLY=1)
     monkeypatch.setitem(sys.modules, "vllm", vllm)
     monkeypatch.setitem(sys.modules, "vllm.sampling_params", parameters)
-    nothing: Any = SimpleNamespace(publish=_nothing, deliver=_nothing, close=_nothing)
+    llm = Stepped()
+    nothing: Any = SimpleNamespace(publish=_nothing, deliver=lambda *_: llm.log.append("weights"), close=_nothing)
     check: Any = SimpleNamespace(expect=_nothing, compare=_no_gap, prompts=[])
     monkeypatch.setattr("r1rl.rollout.vllm.colocate.InProcess.score", _nothing)
-    return ColocatedEngine(Stepped(), tiny_policy, VLLMConfig(), nothing, check, sleeps=True)
+    return ColocatedEngine(llm, tiny_policy, VLLMConfig(), nothing, check, sleeps=True)
 
 
 def _nothing(*_: object) -> None: ...
@@ -80,11 +87,10 @@ def _no_gap(*_: object) -> float:
     return 0.0
 
 
-def test_groups_come_as_they_finish_and_the_engine_rests_after_the_last(engine: ColocatedEngine) -> None:
+def test_groups_come_as_they_finish(engine: ColocatedEngine) -> None:
     finished = list(engine.stream(REQUESTS, PARAMS))
     assert [index for index, _ in finished] == [2, 3, 0, 1]
     assert all(c.token_ids.tolist() == [6 + index] for index, group in finished for c in group)
-    assert engine.llm.asleep
     assert [len(group) for group in complete(engine, [Request(Problem("", (1,), ""), ()), *REQUESTS], PARAMS)] == [
         0, 2, 2, 2, 2,
     ]  # fmt: skip
@@ -95,7 +101,6 @@ def test_what_is_left_early_is_aborted(engine: ColocatedEngine, end: str) -> Non
     leave(engine, end)
     assert not engine.llm.running
     assert len(engine.llm.aborted) == 2, "those that had finished in the same step were not running any more"
-    assert engine.llm.asleep
     assert len(complete(engine, REQUESTS, PARAMS)) == 4
 
 
@@ -130,8 +135,34 @@ def test_a_second_stream_or_a_sync_is_refused_while_one_is_open(engine: Colocate
         engine.sync(1)
     with pytest.raises(EngineError, match="finish or close its stream"):
         next(engine.stream(REQUESTS, PARAMS))
+    with pytest.raises(EngineError, match="finish or close its stream"):
+        engine.rest()
     assert len(list(finished)) == 3, "the open one is not disturbed"
     engine.sync(1)
+
+
+def test_a_step_wakes_the_engine_once_and_puts_it_to_sleep_once(
+    engine: ColocatedEngine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    log = engine.llm.log
+    monkeypatch.setattr("r1rl.rollout.vllm.colocate.free_cached", lambda: log.append("free"))
+    assert log == ["sleep"], "it is built before the learner's first step"
+    engine.sync(0)
+    for version in (1, 2):
+        log.clear()
+        complete(engine, REQUESTS, PARAMS)
+        complete(engine, REQUESTS, PARAMS)
+        rest(engine)
+        rest(engine)
+        engine.sync(version)
+        assert log == ["sleep", "free", "wake ['weights']", "weights", "free", "wake all"]
+    engine.rest()
+    complete(engine, REQUESTS, PARAMS)
+    assert log[-3:] == ["sleep", "free", "wake all"], "sampling without a sync needs the memory too"
+
+
+def test_engines_without_a_device_of_the_learner_have_nothing_to_give_back() -> None:
+    rest(SimpleNamespace(stream=None))  # type: ignore[arg-type]
 
 
 def test_the_deadline_is_kept_and_leaves_out_the_callers_time(

@@ -21,8 +21,9 @@ from r1rl.errors import EngineError
 from r1rl.model.forward import PackedTokens, PolicyForward
 from r1rl.model.load import Policy, load_policy
 from r1rl.rollout.engine import Request
-from r1rl.rollout.vllm.build import engine_arguments
-from r1rl.rollout.vllm.process import ServerProcess, command_line, free_port
+from r1rl.rollout.vllm.arguments import engine_arguments
+from r1rl.rollout.vllm.network import free_port
+from r1rl.rollout.vllm.process import ServerProcess, command_line
 from r1rl.rollout.vllm.sync_check import SyncCheck, SyncError
 from r1rl.rollout.vllm.weights import Meta, PolicyWeights, SharedFolder, SharedWeights, plan
 from r1rl.rollout.vllm.wire import sampling, versions_of
@@ -107,9 +108,9 @@ def test_adapters_travel_merged(tmp_path: Path) -> None:
     ("bfloat16", True, "cpu", None),
 ])  # fmt: skip
 def test_vllm_is_asked_for_the_learners_head(dtype: str, cast: bool, device: str, asked: dict | None) -> None:
-    model = SimpleNamespace(device=torch.device(device), config=SimpleNamespace(max_position_embeddings=512))
+    model = SimpleNamespace(device=torch.device(device, 0), config=SimpleNamespace(max_position_embeddings=512))
     cfg = RunConfig(model={"path": "x", "dtype": dtype, "cast_lm_head_to_fp32": cast}, rollout={"engine": "vllm"})
-    arguments = engine_arguments(cfg, SimpleNamespace(model=model), "ipc")  # type: ignore[arg-type]
+    arguments = engine_arguments(cfg, SimpleNamespace(model=model), "direct")  # type: ignore[arg-type]
     assert arguments.get("hf_overrides") == asked
 
 

@@ -131,7 +131,7 @@ def test_a_sync_that_only_counts_up_is_caught(running, monkeypatch: pytest.Monke
 
 
 def test_a_stale_output_head_is_caught(running, monkeypatch: pytest.MonkeyPatch) -> None:
-    from r1rl.rollout.vllm.worker import SharedMemoryEngine
+    from r1rl.rollout.vllm.worker import LayerwiseEngine
 
     engine, policy, _, tied = running
     if not tied:
@@ -139,7 +139,7 @@ def test_a_stale_output_head_is_caught(running, monkeypatch: pytest.MonkeyPatch)
     engine.sync(400)
     change(policy, 0.05)
     with monkeypatch.context() as patch:
-        patch.setattr(SharedMemoryEngine, "_repack_embeddings", lambda self: None)
+        patch.setattr(LayerwiseEngine, "_repack_embeddings", lambda self: None)
         with pytest.raises(SyncError, match="other weights"):
             engine.sync(401)
     engine.sync(402)

@@ -167,12 +167,20 @@ def check_vllm(run: RunConfig) -> Iterator[Conflict]:
             ("grpo", "importance_cap"),
             "0 would train on stale samples as if they were fresh; use 2, or rollout.max_staleness: 0",
         )
+    if vllm.tensor_parallel_size > 1 and vllm.mode == "colocate":
+        yield (
+            ("rollout", "vllm", "tensor_parallel_size"),
+            "colocated, each rank samples its own problems on its own GPU, while the ranks of one tensor-parallel "
+            "engine would all have to be given the same requests at the same time; use 1, or rollout.vllm.mode: server",
+        )
     if vllm.urls and vllm.mode == "colocate":
         yield ("rollout", "vllm", "urls"), "only servers have addresses; use rollout.vllm.mode: server"
     if vllm.transfer == "ipc" and vllm.mode == "server":
         yield ("rollout", "vllm", "transfer"), "CUDA IPC shares one GPU, which a server does not; use nccl, or shm"
+    if vllm.transfer == "direct" and vllm.mode == "server":
+        yield ("rollout", "vllm", "transfer"), "a server is another process, so direct cannot reach it; use auto"
     if vllm.transfer == "nccl" and vllm.mode == "colocate":
-        yield ("rollout", "vllm", "transfer"), "NCCL needs a GPU on each side; colocated use ipc, or shm"
+        yield ("rollout", "vllm", "transfer"), "NCCL needs a GPU on each side; colocated use direct"
 
 
 def check_lengths(run: RunConfig) -> Iterator[Conflict]:

@@ -50,16 +50,17 @@ class VLLMConfig(Section):
     """Port of the first launched server; 0 and taken ports are replaced by free ones."""
     api_key_env: str = "VLLM_API_KEY"
     """Environment variable that holds the key of the servers under urls."""
-    transfer: Literal["auto", "shm", "nccl", "ipc"] = "auto"
-    """How weights are sent: shared memory (CPU), NCCL (servers on GPUs), CUDA IPC (colocated on a GPU)."""
+    transfer: Literal["auto", "direct", "shm", "nccl", "ipc"] = "auto"
+    """How weights are sent. auto: colocated direct, to an engine in the trainer's process; to servers NCCL on GPUs and
+    shared memory on a CPU. ipc: colocated on a GPU in a process of its own, by CUDA IPC."""
     bucket_mb: int = Field(256, ge=1)
-    """Weights per request, MB."""
+    """Weights per request of shm and ipc, MB; a larger tensor travels alone."""
     in_flight: Literal["recompute", "keep"] = "recompute"
     """Cached keys and values of completions that are running when weights change: recomputed, or kept."""
     tensor_parallel_size: int = Field(1, ge=1)
-    """GPUs per engine; colocated, that many training ranks share an engine."""
-    gpu_memory_utilization: float = Field(0.4, gt=0, le=1)
-    """Fraction of a GPU's memory that vLLM may use."""
+    """GPUs per server; colocated it must be 1."""
+    gpu_memory_utilization: float | None = Field(None, gt=0, le=1)
+    """Fraction of a GPU's memory that vLLM may use; None is 0.4 colocated, 0.9 for a launched server."""
     kv_cache_gb: int = Field(2, ge=1)
     """Memory for keys and values on the CPU build, GB."""
     enable_sleep_mode: bool = True
@@ -74,8 +75,9 @@ class VLLMConfig(Section):
     derived from how far rounding moves this model's log-probabilities, measured at the first sync."""
     start_timeout_s: float = Field(600.0, gt=0)
     """Deadline for a server to start."""
-    request_timeout_s: float = Field(600.0, gt=0)
-    """Deadline for one group, after which it is requested from another server."""
+    request_timeout_s: float | None = Field(None, gt=0)
+    """Deadline for one group, after which it is requested from another server; None is 0.1 s per token of the longest
+    completion, at least 600."""
     sync_timeout_s: float = Field(300.0, gt=0)
     """Deadline for each step of a weight sync."""
     probe_every_s: float = Field(10.0, gt=0)
@@ -89,6 +91,11 @@ class VLLMConfig(Section):
     failed waits in a row, each of at most start_timeout_s."""
     args: dict[str, Any] = Field(default_factory=dict)
     """Further arguments of vLLM's engine by their Python names, for example max_model_len."""
+
+    @property
+    def gpu_share(self) -> float:
+        """``gpu_memory_utilization`` with its default, which depends on the mode."""
+        return self.gpu_memory_utilization or {"colocate": 0.4, "server": 0.9}[self.mode]
 
 
 class RolloutConfig(Section):
@@ -117,7 +124,8 @@ class RolloutConfig(Section):
     max_concurrent: int = Field(256, ge=1)
     """Sequences that one engine decodes at once."""
     max_staleness: int = Field(0, ge=0)
-    """Oldest policy, in updates, whose samples may still be trained on; 0 is strictly on-policy."""
+    """Oldest policy, in steps, whose samples may still be trained on; 0 is strictly on-policy. A step is one sync, of
+    minibatches × epochs updates."""
     vllm: VLLMConfig = Field(default_factory=VLLMConfig)
     dynamic_sampling: DynamicSamplingConfig = Field(default_factory=DynamicSamplingConfig)
     """Bounds of dynamic sampling; grpo.dynamic_sampling switches it on."""

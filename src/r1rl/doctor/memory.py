@@ -93,7 +93,7 @@ def estimate(
     # The head in float32: a copy of weights that are of lower precision, and its gradient.
     copied = 4 * shape.hidden * shape.vocabulary if low == 2 and run.model.cast_lm_head_to_fp32 else 0
     colocated = run.rollout.engine == "vllm" and run.rollout.vllm.mode == "colocate"
-    share = run.rollout.vllm.gpu_memory_utilization * gpu_bytes if colocated else 0.0
+    share = run.rollout.vllm.gpu_share * gpu_bytes if colocated else 0.0
     asleep = min(ASLEEP_BYTES, share) if run.rollout.vllm.enable_sleep_mode else share
     learner = [
         Part("output head in float32", 2 * copied, "model.cast_lm_head_to_fp32: false"),
@@ -141,7 +141,7 @@ def served(run: RunConfig, shape: Shape, gpu_bytes: float) -> Served:
     weights = (_width(run) * shape.parameters + head) / vllm.tensor_parallel_size
     shards = min(vllm.tensor_parallel_size, shape.kv_heads)  # more GPUs than heads hold copies of them
     token = 2 * shape.kv_heads * shape.head_dim * shape.layers * _width(run) / shards
-    left = vllm.gpu_memory_utilization * gpu_bytes - weights - ENGINE_BYTES
+    left = vllm.gpu_share * gpu_bytes - weights - ENGINE_BYTES
     return Served(weights, token, int(left // (token * derive(run).max_sequence_tokens)))
 
 

@@ -119,7 +119,7 @@ def _problem(found: Planned, shape: Shape, hardware: Hardware) -> str:
         sequences = served(view, shape, hardware.memory * GIB).sequences
         if sequences < 1:
             return (
-                f"does not fit: vLLM's share of {view.rollout.vllm.gpu_memory_utilization:.0%} does not hold the model "
+                f"does not fit: vLLM's share of {view.rollout.vllm.gpu_share:.0%} does not hold the model "
                 "and one sequence at its limit; first: rollout.vllm.gpu_memory_utilization, "
                 "rollout.vllm.tensor_parallel_size"
             )

@@ -24,7 +24,7 @@ Arrival = tuple[Place, Group | BaseException]
 class AheadExperience(PlainExperience):
     """Requests the problems of up to ``staleness`` further steps before the current one is learned from.
 
-    Step s is requested when step s − staleness is collected, so its samples start at most that many updates behind
+    Step s is requested when step s − staleness is collected, so its samples start at most that many steps behind
     the policy that learns from them. Weights are swapped while completions run; each token carries the version
     that sampled it. Samples that are older than that are dropped and counted. Groups that a step did not
     wait for (dynamic sampling with over-sampling) keep running and are offered to the next one.
@@ -144,7 +144,7 @@ class AheadExperience(PlainExperience):
 
 
 def staleness(completions: Sequence[Completion], version: int) -> dict[str, float]:
-    """Age of the tokens, in updates, and the number of completions during which the weights changed."""
+    """Age of the tokens, in steps, and the number of completions during which the weights changed."""
     ages = [
         version - (c.versions if c.versions is not None else np.full(len(c), c.version)) for c in completions if len(c)
     ]

@@ -40,7 +40,7 @@ from r1rl.model.lengths import check_prompts
 from r1rl.model.load import load_policy
 from r1rl.rollout.build import build_engine, decided, samples_in_process
 from r1rl.rollout.collect import Rollouts
-from r1rl.rollout.engine import Engine
+from r1rl.rollout.engine import Engine, rest
 from r1rl.scoring import Scorer
 from r1rl.scoring.metrics import call_metrics
 from r1rl.tracking import Tracker, build_tracker
@@ -143,6 +143,7 @@ class GRPOTrainer:
         watch = Stopwatch()
         rollout = run.rollout = run.rollout or self._collect(run)
         watch.lap("rollout")
+        rest(run.engine)
         learned = run.learner.update(rollout.batch)
         watch.lap("update")
         run.rollout, run.version = None, run.version + 1

@@ -130,7 +130,7 @@ PANELS = (
     Panel(
         "Update",
         "Age of samples",
-        "Updates between sampling and learning; bounded by rollout.max_staleness.",
+        "Steps between sampling and learning; bounded by rollout.max_staleness.",
         (r"rollout/staleness_(mean|max)",),
         0.0,
     ),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass
-from typing import Protocol, TypeVar
+from typing import Protocol, TypeVar, runtime_checkable
 
 from r1rl.types import Completion, Problem, SamplingParams
 
@@ -48,6 +48,20 @@ class Engine(Protocol):
 
     def close(self) -> None:
         """End whatever the engine owns."""
+
+
+@runtime_checkable
+class Resting(Protocol):
+    """An engine on the learner's own device, which need not keep the memory of sampling while the learner works."""
+
+    def rest(self) -> None:
+        """Give that memory back until the next stream or sync."""
+
+
+def rest(engine: Engine) -> None:
+    """Called before the learner updates."""
+    if isinstance(engine, Resting):
+        engine.rest()
 
 
 def in_process(build: Factory) -> Factory:

@@ -33,12 +33,17 @@ class Client:
     """
 
     def __init__(self, url: str, key: str | None, *, request_s: float, sync_s: float) -> None:
-        self.url, self.request_s, self.sync_s = url.rstrip("/"), request_s, sync_s
-        self.world_size = 1
+        self.url, self.key, self.request_s, self.sync_s = url.rstrip("/"), key, request_s, sync_s
         headers = {"Authorization": f"Bearer {key}"} if key else {}
         self._http = httpx.Client(
             base_url=self.url, headers=headers, limits=httpx.Limits(max_connections=None), trust_env=False
         )
+
+    def renewed(self, url: str) -> Client:
+        """A client for the process that takes this one's place: another object, so that nothing which was agreed with
+        the old process is taken for agreed with the new one."""
+        self.close()
+        return Client(url, self.key, request_s=self.request_s, sync_s=self.sync_s)
 
     def generate(self, prompt: Sequence[int], sampling: dict[str, Any], salt: str, name: str) -> list[Answer]:
         """``sampling["n"]`` completions. Cached prefixes are shared among requests of the same ``salt`` only.
@@ -95,6 +100,8 @@ class Client:
             self._post("/abort_requests", {"request_ids": [f"generate-tokens-{n}" for n in names]}, timeout_s)
 
     def init_weight_transfer_engine(self, init_info: dict[str, Any]) -> None:
+        """Join the trainer; a group joined before is left first, which vLLM does not do by itself."""
+        self._post("/shutdown_weight_transfer_engine", None, self.sync_s)
         self._post("/init_weight_transfer_engine", {"init_info": init_info}, self.sync_s)
 
     def start_weight_update(self) -> None:

@@ -1,4 +1,4 @@
-"""vLLM in the trainer's own process: one engine per rank, or one over several ranks with tensor parallelism."""
+"""vLLM on the learner's own device: one engine per rank, in the trainer's process or in one beside it."""
 
 from __future__ import annotations
 
@@ -8,6 +8,8 @@ from collections.abc import Callable, Container, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from itertools import count
 from typing import Any
+
+import torch
 
 from r1rl.config.rollout import VLLMConfig
 from r1rl.distributed.deadline import deadline
@@ -24,11 +26,13 @@ from r1rl.types import Completion, SamplingParams
 class ColocatedEngine:
     """A plain ``vllm.LLM`` stepped here, so that a group is yielded as soon as it is complete.
 
+    It wakes for a sync, samples with those weights, and sleeps from :meth:`rest` until the next sync: once per step.
+
     Args:
         llm: made with a weight transfer backend that matches ``carrier``.
         rank: for messages.
         deadline_s: longest sampling of one stream.
-        sleeps: give the GPU's memory back between calls.
+        sleeps: give the GPU's memory back while the learner works.
     """
 
     def __init__(
@@ -54,7 +58,7 @@ class ColocatedEngine:
         self._streaming = False
         self._ids = count()
         self._metrics: dict[str, float] = {}
-        self._rest()
+        self.rest()
 
     def sync(self, version: int) -> None:
         """Send the learner's weights, drop what was cached under the old ones, and check the result.
@@ -66,9 +70,10 @@ class ColocatedEngine:
         self._refuse_while_streaming()
         with self._phase(f"gathering the weights of version {version}", self.cfg.sync_timeout_s):
             self.carrier.publish(version)
-        self._wake()
+        self._wake(["weights"])
         with self._phase(f"sending weight version {version}", self.cfg.sync_timeout_s):
             self.carrier.deliver([self.client], version)
+        self._wake()
         with self._phase("dropping cached prefixes", self.cfg.sync_timeout_s):
             self.llm.reset_prefix_cache()
         with self._phase(f"checking weight version {version}", self.cfg.sync_timeout_s):
@@ -76,7 +81,6 @@ class ColocatedEngine:
             gap = self.check.compare("vLLM", expected, self.client.version(), self.client.score(self.check.prompts))
         self._metrics = {"rollout/sync_gap": gap}
         self.version, self._synced = version, True
-        self._rest()
 
     def stream(self, requests: Sequence[Request], params: SamplingParams) -> FinishedGroups:
         """See :meth:`r1rl.rollout.engine.Engine.stream`; one at a time, and no :meth:`sync` while it is open.
@@ -104,7 +108,13 @@ class ColocatedEngine:
             self._streaming = False
             if waiting:
                 self.llm.llm_engine.abort_request(list(waiting))
-            self._rest()
+
+    def rest(self) -> None:
+        """See :func:`r1rl.rollout.engine.rest`."""
+        self._refuse_while_streaming()
+        if self.sleeps and not self._asleep:
+            self.llm.sleep(level=1)
+            self._asleep = True
 
     def metrics(self) -> dict[str, float]:
         """Figures of the last sync."""
@@ -141,7 +151,7 @@ class ColocatedEngine:
     def _refuse_while_streaming(self) -> None:
         if self._streaming:
             raise EngineError(
-                "the colocated vLLM engine is sampling: finish or close its stream before the next stream or sync"
+                "the colocated vLLM engine is sampling: finish or close its stream before the next stream, sync or rest"
             )
 
     def _completion(self, output: Any) -> Completion:
@@ -156,15 +166,12 @@ class ColocatedEngine:
             self.version,
         )
 
-    def _wake(self) -> None:
+    def _wake(self, parts: list[str] | None = None) -> None:
+        """Take the memory of these parts again, or of all."""
         if self._asleep:
-            self.llm.wake_up()
-            self._asleep = False
-
-    def _rest(self) -> None:
-        if self.sleeps:
-            self.llm.sleep(level=1)
-            self._asleep = True
+            free_cached()
+            self.llm.wake_up(parts)
+            self._asleep = parts is not None
 
     @contextmanager
     def _phase(self, name: str, seconds: float) -> Iterator[None]:
@@ -175,10 +182,11 @@ class ColocatedEngine:
 class InProcess:
     """The controls of an ``LLM`` in this process, in the form that carriers drive."""
 
-    world_size = 1
-
     def __init__(self, llm: Any) -> None:
         self.llm = llm
+
+    def workers(self) -> int:
+        return 1
 
     def init_weight_transfer_engine(self, init_info: dict[str, Any]) -> None:
         self.llm.init_weight_transfer_engine({"init_info": init_info})
@@ -208,7 +216,7 @@ class InProcess:
 
 
 def make_llm(arguments: dict[str, Any], variables: Mapping[str, str], register: Callable[[], None]) -> Any:
-    """``vllm.LLM`` in this process, with r1rl's weight engine registered.
+    """``vllm.LLM`` in this process, with r1rl's weight engines registered.
 
     vLLM takes ``variables`` from the environment, some of them again later; those that the user has set stay.
     """
@@ -217,4 +225,12 @@ def make_llm(arguments: dict[str, Any], variables: Mapping[str, str], register: 
     from vllm import LLM
 
     register()
+    free_cached()
     return LLM(**arguments)
+
+
+def free_cached() -> None:
+    """Give the memory that torch keeps for later tensors back to the GPU, where vLLM, which has an allocator of its
+    own, can take it."""
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()

@@ -29,6 +29,8 @@ class State(Enum):
 
 UP = (State.READY, State.JOINING)
 """States in which a server can be sent weights."""
+COMING = (State.STARTING, State.DOWN)
+"""States in which it may be able to later."""
 
 
 class Server:
@@ -38,8 +40,8 @@ class Server:
         process: None for a server that r1rl did not start.
     """
 
-    def __init__(self, name: str, client: Client, process: ServerProcess | None, cfg: VLLMConfig, key: str | None):
-        self.name, self.client, self.process, self.cfg, self.key = name, client, process, cfg, key
+    def __init__(self, name: str, client: Client, process: ServerProcess | None, cfg: VLLMConfig):
+        self.name, self.client, self.process, self.cfg = name, client, process, cfg
         self.state = State.STARTING
         self.version: int | None = None
         self.restarts = 0
@@ -52,18 +54,15 @@ class Server:
         """Set to trigger the next probe at once."""
 
     def launch(self) -> None:
-        """Start its process, if r1rl owns it, on a free port."""
+        """Start its process, if r1rl owns it, on a free port; and a client for the new process."""
         if self.process is None:
+            self.client = self.client.renewed(self.client.url)
             return
         wanted = self.process.port
         self.process.move()
         if self.process.port != wanted:
             log.warning("%s: port %d is taken, using %d", self.name, wanted, self.process.port)
-        if self.process.url != self.client.url:
-            self.client.close()
-            self.client = Client(
-                self.process.url, self.key, request_s=self.cfg.request_timeout_s, sync_s=self.cfg.sync_timeout_s
-            )
+        self.client = self.client.renewed(self.process.url)
         self.process.start()
 
     def end(self) -> None:
@@ -118,6 +117,28 @@ class Fleet:
         """Servers that can be sent weights."""
         with self._changed:
             return [server for server in self.servers if server.state in UP]
+
+    def members(self, timeout_s: float) -> list[Server]:
+        """Servers that can be sent weights. Unless some serve already, waits for all that are still on their way;
+        those that are not up after ``timeout_s`` are left out."""
+        until = time.monotonic() + timeout_s
+        with self._changed:
+            while self._assembling():
+                self.check_alive()
+                if time.monotonic() > until:
+                    log.warning(
+                        "weights are sent without the servers that are not up after %g s "
+                        "(rollout.vllm.start_timeout_s): %s",
+                        timeout_s,
+                        self.status(),
+                    )
+                    break
+                self._changed.wait(0.5)
+        return self.up()
+
+    def _assembling(self) -> bool:
+        states = {server.state for server in self.servers}
+        return State.READY not in states and not states.isdisjoint(COMING)
 
     def recheck(self) -> None:
         """Have every ready server probed before it gets more work: another rank changes its weights."""

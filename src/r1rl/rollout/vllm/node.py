@@ -26,15 +26,13 @@ from r1rl.config.kinds import kind_of
 from r1rl.distributed.processes import visible_gpus
 from r1rl.errors import ConfigError, EngineError, R1Error, tell
 from r1rl.model.load import Policy
-from r1rl.rollout.vllm.build import PROBES, engine_arguments, transfer, variables
+from r1rl.rollout.vllm.arguments import engine_arguments, transfer, variables
 from r1rl.rollout.vllm.process import ServerProcess, command_line, launcher
-from r1rl.rollout.vllm.weights import BACKEND
 from r1rl.tracking.console import Console
 from r1rl.tracking.messages import show_messages
 
 log = logging.getLogger(__name__)
 _POLL_S = 1.0
-_BACKENDS = {"shm": BACKEND, "nccl": "nccl"}
 
 
 def main(
@@ -70,8 +68,9 @@ def servers(cfg: RunConfig, gpus: int, environment: Mapping[str, str], host: str
     count = gpus // width if gpus else cfg.rollout.vllm.servers
     if count == 0:
         raise ConfigError(f"rollout.vllm.tensor_parallel_size {width} needs as many GPUs; {gpus} are visible")
-    kind = transfer(cfg, on_gpu=gpus > 0)
-    arguments = server_arguments(cfg, gpus > 0, _BACKENDS[kind])
+    device = torch.device("cuda" if gpus else "cpu")
+    kind = transfer(cfg, device)
+    arguments = server_arguments(cfg, device, kind)
     visible = [name for name in environment.get("CUDA_VISIBLE_DEVICES", "").split(",") if name]
     names = visible or [str(index) for index in range(gpus)]
     logs = Path(cfg.output_dir) / cfg.name / "vllm"
@@ -88,11 +87,11 @@ def servers(cfg: RunConfig, gpus: int, environment: Mapping[str, str], host: str
         yield process
 
 
-def server_arguments(cfg: RunConfig, on_gpu: bool, backend: str) -> dict[str, Any]:
-    """vLLM's arguments for one server of this run."""
+def server_arguments(cfg: RunConfig, device: torch.device, kind: str) -> dict[str, Any]:
+    """vLLM's arguments for one server of this run, whose weights come by the transfer ``kind``."""
     from transformers import AutoConfig
 
-    model, place = cfg.model, torch.device("cuda" if on_gpu else "cpu")
+    model = cfg.model
     try:
         shape = AutoConfig.from_pretrained(
             model.path, revision=model.revision, trust_remote_code=model.trust_remote_code
@@ -100,10 +99,8 @@ def server_arguments(cfg: RunConfig, on_gpu: bool, backend: str) -> dict[str, An
     except (OSError, ValueError) as error:
         raise ConfigError(f"model.path: cannot open {model.path!r}: {error}; name another one by --model") from error
     # No weights are needed here: the arguments depend on the model's device and its number of positions.
-    policy = cast(Policy, SimpleNamespace(model=SimpleNamespace(device=place, config=shape)))
-    arguments = engine_arguments(cfg, policy, backend) | {"enable_scale_out": True}
-    arguments["max_num_seqs"] += PROBES
-    return arguments
+    policy = cast(Policy, SimpleNamespace(model=SimpleNamespace(device=device, config=shape)))
+    return engine_arguments(cfg, policy, kind)
 
 
 def keep(processes: list[ServerProcess], max_restarts: int) -> None:

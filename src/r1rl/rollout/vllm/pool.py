@@ -34,7 +34,7 @@ class Pool:
     Args:
         slots: groups that one server works on at once.
         leads: whether this rank sends weights and owns processes; the other ranks only send requests.
-        barrier: waits for all ranks.
+        share: the first rank's value, on all ranks, for which it waits.
         deadline_s: longest wait of one stream, the caller's own time between items left out.
     """
 
@@ -49,13 +49,13 @@ class Pool:
         slots: int,
         rank: int,
         leads: bool,
-        barrier: Callable[[], None],
+        share: Callable[[bool], bool],
         deadline_s: float,
     ) -> None:
         self.policy, self.cfg, self.deadline_s = policy, cfg, deadline_s
         self.work = WorkQueue(cfg.max_attempts)
         self.fleet = Fleet(servers, self.work, rank)
-        self.weights = WeightSync(self.fleet, carrier, check, cfg, leads, barrier)
+        self.weights = WeightSync(self.fleet, carrier, check, cfg, leads, share)
         ending = Ending.of(policy)
         for server in servers:
             server.launch()

@@ -17,6 +17,10 @@ from r1rl.rollout.vllm.fleet import UP, Fleet, Server, State
 from r1rl.rollout.vllm.sync_check import Expected, SyncCheck
 
 log = logging.getLogger(__name__)
+SENDINGS = 3
+"""Times that a version is broadcast before the run ends, if all of the servers fail each time."""
+STEPS = 4
+"""Of a delivery: pause, open a group, send, verify. Each has a deadline of its own, ``sync_timeout_s``."""
 
 
 class WeightSync:
@@ -24,7 +28,7 @@ class WeightSync:
 
     Args:
         leads: whether this rank sends weights; the other ranks only take part in gathering them.
-        barrier: waits for all ranks.
+        share: the first rank's value, on all ranks, for which it waits.
     """
 
     def __init__(
@@ -34,10 +38,10 @@ class WeightSync:
         check: SyncCheck,
         cfg: VLLMConfig,
         leads: bool,
-        barrier: Callable[[], None],
+        share: Callable[[bool], bool],
     ) -> None:
         self.fleet, self.carrier, self.check, self.cfg = fleet, carrier, check, cfg
-        self.leads, self.barrier = leads, barrier
+        self.leads, self.share = leads, share
         self.expected: Expected | None = None
         """The learner's log-probabilities at the current version; None before the first :meth:`publish`."""
         self.gap = 0.0
@@ -58,13 +62,9 @@ class WeightSync:
             self.carrier.publish(version)
         with self._phase(f"the learner's log-probabilities of version {version}"):
             expected = self.expected = self.check.expect(version)
-        if self.leads:
-            self.fleet.wait_for(self.fleet.up, version, self.cfg.start_timeout_s)
-            self._deliver(expected)
-        else:
-            self.carrier.deliver([], version)
-        with self._phase(f"waiting for all ranks at version {version}"):
-            self.barrier()
+        for _ in range(SENDINGS):
+            if self._send(expected):
+                break
         if not self.leads:
             self.fleet.recheck()
         self.fleet.wait_for(partial(self.fleet.serving, version), version, self.cfg.start_timeout_s)
@@ -83,7 +83,7 @@ class WeightSync:
                 if server.client.version() != str(expected.version):
                     return False
                 server.version = expected.version
-            elif self._replays():
+            elif self.carrier.replays:
                 self._load_newest(server)
             else:
                 return False
@@ -110,27 +110,36 @@ class WeightSync:
     def close(self) -> None:
         self.carrier.close()
 
-    def _replays(self) -> bool:
-        return self.carrier.backend not in ("nccl", "ipc")
+    def _send(self, expected: Expected) -> bool:
+        """Deliver to the servers that are up. On every rank, whether that is all that can be done: a broadcast that
+        failed for all of its servers has to be repeated by all ranks, once the servers are back."""
+        start_s, sync_s = self.cfg.start_timeout_s, self.cfg.sync_timeout_s
+        targets: list[Server] = []
+        if self.leads and self.carrier.replays:
+            self.fleet.wait_for(self.fleet.up, expected.version, start_s)
+            targets = self.fleet.up()
+        elif self.leads:
+            targets = self.fleet.members(start_s)
+        with self._phase("waiting for the servers to start", start_s + sync_s):
+            self.share(True)
+        with self._phase(f"sending weight version {expected.version}", STEPS * sync_s):
+            self._deliver(targets, expected)
+        with self._phase(f"waiting for all ranks at version {expected.version}", STEPS * sync_s):
+            return self.share(self.carrier.replays or bool(self.fleet.serving(expected.version)))
 
-    def _deliver(self, expected: Expected) -> None:
-        """To all running servers at the same time; a failure affects only its server."""
-        targets = self.fleet.up()
-        if not self._replays():
+    def _deliver(self, targets: Sequence[Server], expected: Expected) -> None:
+        if not self.leads:
+            self.carrier.deliver([], expected.version)
+        elif self.carrier.replays:
+            with ThreadPoolExecutor(max(1, len(targets))) as threads:
+                list(threads.map(self._update, targets, repeat(expected)))
+        else:
             self._broadcast(targets, expected)
-            return
-        with ThreadPoolExecutor(max(1, len(targets))) as threads:
-            list(threads.map(self._update, targets, repeat(expected)))
 
     def _update(self, server: Server, expected: Expected) -> None:
-        with server.weights:
-            if server.version == expected.version or server.state not in UP:
-                return
-            try:
+        with server.weights, self._alone(server):
+            if server.version != expected.version and server.state in UP:
                 self._load(server, expected)
-            except EngineError as error:
-                self.fleet.lose(server, str(error))
-            else:
                 self._serve(server)
 
     def _load_newest(self, server: Server) -> None:
@@ -148,22 +157,30 @@ class WeightSync:
         self._verify(server, expected)
 
     def _broadcast(self, targets: Sequence[Server], expected: Expected) -> None:
-        """One collective for all servers."""
-        with ExitStack() as held:
+        """One collective for all servers. One that cannot be paused is left out of it; if the collective itself fails,
+        so has every member."""
+        with ExitStack() as held, ThreadPoolExecutor(max(1, len(targets))) as threads:
             for server in targets:
                 held.enter_context(server.weights)
+            list(threads.map(self._pause, targets))
+            members = [server for server in targets if server.state in UP]
             try:
-                for server in targets:
-                    server.client.pause(self.cfg.in_flight == "recompute")
-                self.carrier.deliver([server.client for server in targets], expected.version)
-                for server in targets:
-                    server.client.resume()
-                    self._verify(server, expected)
-                    self._serve(server)
-            except (EngineError, RuntimeError) as error:  # NCCL's errors are RuntimeErrors, and break the whole group
-                for server in targets:
-                    if server.version != expected.version:
-                        self.fleet.lose(server, str(error))
+                self.carrier.deliver([server.client for server in members], expected.version)
+            except Exception as error:  # NCCL's, vLLM's, a socket's
+                for server in members:
+                    self.fleet.lose(server, f"sending its weights failed: {type(error).__name__} {error}")
+                return
+            list(threads.map(self._resume, members, repeat(expected)))
+
+    def _pause(self, server: Server) -> None:
+        with self._alone(server):
+            server.client.pause(self.cfg.in_flight == "recompute")
+
+    def _resume(self, server: Server, expected: Expected) -> None:
+        with self._alone(server):
+            server.client.resume()
+            self._verify(server, expected)
+            self._serve(server)
 
     def _verify(self, server: Server, expected: Expected) -> None:
         logps = server.client.score(self.check.prompts, self.cfg.sync_timeout_s)
@@ -176,6 +193,14 @@ class WeightSync:
         self.fleet.move(server, State.READY)
 
     @contextmanager
-    def _phase(self, name: str) -> Iterator[None]:
-        with deadline(self.cfg.sync_timeout_s, f"vLLM: {name}", self.fleet.rank):
+    def _alone(self, server: Server) -> Iterator[None]:
+        """A failure in the block affects only this server."""
+        try:
+            yield
+        except EngineError as error:
+            self.fleet.lose(server, str(error))
+
+    @contextmanager
+    def _phase(self, name: str, seconds: float | None = None) -> Iterator[None]:
+        with deadline(seconds or self.cfg.sync_timeout_s, f"vLLM: {name}", self.fleet.rank):
             yield

@@ -23,7 +23,8 @@ if TYPE_CHECKING:
     from r1rl.model.load import Policy
 
 BACKEND = "r1rl_shm"
-"""Name of the worker's side with vLLM's factory."""
+DIRECT = "r1rl_direct"
+"""Names of the workers' sides with vLLM's factory: weights in shared memory, and handed over in the same process."""
 SHM = "/dev/shm"
 PREFIX = "r1rl-weights-"
 _LOCK = "owner.lock"
@@ -36,6 +37,10 @@ class Meta(NamedTuple):
     name: str
     dtype: torch.dtype
     shape: tuple[int, ...]
+
+    @property
+    def nbytes(self) -> int:
+        return torch.Size(self.shape).numel() * self.dtype.itemsize
 
 
 class PolicyWeights:
@@ -50,15 +55,18 @@ class PolicyWeights:
     def __init__(self, policy: Policy, dtype: torch.dtype) -> None:
         self.policy, self.dtype = policy, dtype
         self._buffers = frozenset(plain_name(name) for name, _ in persistent_buffers(policy.model))
+        self._metadata: list[Meta] = []
 
     def metadata(self) -> list[Meta]:
-        """In the order of the iteration; gathers nothing."""
-        if adapted(self.policy.model):
-            return [Meta(name, self._wire(name, value), tuple(value.shape)) for name, value in self.policy.weights()]
-        return [
-            Meta(name, self._wire(name, value), tuple(getattr(value, "ds_shape", value.shape)))
-            for name, value in named_state(self.policy.model)
-        ]
+        """In the order of the iteration. With adapters the first call is a pass over the weights, in which under
+        ZeRO-3 every rank takes part; no other call gathers anything."""
+        if not self._metadata:
+            whole = self.policy.weights() if adapted(self.policy.model) else named_state(self.policy.model)
+            self._metadata = [
+                Meta(name, self._wire(name, value), tuple(getattr(value, "ds_shape", value.shape)))
+                for name, value in whole
+            ]
+        return self._metadata
 
     def __iter__(self) -> Iterator[tuple[str, Tensor]]:
         for name, tensor in self.policy.weights():
@@ -164,13 +172,12 @@ def plan(metadata: list[Meta], bucket_bytes: int) -> tuple[tuple[Bucket, ...], i
     buckets: list[list[tuple[Meta, int]]] = [[]]
     at = filled = 0
     for meta in metadata:
-        size = torch.Size(meta.shape).numel() * meta.dtype.itemsize
-        if buckets[-1] and filled + size > bucket_bytes:
+        if buckets[-1] and filled + meta.nbytes > bucket_bytes:
             buckets.append([])
             filled = 0
         buckets[-1].append((meta, at))
-        filled += size
-        at += -(-size // _ALIGN) * _ALIGN
+        filled += meta.nbytes
+        at += -(-meta.nbytes // _ALIGN) * _ALIGN
     made = tuple(
         Bucket(
             tuple(m.name for m, _ in b),

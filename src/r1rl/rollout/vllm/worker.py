@@ -1,4 +1,4 @@
-"""Runs inside vLLM's workers: takes weights out of shared memory, for builds without NCCL or CUDA IPC.
+"""Runs inside vLLM's workers: loads weights that are handed over in the same process, or lie in shared memory.
 
 vLLM finds :func:`register` through its plug-in entry point ``vllm.general_plugins`` in every one of its processes.
 """
@@ -6,9 +6,10 @@ vLLM finds :func:`register` through its plug-in entry point ``vllm.general_plugi
 from __future__ import annotations
 
 import tempfile
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from vllm.config import set_current_vllm_config
@@ -21,18 +22,28 @@ from vllm.distributed.weight_transfer.base import (
 from vllm.model_executor.layers.vocab_parallel_embedding import VocabParallelEmbedding
 from vllm.model_executor.model_loader.reload import finalize_layerwise_reload, initialize_layerwise_reload
 
-from r1rl.rollout.vllm.weights import BACKEND, PREFIX, SHM
+from r1rl.rollout.vllm.weights import BACKEND, DIRECT, PREFIX, SHM
+
+UpdateT = TypeVar("UpdateT", bound=WeightTransferUpdateInfo)
 
 
 def register() -> None:
-    """Make the engine known to vLLM; calling it again does nothing."""
-    if BACKEND not in WeightTransferEngineFactory._registry:
-        WeightTransferEngineFactory.register_engine(BACKEND, SharedMemoryEngine)
+    """Make the engines known to vLLM; calling it again does nothing."""
+    for backend, engine in ((BACKEND, SharedMemoryEngine), (DIRECT, DirectEngine)):
+        if backend not in WeightTransferEngineFactory._registry:
+            WeightTransferEngineFactory.register_engine(backend, engine)
 
 
 @dataclass
-class SharedMemoryInit(WeightTransferInitInfo):
-    """Nothing to negotiate."""
+class NothingToNegotiate(WeightTransferInitInfo):
+    """Both sides know all they need."""
+
+
+@dataclass
+class DirectUpdate(WeightTransferUpdateInfo):
+    """Names and tensors of this process, read once and in order."""
+
+    weights: Iterable[tuple[str, torch.Tensor]]
 
 
 @dataclass
@@ -47,13 +58,12 @@ class SharedMemoryUpdate(WeightTransferUpdateInfo):
     offsets: list[int]
 
 
-class SharedMemoryEngine(WeightTransferEngine[SharedMemoryInit, SharedMemoryUpdate]):
-    """Loads checkpoint-format weights from a file in shared memory through vLLM's layer-wise reload."""
+class LayerwiseEngine(WeightTransferEngine[NothingToNegotiate, UpdateT]):
+    """Loads weights in the format of a checkpoint through vLLM's layer-wise reload, on a CPU too."""
 
-    init_info_cls = SharedMemoryInit
-    update_info_cls = SharedMemoryUpdate
+    init_info_cls = NothingToNegotiate
 
-    def init_transfer_engine(self, init_info: SharedMemoryInit) -> None:
+    def init_transfer_engine(self, init_info: NothingToNegotiate) -> None:
         del init_info
 
     def start_weight_update(self) -> None:
@@ -65,12 +75,6 @@ class SharedMemoryEngine(WeightTransferEngine[SharedMemoryInit, SharedMemoryUpda
         self.receive_weights(self.parse_update_info(update_info))
         if self.device.type != "cpu":
             torch.accelerator.synchronize()
-
-    def receive_weights(self, update_info: SharedMemoryUpdate) -> None:
-        bytes_N = torch.from_file(_checked(update_info.path), size=update_info.size, dtype=torch.uint8)
-        rows = zip(update_info.names, update_info.dtypes, update_info.shapes, update_info.offsets, strict=True)
-        with torch.device(self.device):
-            self.model.load_weights([(name, _view(bytes_N, dtype, shape, at)) for name, dtype, shape, at in rows])
 
     def finish_weight_update(self) -> None:
         with torch.device(self.device), set_current_vllm_config(self.vllm_config):
@@ -87,6 +91,27 @@ class SharedMemoryEngine(WeightTransferEngine[SharedMemoryInit, SharedMemoryUpda
 
     def shutdown(self) -> None:
         """Holds nothing between updates."""
+
+
+class DirectEngine(LayerwiseEngine[DirectUpdate]):
+    """Loads the trainer's own tensors, for an engine in its process."""
+
+    update_info_cls = DirectUpdate
+
+    def receive_weights(self, update_info: DirectUpdate) -> None:
+        self.model.load_weights(iter(update_info.weights))
+
+
+class SharedMemoryEngine(LayerwiseEngine[SharedMemoryUpdate]):
+    """Loads weights from a file in shared memory."""
+
+    update_info_cls = SharedMemoryUpdate
+
+    def receive_weights(self, update_info: SharedMemoryUpdate) -> None:
+        bytes_N = torch.from_file(_checked(update_info.path), size=update_info.size, dtype=torch.uint8)
+        rows = zip(update_info.names, update_info.dtypes, update_info.shapes, update_info.offsets, strict=True)
+        with torch.device(self.device):
+            self.model.load_weights([(name, _view(bytes_N, dtype, shape, at)) for name, dtype, shape, at in rows])
 
 
 def _checked(path: str) -> str:
