@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Any, Literal
 
@@ -20,7 +21,7 @@ class RewardModel:
             (helpfulness).
         max_length: in tokens; longer texts keep their end.
         batch_size: texts per forward pass.
-        device: None uses the first GPU, else the CPU.
+        device: None uses this rank's GPU, else the CPU; ``cuda`` without an index is this rank's GPU as well.
         dtype: as in ``from_pretrained``.
 
     Raises: RewardError for a model that cannot be loaded or has several labels.
@@ -41,6 +42,8 @@ class RewardModel:
 
         self._part, self._max_length, self._batch_size = part, max_length, batch_size
         self._device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+        if self._device == torch.device("cuda"):
+            self._device = torch.device("cuda", _own_gpu())
         loaded = _load_model(model, dtype) if isinstance(model, str | Path) else model
         self._model = loaded.to(self._device).eval().requires_grad_(False)
         self._tokenizer = _load_tokenizer(tokenizer or model if isinstance(model, str | Path) else tokenizer, loaded)
@@ -80,6 +83,15 @@ class RewardModel:
             )
         scores: list[float] = logits[:, 0].float().tolist()
         return scores
+
+
+def _own_gpu() -> int:
+    """Index of this rank's GPU. An unindexed device is the calling thread's current one, which is the first GPU in new
+    threads and processes whatever the rank."""
+    import torch
+
+    local = os.environ.get("LOCAL_RANK")
+    return torch.cuda.current_device() if local is None else int(local) % torch.cuda.device_count()
 
 
 def scored_ids(tokenizer: Any, prompt: Any, answer: str, **cut: Any) -> list[int]:

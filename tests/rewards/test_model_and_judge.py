@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -117,3 +118,28 @@ def test_a_conversation_begins_once(folder: Path, tmp_path: Path) -> None:
     assert scored_ids(tokenizer, "2 + 2?", "4")[:2] != [first, first]
     assert scored_ids(tokenizer, "2 + 2?", "4")[0] == first
     assert scored_ids(tokenizer, "2 + 2?", "4", truncation=True, max_length=3)[0] == first
+
+
+@pytest.mark.parametrize(
+    ("local_rank", "asked", "expected"),
+    [("3", None, "cuda:3"), ("9", "cuda", "cuda:1"), (None, None, "cuda:5"), ("3", "cuda:0", "cuda:0")],
+)
+def test_each_rank_scores_on_its_own_gpu(
+    tiny_folder: Path, monkeypatch: pytest.MonkeyPatch, local_rank: str | None, asked: str | None, expected: str
+) -> None:
+    class Scorer(torch.nn.Module):
+        config = SimpleNamespace(pad_token_id=0)
+
+        def to(self, device: torch.device) -> Scorer:
+            self.placed = device
+            return self
+
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 8)
+    monkeypatch.setattr(torch.cuda, "current_device", lambda: 5)
+    monkeypatch.delenv("LOCAL_RANK", raising=False)
+    if local_rank is not None:
+        monkeypatch.setenv("LOCAL_RANK", local_rank)
+    model = Scorer()
+    RewardModel(model, tokenizer=str(tiny_folder), device=asked)
+    assert model.placed == torch.device(expected)

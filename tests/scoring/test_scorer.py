@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
 from r1rl.config.rewards import RewardConfig, ScoringConfig
 from r1rl.errors import RewardError
@@ -332,3 +333,17 @@ def test_closing_ends_threads(group: MakeGroup) -> None:
     while threading.active_count() > before and time.monotonic() < deadline:
         time.sleep(0.02)
     assert threading.active_count() <= before
+
+
+def test_threads_use_the_gpu_of_the_rank(scorer_of: Any, group: MakeGroup, monkeypatch: pytest.MonkeyPatch) -> None:
+    chosen: dict[str, int] = {}
+    monkeypatch.setattr(torch.cuda, "is_initialized", lambda: True)
+    monkeypatch.setattr(torch.cuda, "current_device", lambda: 3)
+    monkeypatch.setattr(
+        torch.cuda, "set_device", lambda device: chosen.__setitem__(threading.current_thread().name, device)
+    )
+    code = "def plain(completions):\n    return [1.0]\n\n\nasync def awaited(completions):\n    return [1.0]\n"
+    here = {"where": "trainer"}
+    scorer = scorer_of(code, plain={"function": ":plain", **here}, awaited={"function": ":awaited", **here})
+    np.testing.assert_array_equal(scorer.score([group(["a"])])[0].rewards, [2.0])
+    assert chosen == {"r1rl-reward-plain": 3, "r1rl-scoring-loop": 3}

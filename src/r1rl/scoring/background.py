@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextvars
 import queue
+import sys
 import threading
 import time
 from collections.abc import Mapping
@@ -37,8 +38,8 @@ class Call(Future[CallResult | Lost]):
 class _Lane:
     """Calls of one synchronous function, one at a time, as functions may not be reentrant."""
 
-    def __init__(self, function: RewardFunction, checker: Checker) -> None:
-        self._function, self._checker = function, checker
+    def __init__(self, function: RewardFunction, checker: Checker, gpu: int | None) -> None:
+        self._function, self._checker, self._gpu = function, checker, gpu
         self._queue: queue.SimpleQueue[tuple[Call, Group, Mapping[str, Any] | None] | None]
         self._queue = queue.SimpleQueue()
         threading.Thread(target=self._work, name=f"r1rl-reward-{function.name}", daemon=True).start()
@@ -52,6 +53,7 @@ class _Lane:
         self._queue.put(None)
 
     def _work(self) -> None:
+        _use(self._gpu)
         while (item := self._queue.get()) is not None:
             call, group, state = item
             if not call.set_running_or_notify_cancel():
@@ -77,7 +79,9 @@ class Background:
     def __init__(self, functions: Mapping[str, RewardFunction], scoring: ScoringConfig, checker: Checker) -> None:
         self._functions, self._checker, self._limit_s = dict(functions), checker, scoring.function_timeout_s
         coroutines = [name for name, function in functions.items() if function.signature.is_async]
-        self._lanes = {n: _Lane(function, checker) for n, function in functions.items() if n not in coroutines}
+        self._gpu = _current_gpu()
+        lanes = (name for name in functions if name not in coroutines)
+        self._lanes = {name: _Lane(functions[name], checker, self._gpu) for name in lanes}
         self._slots = {name: asyncio.Semaphore(scoring.concurrency) for name in coroutines}
         self._calls: set[Call] = set()
         self._lock = threading.Lock()
@@ -145,8 +149,24 @@ class Background:
         with self._lock:
             if self._loop is None:
                 self._loop = asyncio.new_event_loop()
-                threading.Thread(target=self._loop.run_forever, name="r1rl-scoring-loop", daemon=True).start()
+                threading.Thread(target=self._run, args=(self._loop,), name="r1rl-scoring-loop", daemon=True).start()
             return self._loop
+
+    def _run(self, loop: asyncio.AbstractEventLoop) -> None:
+        _use(self._gpu)
+        loop.run_forever()
+
+
+def _current_gpu() -> int | None:
+    """The GPU of the calling thread; None where torch uses none. Does not import torch."""
+    torch = sys.modules.get("torch")
+    return torch.cuda.current_device() if torch is not None and torch.cuda.is_initialized() else None
+
+
+def _use(gpu: int | None) -> None:
+    """Make it the calling thread's GPU: a new thread starts on the first one, whatever the rank."""
+    if gpu is not None:
+        sys.modules["torch"].cuda.set_device(gpu)
 
 
 async def _stop_loop() -> None:
