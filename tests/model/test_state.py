@@ -99,6 +99,7 @@ def test_the_copy_that_zero_3_samples_from(policy: Policy) -> None:
 
     backend = ZeroBackend.__new__(ZeroBackend)
     backend.policy, backend.stage, backend.device, backend._replica = policy, 3, torch.device("cpu"), None
+    backend.dtype = torch.float32
     backend.names = dict(policy.model.named_parameters())
     sampler = backend.sampler()
     assert sampler.refresh is not None

@@ -13,6 +13,7 @@ import torch
 
 from r1rl.config import GRPOConfig, ModelConfig
 from r1rl.distributed.processes import start
+from r1rl.grpo.backend import places_weights
 from r1rl.grpo.batch import Batch, Sample
 from r1rl.grpo.learner import Learner
 from r1rl.model.forward import PackedTokens
@@ -26,7 +27,7 @@ def main() -> None:
     torch.set_num_threads(1)
     accelerator = start("cpu", 40.0)
     model, dtype = sys.argv[1:]
-    policy = load_policy(ModelConfig(path=model, dtype=dtype), accelerator.device)
+    policy = load_policy(ModelConfig(path=model, dtype=dtype), accelerator.device, mapped=places_weights(accelerator))
     learner = Learner(
         policy, GRPOConfig(beta=0.0, learning_rate=1e-3), accelerator, dtype=dtype, temperature=1.0, max_length=8,
         total_updates=4, seed=0,

@@ -16,6 +16,7 @@ from accelerate import Accelerator
 
 from r1rl.config import GRPOConfig, ModelConfig
 from r1rl.distributed.processes import start
+from r1rl.grpo.backend import places_weights
 from r1rl.grpo.batch import make_batch
 from r1rl.grpo.checkpoint import Checkpoints, RunState
 from r1rl.grpo.learner import Learner
@@ -42,7 +43,9 @@ class Job:
 
 def replay(job: Job, accelerator: Accelerator) -> dict[str, Any]:
     """Losses, gradient norms, final weights' checksum figures and an evaluation."""
-    policy = load_policy(ModelConfig(path=job.model, **job.config), accelerator.device)
+    policy = load_policy(
+        ModelConfig(path=job.model, **job.config), accelerator.device, mapped=places_weights(accelerator)
+    )
     cfg = GRPOConfig(**job.grpo)
     checkpoints = Checkpoints(Path(job.out + "-checkpoint"), keep=9)
     state, folder = RunState(0, 0, "x"), None

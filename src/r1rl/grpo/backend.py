@@ -56,8 +56,9 @@ class Backend(Protocol):
     def gather(self, items: list[Any]) -> list[Any]:
         """The items of all ranks, in rank order, on every rank."""
 
-    def weights(self) -> Iterator[NamedTensor]:
-        """The trained float32 weights and the model's persistent buffers as whole tensors, one at a time, by name."""
+    def weights(self, dtype: torch.dtype = torch.float32) -> Iterator[NamedTensor]:
+        """The trained weights and the model's persistent buffers as whole tensors, one at a time, by name; ``dtype`` as
+        in :meth:`r1rl.model.load.Policy.weights`."""
 
     def adam(self) -> Iterator[NamedTensor]:
         """AdamW's averages as whole tensors, one at a time, as ``SLOT/NAME``; nothing before the first update."""
@@ -72,7 +73,8 @@ class Backend(Protocol):
         """
 
     def place(self, module: PolicyForward) -> PolicyForward:
-        """Place a frozen module so that forward passes without gradients can run through it."""
+        """Place a frozen module, memory-mapped if the policy was, so that forward passes without gradients can run
+        through it."""
 
     def assign(self, module: nn.Module, weights: Iterable[NamedTensor]) -> None:
         """Overwrite weights and persistent buffers of a placed module, by their names in the model."""
@@ -116,7 +118,8 @@ class AccelerateBackend:
     def gather(self, items: list[Any]) -> list[Any]:
         return gather(items)
 
-    def weights(self) -> Iterator[NamedTensor]:
+    def weights(self, dtype: torch.dtype = torch.float32) -> Iterator[NamedTensor]:
+        del dtype  # they are float32
         yield from ((name, p.detach()) for name, p in self.names.items())
         yield from persistent_buffers(self.policy.model)
 
@@ -172,6 +175,12 @@ BackendFactory = Callable[[Policy, nn.Module, torch.optim.Optimizer, GRPOConfig,
 
 BACKENDS: dict[str, BackendFactory | str] = {"DEEPSPEED": "r1rl.grpo.zero:ZeroBackend"}
 """By accelerate's distributed type; all others use :class:`AccelerateBackend`."""
+
+
+def places_weights(accelerator: Accelerator) -> bool:
+    """Whether the backend that ``accelerate launch`` was configured for takes a memory-mapped policy and places its
+    weights itself; the others need them on the device."""
+    return accelerator.distributed_type.value in BACKENDS
 
 
 def build_backend(

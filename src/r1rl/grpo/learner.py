@@ -27,6 +27,7 @@ from r1rl.grpo.schedule import learning_rate
 from r1rl.model.forward import PackedTokens, PolicyForward
 from r1rl.model.load import DTYPES, Policy, dropouts, train_mode, without_dropout
 from r1rl.model.lora import adapted
+from r1rl.model.state import persistent_buffers
 from r1rl.model.ulysses import Team
 
 ADAM, REFERENCE, WEIGHTS = "adam", "reference", "weights"
@@ -54,7 +55,8 @@ class Learner:
     """Owns the policy's optimizer and the reference policy.
 
     Args:
-        policy: model and tokenizer, float32 weights on the accelerator's device.
+        policy: model and tokenizer, float32 weights on the accelerator's device, or memory-mapped where the backend
+            places them (:func:`r1rl.grpo.backend.places_weights`).
         cfg: the settings.
         temperature: the sampling temperature, by which logits are divided.
         max_length: longest completion, tokens (Dr. GRPO's denominator).
@@ -92,7 +94,7 @@ class Learner:
         team = Team.form(cfg.sequence_parallel, rank, ranks, *attention_heads(policy))
         bonus = cfg.entropy_coef > 0
         forward = PolicyForward(policy.model, temperature, cfg.logprob_chunk, autocast, team, fp32_head, bonus)
-        start = frozen(forward) if cfg.beta > 0 and not adapted(policy.model) else None
+        start = frozen(forward, policy.mapped) if cfg.beta > 0 and not adapted(policy.model) else None
         train_mode(forward)
         self.dropouts = dropouts(policy.model)
         if resume is not None:
@@ -360,8 +362,17 @@ def near(old_logps_C: Tensor, chunk: MicroBatch, bound: float) -> Tensor:
 
 @torch.no_grad()
 def load_weights(policy: Policy, folder: Path) -> None:
-    """Put a checkpoint's weights into a policy that is not sharded yet."""
-    assign(policy.model, read_tensors(folder / WEIGHTS))
+    """Put a checkpoint's weights into a policy that is not sharded yet; into a memory-mapped one, as mapped tensors."""
+    if not policy.mapped:
+        assign(policy.model, read_tensors(folder / WEIGHTS))
+        return
+    parameters = dict(policy.model.named_parameters())
+    buffers = dict(persistent_buffers(policy.model))
+    for name, value in read_tensors(folder / WEIGHTS):
+        if name in buffers:
+            buffers[name].copy_(value)
+        else:
+            parameters[name].data = value
 
 
 def attention_heads(policy: Policy) -> tuple[int, int]:

@@ -60,6 +60,27 @@ class AdaptersOff:
         raise NotImplementedError("the configuration excludes ref_update_every with LoRA")
 
 
-def frozen(forward: PolicyForward) -> PolicyForward:
-    """A copy without gradients."""
-    return copy.deepcopy(forward).eval().requires_grad_(False)
+def frozen(forward: PolicyForward, mapped: bool = False) -> PolicyForward:
+    """A copy without gradients, which computes the same function.
+
+    Weights that autocast would convert on every pass are converted once: under bfloat16 a reference takes little more
+    than half of the policy's memory.
+
+    Args:
+        mapped: the policy's weights are memory-mapped: the copy shares them until a backend places it.
+    """
+    narrow = set() if mapped or forward.autocast is None else converted_by_autocast(forward)
+    copies: dict[int, Any] = {}
+    for p in forward.parameters():
+        dtype = forward.autocast if id(p) in narrow else p.dtype
+        data = p.data if mapped else p.data.to(dtype, copy=True)
+        copies[id(p)] = nn.Parameter(data, requires_grad=False)
+    return copy.deepcopy(forward, copies).eval()
+
+
+def converted_by_autocast(forward: PolicyForward) -> set[int]:
+    """``id`` of the parameters that autocast converts on every pass and nothing else reads: those of linear layers, but
+    not of the output head, which may be computed in float32 or tied to the embeddings."""
+    head = {id(p) for p in forward.head.head.parameters()}
+    linear = [m for m in forward.model.modules() if isinstance(m, nn.Linear)]
+    return {id(p) for layer in linear for p in layer.parameters()} - head

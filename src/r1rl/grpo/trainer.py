@@ -27,6 +27,7 @@ from r1rl.fingerprint.identity import Identity
 from r1rl.fingerprint.mark import take
 from r1rl.grpo import guards
 from r1rl.grpo.ahead import AheadExperience
+from r1rl.grpo.backend import places_weights
 from r1rl.grpo.batch import Rollout, make_batch
 from r1rl.grpo.difficulty import Difficulty
 from r1rl.grpo.dynamic_sampling import DynamicExperience
@@ -96,7 +97,9 @@ class GRPOTrainer:
         if console is None:
             show_messages(self.console, self.accelerator.process_index)
         self.interrupt = interrupt or Interrupt()
-        self.policy = load_policy(config.model, self.accelerator.device, adapters_seed=config.seed)
+        self.policy = load_policy(
+            config.model, self.accelerator.device, config.seed, mapped=places_weights(self.accelerator)
+        )
         self.policy.check_saving()
         self.params = SamplingParams(
             config.rollout.max_new_tokens, config.rollout.temperature, stop=tuple(config.rollout.stop)

@@ -26,10 +26,13 @@ TOLERANCE, LOW_TOLERANCE = 1e-3, 0.1
 _FULL = ("full_attention", "attention")
 
 
-def check_architecture(model: PreTrainedModel) -> None:
+def check_architecture(model: PreTrainedModel, device: torch.device | None = None) -> None:
     """Compare r1rl's forward passes with the model's own eager attention on two short sequences, so that an unsupported
     architecture is rejected rather than trained as a different function: both sequences packed in one row against each
     alone, and one decoded token against the full pass. Four passes of at most twelve tokens.
+
+    Args:
+        device: on which the model computes; None is where its weights are.
 
     Raises:
         ModelError: the architecture is not supported; names it and the reason.
@@ -41,7 +44,7 @@ def check_architecture(model: PreTrainedModel) -> None:
     was_training = model.training
     model.eval()
     try:
-        reason = _difference(model)
+        reason = _difference(model, device)
     except UnpassedLayout as error:
         raise ModelError(f"{name} does not pass keyword arguments on to its attention, which r1rl requires") from error
     except ModelError as error:
@@ -68,9 +71,9 @@ def _check_layers(model: PreTrainedModel) -> None:
 
 
 @torch.no_grad()
-def _difference(model: PreTrainedModel) -> str | None:
+def _difference(model: PreTrainedModel, device: torch.device | None) -> str | None:
     """What r1rl computes differently from the model; None if nothing."""
-    ids_BT = _tokens(model)
+    ids_BT = _tokens(model, device)
     packed_BTV = _logits(model, ids_BT.reshape(1, -1), Packed((LENGTH, LENGTH))).view(2, LENGTH, -1)
     with _eager(model):
         own_BTV = model(input_ids=ids_BT, use_cache=False).logits
@@ -91,11 +94,11 @@ def _difference(model: PreTrainedModel) -> str | None:
     return None
 
 
-def _tokens(model: PreTrainedModel) -> Tensor:
+def _tokens(model: PreTrainedModel, device: torch.device | None = None) -> Tensor:
     """[2, LENGTH] ids spread over the whole vocabulary."""
     weight: Any = model.get_input_embeddings().weight
     vocabulary = weight.shape[0]
-    return (torch.arange(2 * LENGTH, device=model.device) * 7919 + 101).remainder(vocabulary).view(2, LENGTH)
+    return (torch.arange(2 * LENGTH, device=device or model.device) * 7919 + 101).remainder(vocabulary).view(2, LENGTH)
 
 
 def _logits(model: PreTrainedModel, ids_BT: Tensor, layout: Layout, positions_BT: Tensor | None = None) -> Tensor:
@@ -148,7 +151,7 @@ class _Closeness:
 
     def __init__(self, model: PreTrainedModel, own_BTV: Tensor) -> None:
         self.spread = float(own_BTV.float().std()) or 1.0
-        self.exact = all(p.dtype == torch.float32 for p in model.parameters())
+        self.exact = own_BTV.dtype == torch.float32 and not getattr(model, "is_quantized", False)
 
     def __call__(self, one: Tensor, other: Tensor) -> bool:
         gap = (one.float() - other.float()).abs() / self.spread

@@ -107,7 +107,7 @@ class ChunkedHead(nn.Module):
     """Hidden states to log-probabilities, one chunk of tokens at a time; the backward pass recomputes the logits.
 
     One module call regardless of the number of chunks: ZeRO-3 gathers weights at module calls, and ranks with different
-    numbers of calls would wait for each other forever (``r1rl.grpo.zero`` marks this class as a leaf).
+    numbers of calls would wait for each other forever (see :func:`r1rl.grpo.zero.gather_with`).
 
     Args:
         cap: bound of the logits, where the model has one, see :func:`r1rl.model.head.softcap`.

@@ -21,6 +21,8 @@ from r1rl.model.attention import register
 from r1rl.model.check import check_architecture
 from r1rl.model.generation import tidy_generation
 from r1rl.model.lora import adapted, add_adapters, keep_layout, merged, quantization
+from r1rl.model.mapped import open_mapped
+from r1rl.model.place import place, place_buffers, streamed
 from r1rl.model.state import named_state
 from r1rl.places import require_model, require_tokenizer
 
@@ -29,28 +31,35 @@ DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 
 @dataclass(slots=True)
 class Policy:
-    """A model with its tokenizer. ``model`` holds float32 master weights regardless of the precision of the forward
-    passes."""
+    """A model with its tokenizer. Unless a backend decides otherwise, ``model`` holds float32 master weights regardless
+    of the precision of the forward passes."""
 
     model: PreTrainedModel
     tokenizer: PreTrainedTokenizerBase
-    gather: Callable[[], Iterator[tuple[str, Tensor]]] | None = None
-    """Provides the trained weights if they are sharded or the model's have lower precision than the optimizer's;
-    collective."""
+    gather: Callable[[torch.dtype], Iterator[tuple[str, Tensor]]] | None = None
+    """Provides the trained weights, see :meth:`weights`, if they are sharded or the model's have lower precision than
+    the optimizer's; collective."""
     refresh: Callable[[], None] | None = None
     """Updates ``model`` if it is a copy of sharded weights; collective."""
+    mapped: bool = False
+    """The weights are still in the checkpoint's files, for a backend to place."""
 
     @property
     def eos_ids(self) -> tuple[int, ...]:
         """All token ids that end a completion; see :func:`end_ids`."""
         return end_ids(self.model, self.tokenizer)
 
-    def weights(self) -> Iterator[tuple[str, Tensor]]:
+    def weights(self, dtype: torch.dtype = torch.float32) -> Iterator[tuple[str, Tensor]]:
         """Full weights and persistent buffers under the plain model's names, with adapters merged in, one at a time;
-        collective if sharded."""
+        collective if sharded.
+
+        Args:
+            dtype: the precision that the caller needs. With bfloat16 the weights that forward passes use are enough,
+                where they are of that precision; the tensors may be more precise.
+        """
         if adapted(self.model):
             return merged(self.model)
-        return self.gather() if self.gather else named_state(self.model)
+        return self.gather(dtype) if self.gather else named_state(self.model)
 
     def save(self, folder: Path, write: bool = True) -> None:
         """Write the Hugging Face format, which transformers and vLLM load.
@@ -136,18 +145,21 @@ def load_tokenizer(cfg: ModelConfig) -> PreTrainedTokenizerBase:
     return tokenizer
 
 
-def load_policy(cfg: ModelConfig, device: torch.device, adapters_seed: int | None = 0) -> Policy:
+def load_policy(cfg: ModelConfig, device: torch.device, adapters_seed: int | None = 0, mapped: bool = False) -> Policy:
     """Load ``cfg.path`` with r1rl's attention and float32 weights on ``device``.
 
     Args:
         adapters_seed: seed of the adapters of ``cfg.lora``; None loads the model without them, for stages that do not
             train.
+        mapped: leave the weights in the checkpoint's files, memory-mapped and in their own dtype, for a backend that
+            converts, moves or shards them one at a time (:mod:`r1rl.model.place`). Quantized models are loaded whole
+            in any case.
 
     Raises:
         ModelError: the checkpoint cannot be loaded, or its architecture is not supported.
     """
     tokenizer = load_tokenizer(cfg)
-    model = load_model(cfg, device)
+    model = load_model(cfg, device, mapped)
     end_turns(model, tokenizer)
     if cfg.lora is not None and adapters_seed is not None:
         add_adapters(model, cfg.lora, adapters_seed)
@@ -158,18 +170,16 @@ def load_policy(cfg: ModelConfig, device: torch.device, adapters_seed: int | Non
             f"{cfg.path}: the tokenizer has {len(tokenizer)} tokens, the model only "
             f"{model.get_output_embeddings().weight.shape[0]}: they do not belong together"
         )
-    return Policy(model, tokenizer)
+    return Policy(model, tokenizer, mapped=mapped and not is_quantized(model))
 
 
-def load_model(cfg: ModelConfig, device: torch.device) -> PreTrainedModel:
+def load_model(cfg: ModelConfig, device: torch.device, mapped: bool = False) -> PreTrainedModel:
     """The model alone; see :func:`load_policy`."""
     require_model(cfg.path)
     try:
-        model = AutoModelForCausalLM.from_pretrained(
-            cfg.path,
-            revision=cfg.revision,
-            trust_remote_code=cfg.trust_remote_code,
-            dtype=torch.float32,
+        model = open_mapped(
+            AutoModelForCausalLM,
+            cfg,
             attn_implementation=register(),
             quantization_config=quantization(cfg.lora, DTYPES[cfg.dtype]),
         )
@@ -177,9 +187,22 @@ def load_model(cfg: ModelConfig, device: torch.device) -> PreTrainedModel:
         raise ModelError(f"cannot open the model {cfg.path!r}: {first_line(error)}") from error
     keep_layout(model)
     tidy_generation(model)
-    model.to(device)  # type: ignore[arg-type]
-    check_architecture(model)
+    if is_quantized(model):
+        model.to(device)  # type: ignore[arg-type]
+    elif mapped:
+        place_buffers(model, device)
+        with streamed(model, device):
+            check_architecture(model, device)
+        return model
+    else:
+        place(model, device, torch.float32)
+    check_architecture(model, device)
     return model
+
+
+def is_quantized(model: PreTrainedModel) -> bool:
+    """Whether some weights are stored in a format of fewer bits, in which they cannot be moved one at a time."""
+    return bool(getattr(model, "is_quantized", False))
 
 
 def train_mode(model: nn.Module) -> None:

@@ -36,11 +36,25 @@ def add_adapters(model: PreTrainedModel, cfg: LoraConfig, seed: int) -> None:
         task_type="CAUSAL_LM",
     )
     try:
-        with torch.random.fork_rng():
+        with torch.random.fork_rng(), _seen_as_float32(model):
             torch.manual_seed(seed)
             model.add_adapter(config)
     except ValueError as error:
         raise ModelError(f"model.lora.target_modules: {first_line(error)}") from error
+
+
+@contextlib.contextmanager
+def _seen_as_float32(model: nn.Module) -> Iterator[None]:
+    """Inside the block weights of half precision, as a memory-mapped model has, look like float32 weights, and so the
+    adapters that peft adds to them are float32: it only reads shapes, dtypes and devices."""
+    halves = [(p, p.data) for p in model.parameters() if p.dtype in (torch.bfloat16, torch.float16)]
+    for parameter, data in halves:
+        parameter.data = torch.zeros((), device=data.device).expand(data.shape)
+    try:
+        yield
+    finally:
+        for parameter, data in halves:
+            parameter.data = data
 
 
 def adapted(model: nn.Module) -> bool:

@@ -69,7 +69,7 @@ class PolicyWeights:
         return self._metadata
 
     def __iter__(self) -> Iterator[tuple[str, Tensor]]:
-        for name, tensor in self.policy.weights():
+        for name, tensor in self.policy.weights(self.dtype):
             yield name, tensor.detach().to(self._wire(name, tensor))
 
     def held_names(self) -> None:
