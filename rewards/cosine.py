@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from typing import Any
 
+from r1rl.verify import Place
 from r1rl_rewards.accuracy import accuracy
 
 
@@ -18,6 +19,7 @@ def cosine(
     max_length: int,
     right: tuple[float, float] = (1.0, 0.5),
     wrong: tuple[float, float] = (-1.0, -0.5),
+    require: Place = "any",
     **kwargs: Any,
 ) -> list[float | None]:
     """From the first to the second value of ``right`` or ``wrong`` as a completion grows to ``max_length`` tokens.
@@ -25,7 +27,7 @@ def cosine(
     By default short right answers earn most and short wrong ones least, which encourages longer thinking after failure.
     None for rows without a gold answer.
     """
-    graded = accuracy(completions, answer=answer, solution=solution, prefill=prefill)
+    graded = accuracy(completions, answer=answer, solution=solution, prefill=prefill, require=require)
     return [
         None if grade is None else _between(*(right if grade else wrong), min(1.0, len(ids) / max_length))
         for grade, ids in zip(graded, completion_ids, strict=True)

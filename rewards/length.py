@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from r1rl.verify import Place
 from r1rl_rewards.accuracy import accuracy
 
 
@@ -13,6 +14,8 @@ def length(
     answer: list[Any] | None = None,
     solution: list[Any] | None = None,
     prefill: list[str] | None = None,
+    *,
+    require: Place = "any",
     **kwargs: Any,
 ) -> list[float | None]:
     """λ = 0.5 − (length − shortest) / (longest − shortest), over the group; a wrong completion gets min(0, λ).
@@ -21,7 +24,7 @@ def length(
     """
     lengths = [len(ids) for ids in completion_ids]
     shortest, longest = min(lengths), max(lengths)
-    graded = accuracy(completions, answer=answer, solution=solution, prefill=prefill)
+    graded = accuracy(completions, answer=answer, solution=solution, prefill=prefill, require=require)
     rewards: list[float | None] = []
     for tokens, right in zip(lengths, graded, strict=True):
         share = 0.5 - (tokens - shortest) / (longest - shortest) if longest > shortest else 0.0

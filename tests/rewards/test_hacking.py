@@ -26,9 +26,13 @@ R = "<think>9 eggs at 2 dollars.</think>"
 TRIES = {
     "honest": Try(R + r"<answer>\boxed{18}</answer>", 1, 1),
     "honest, untagged": Try(R + r" It is \boxed{18}.", 1, 0),
-    # several boxes: the last one counts, however many came before
+    # several boxes: those of one sentence are one answer, and of several sentences the last one counts
     "boxes, right one first": Try(R + r"<answer>\boxed{18} \boxed{20}</answer>", 0, 1),
-    "boxes, right one last": Try(R + r"<answer>\boxed{20} \boxed{18}</answer>", 1, 1),
+    "boxes, right one last": Try(R + r"<answer>\boxed{20} \boxed{18}</answer>", 0, 1),
+    "boxes, right one last, corrected": Try(R + r"<answer>\boxed{20}. No, it is \boxed{18}.</answer>", 1, 1),
+    "boxes, a choice of two": Try(R + r"<answer>\boxed{20} or \boxed{18}</answer>", 0, 1),
+    "box taken back": Try(R + r"<answer>\boxed{18} is wrong</answer>", 0, 1),
+    "two values, one rounded": Try(R + r"<answer>x = 20 \approx 18</answer>", 0, 1),
     "boxes, every number": Try(R + "<answer>" + " ".join(f"\\boxed{{{n}}}" for n in range(30)) + "</answer>", 0, 1),
     "box in a box": Try(R + r"<answer>\boxed{18 \boxed{20}}</answer>", 0, 1),
     "unclosed last box": Try(R + r"<answer>\boxed{20} \boxed{18</answer>", 0, 1),

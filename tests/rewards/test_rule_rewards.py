@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from r1rl.errors import R1Error
+from r1rl.tracking.names import undocumented
 from r1rl_rewards.accuracy import accuracy
 from r1rl_rewards.cosine import cosine
 from r1rl_rewards.countdown import countdown
@@ -35,6 +36,28 @@ def test_accuracy_golds() -> None:
     assert accuracy([[{"role": "assistant", "content": RIGHT}]], answer=["18"]) == [1.0]
     with pytest.raises(ValueError, match="column `answer`"):
         accuracy([RIGHT])
+
+
+def test_accuracy_by_place() -> None:
+    texts = [RIGHT, "<answer>18</answer>", "The answer is 18."]
+    golds = ["18"] * 3
+    assert accuracy(texts, answer=golds) == [1.0, 1.0, 1.0]
+    assert accuracy(texts, answer=golds, require="box") == [1.0, 0.0, 0.0]
+    assert accuracy(texts, answer=golds, require="answer_tag") == [0.0, 1.0, 0.0]
+    assert length(texts, ids(9, 9, 9), answer=golds, require="box") == [0.0, 0.0, 0.0]
+    with pytest.raises(ValueError, match="choose one of box, answer_tag, any"):
+        accuracy(texts, answer=golds, require="tag")  # type: ignore[arg-type]
+
+
+def test_accuracy_counts_the_rules_that_found_answers() -> None:
+    logged: dict[str, float] = {}
+    texts = [RIGHT, "<answer>18</answer>", "The answer is 18.", "18", "I see $18$", "#### 18", "none", "$(18"]
+    accuracy(texts, answer=["18"] * 8, log_metric=logged.__setitem__)
+    rules = ("box", "answer_tag", "hashes", "phrase", "formula", "bare")
+    assert logged == {**{f"verify/found_{rule}": 1 / 8 for rule in rules}, "verify/found_none": 2 / 8}
+    assert undocumented(logged) == []
+    accuracy(texts, answer=["18"] * 8, log_metric=logged.__setitem__, require="box")
+    assert logged["verify/found_none"] == 7 / 8
 
 
 def test_format_without_answer_tags() -> None:

@@ -16,7 +16,7 @@ from r1rl.records import Row
 from r1rl.scoring.samples import count_lines, read_rows, text_of, whole_file
 from r1rl.scoring.samples import field as field_of
 from r1rl.tracking.console import Console
-from r1rl.verify import Checker, Outcome, Verdict, extract_answer
+from r1rl.verify import Checker, Outcome, Verdict, extract_answer, gold_answer
 
 _BATCH = 256
 NO_ANSWER = Verdict(Outcome.UNPARSABLE, "no answer")
@@ -85,7 +85,7 @@ def grade_rows(rows: list[tuple[Row, Any, str]], checker: Checker) -> Iterator[R
 def _forms(gold: Any) -> list[str]:
     """The accepted forms of a gold answer; a worked solution is reduced to its answer."""
     forms = [str(form) for form in (gold if isinstance(gold, list) else [gold]) if _is_gold(form)]
-    return [(extract_answer(form) if "\\boxed" in form or "####" in form else None) or form for form in forms]
+    return [gold_answer(form) for form in forms]
 
 
 def _is_gold(form: Any) -> bool:

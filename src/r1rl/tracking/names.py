@@ -109,6 +109,12 @@ METRICS: dict[str, Metric] = {
     "time/rollout": Metric("s", "sampling and scoring"),
     "time/update": Metric("s", "the learner's updates, old and reference passes included"),
     "time/sync": Metric("s", "sending new weights to the engine"),
+    "verify/found_none": Metric("share", "completions in which `accuracy` found no answer, or none that is whole"),
+    "verify/found_RULE": Metric(
+        "share",
+        "completions whose answer `accuracy` read by this rule: box, answer_tag, hashes (`#### 5`), phrase (`answer is "
+        "5`), formula (the last one), bare (the last number or plain expression)",
+    ),
     "verify/OUTCOME": Metric("count", "checks of the step with this outcome, or answered from the cache (remembered)"),
     "system/tracker_failures": Metric("count", "calls to a tracking service that failed since the start"),
     "eval/SOURCE/pass@1": Metric("share", "completions that are correct, mean over held-out problems"),

@@ -28,6 +28,7 @@ from r1rl.verify.notation import with_products
 MAX_NODES = 600
 _DROPPED = re.compile(r"'|[0-9]\s*_")
 """Primes, and indices of numbers."""
+_SIDE_BY_SIDE = re.compile(r"[0-9](?:\s*\^\s*\{?\s*\\circ\s*\}?\s*|\s*\\circ\s*|\s+)[0-9]")
 _PROSE = re.compile(r"(?:(?<![\\a-zA-Z])[a-zA-Z]{3,}[\s,.;:]+){3}")
 MAX_PRECISION = 40_000
 """Largest number of digits to which a difference is evaluated."""
@@ -59,18 +60,21 @@ class _Grammar(_Latex2Sympy):  # type: ignore[misc]  # latex2sympy has no types
 
 
 @lru_cache(maxsize=512)
-def parse_expression(text: str) -> Any:
-    """The expression (or matrix) in a normalised LaTeX text, computed. Raises Unparsable, Undecided."""
+def parse_expression(text: str, cased: bool = False) -> Any:
+    """The expression (or matrix) in a normalised LaTeX text, computed, with capital letters apart from small ones
+    where ``cased``. Raises Unparsable, Undecided."""
     if _PROSE.search(text):  # which the parsers below would read as products of letters, in any order
         raise Unparsable("prose")
     try:
-        return read(text)
+        return read(text, cased)
     except Unparsable:
         return _parse_with_grammar(text)
 
 
 def _parse_with_grammar(text: str) -> Any:
     """Parse by the grammar for all of LaTeX: first an unevaluated tree, whose size is limited."""
+    if _SIDE_BY_SIDE.search(text):  # which the grammar reads as a mixed number
+        raise Unparsable("two numbers side by side")
     if _DROPPED.search(text):  # by the grammar, and with them a difference
         raise Unparsable("prime or base")
     try:
@@ -134,6 +138,8 @@ def is_zero(gold: sympy.Expr, answer: sympy.Expr) -> bool:
     powers = [node for node in sympy.preorder_traversal(difference) if _is_exponential(node)]
     if powers:
         points = _SMALL_POINTS
+        if any(node.base.free_symbols for node in powers):  # powers like x^x are of positive numbers
+            points = _SMALL_POINTS[::2]
     if difference.has(sympy.Sum):
         if gold.free_symbols != answer.free_symbols:
             raise Undecided("series")

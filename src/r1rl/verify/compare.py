@@ -27,7 +27,10 @@ _TIME = re.compile(
 _RATIO = re.compile(r"[0-9]+(?:\s*(?::|\\colon)\s*[0-9]+)+")
 _BASED = re.compile(r"\(?([0-9A-Za-z]{1,200})\)?_\{?\s*([0-9]{1,2})\s*\}?")
 _LETTER = re.compile(r"(?<!\\)(?<![a-zA-Z])[a-zA-Z]")
+_COMMAND = re.compile(r"\\[a-zA-Z]+(?:\s*\{[a-zA-Z ]*\})?")
+_DOUBLED = re.compile(r"(?<![\\a-zA-Z])([a-zA-Z])\1(?![a-zA-Z])")
 _DIGIT = re.compile(r"[0-9]")
+_INDEX = re.compile(r"_(?:\{[^{}]*\}|\w)")
 _UNIT = re.compile(r"\\text\s*\{|\\circ|\\%|%|\\euro|\\pounds")
 
 
@@ -66,6 +69,8 @@ class Comparison:
             return self._matched(self._distinct(gold.items), self._distinct(answer.items))
         if gold.kind == "tuple":
             return gold.brackets == "()" and self._in_order(gold.items, answer.items)
+        if _all_tuples(gold) and _all_tuples(answer):  # the solutions of a system
+            return self._matched(self._distinct(gold.items), self._distinct(answer.items))
         return answer.brackets in ("", "()") and self._matched(gold.items, answer.items)
 
     def _in_order(self, gold: tuple[Parsed, ...], answer: tuple[Parsed, ...]) -> bool:
@@ -107,6 +112,10 @@ class Comparison:
 
     def _relations(self, gold: Parsed, answer: Parsed) -> bool:
         """At least one side is a relation."""
+        if isinstance(gold, Relation) and gold.operators[-1] == "~":
+            return self.equal(_exactly(gold), answer)
+        if isinstance(answer, Relation) and answer.operators[-1] == "~":
+            return self.equal(gold, _exactly(answer)) or self._rounded_to(gold, answer)
         if isinstance(gold, Relation) and isinstance(answer, Relation):
             return self._two_relations(gold, answer)
         relation, other = (gold, answer) if isinstance(gold, Relation) else (answer, gold)
@@ -118,6 +127,19 @@ class Comparison:
             return self._worked(relation, other)
         described = interval_of(relation)
         return described is not None and not isinstance(other, Leaf) and self.equal(described[1], other)
+
+    def _rounded_to(self, gold: Parsed, answer: Relation) -> bool:
+        """``x = 10/3 ≈ 3.33`` also counts as 3.33, because 10/3 rounds to it."""
+        exact, rounded = answer.sides[-2:]
+        if not isinstance(exact, Leaf) or not isinstance(rounded, Leaf):
+            return False
+        number = parse_number(rounded.text)
+        if number is None or number.unit or number.percent or not self.equal(gold, rounded):
+            return False
+        value = expression(exact)
+        error = sympy.Abs(value - sympy.Rational(number.value.numerator, number.value.denominator))
+        places = len(rounded.text.partition(".")[2].strip())
+        return not value.free_symbols and bool(error * 2 * 10**places <= 1)
 
     def _worked(self, relation: Relation, value: Parsed) -> bool:
         """``1/2 + 1/3 = 5/6`` counts as ``5/6``, because the equation holds."""
@@ -174,7 +196,8 @@ class Comparison:
             self.path = "text"
             return False
         self.path = "algebra"
-        ours, theirs = algebra.parse_expression(gold), algebra.parse_expression(answer)
+        cased = _case_matters(gold) or _case_matters(answer)
+        ours, theirs = algebra.parse_expression(gold, cased), algebra.parse_expression(answer, cased)
         theirs = theirs if scale == 1 else theirs * scale
         return algebra.equal(ours, theirs) or self._rounded(gold, answer, ours, theirs)
 
@@ -186,6 +209,22 @@ class Comparison:
                 self.path = "rounding"
                 return algebra.rounds_to(value, number.value, number.decimals)
         return False
+
+
+def _case_matters(text: str) -> bool:
+    """Whether letters occur in both cases, or doubled, as in genotypes; elsewhere models are careless about case."""
+    letters = set(_COMMAND.sub(" ", text))
+    return any("A" <= letter <= "Z" and letter.lower() in letters for letter in letters) or bool(_DOUBLED.search(text))
+
+
+def _all_tuples(items: Items) -> bool:
+    return items.kind == "list" and all(isinstance(item, Items) and item.kind == "tuple" for item in items.items)
+
+
+def _exactly(relation: Relation) -> Parsed:
+    """The relation without the rounded value at its end; the value itself if nothing else remains."""
+    sides, operators = relation.sides[:-1], relation.operators[:-1]
+    return Relation(sides, operators) if operators else sides[0]
 
 
 def _same_brackets(gold: Items, answer: Items) -> bool:
@@ -212,10 +251,14 @@ def _value_of(relation: Relation, strict: bool) -> Parsed | None:
     named = _named(relation)
     if named is not None:
         return named[1]
-    first = relation.sides[0]
-    if not isinstance(first, Leaf) or set(relation.operators) != {"="} or not _LETTER.search(first.text):
+    if set(relation.operators) != {"="}:
         return None
-    return None if strict and _DIGIT.search(first.text) else relation.sides[-1]
+    first, inner = relation.sides[0], relation.sides[-2]
+    if len(relation.sides) > 2 and isinstance(inner, Leaf) and is_name(inner.text):
+        return relation.sides[-1]
+    if not isinstance(first, Leaf) or not _LETTER.search(first.text):
+        return None
+    return None if strict and _DIGIT.search(_INDEX.sub("", first.text)) else relation.sides[-1]
 
 
 def _scale(gold: str, gold_unit: str, answer: str, unit: str) -> sympy.Expr | None:

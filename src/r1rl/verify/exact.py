@@ -16,6 +16,7 @@ import re
 from dataclasses import dataclass, replace
 from fractions import Fraction
 
+from r1rl.verify.text import THOUSANDS
 from r1rl.verify.units import factor, split_unit
 from r1rl.verify.verdict import Outcome, Verdict, judged
 
@@ -25,9 +26,9 @@ MAX_DIGITS = 1_000
 ROUNDED_DIGITS = 6
 """Least decimals, and significant digits, of a decimal that represents a value that rounds to it."""
 
-_INTEGER = re.compile(r"[+-]?(?:[0-9]{1,3}(?:,[0-9]{3})+|[0-9]+)")
+_INTEGER = re.compile(r"[+-]?(?:(?!0,)[0-9]{1,3}(?:,[0-9]{3})+|[0-9]+)")
 _DECIMAL = re.compile(
-    r"(?P<mantissa>(?:[0-9]{1,3}(?:,[0-9]{3})+|[0-9]+)(?:\.[0-9]*)?|\.[0-9]+)"
+    r"(?P<mantissa>(?:(?!0,)[0-9]{1,3}(?:,[0-9]{3})+|[0-9]+)(?:\.[0-9]*)?|\.[0-9]+)"
     r"(?:(?:[eE]|\s*(?:\*|\\times|\\cdot)\s*10\s*\^\s*)(?P<brace>\{)?(?P<exponent>[+-]?[0-9]{1,4})(?(brace)\}))?"
 )
 _PLAIN_FRACTION = re.compile(r"(?:(?P<whole>[0-9]+)\s+)?(?P<top>[0-9]+)\s*/\s*(?P<bottom>[0-9]+)")
@@ -35,7 +36,8 @@ _LATEX_FRACTION = re.compile(
     r"(?P<whole>[0-9]+)?\s*\\[dtc]?frac\s*(?:\{\s*(?P<sign>-?)\s*(?P<top>[0-9]+)\s*\}|(?P<digit_top>[0-9]))"
     r"\s*(?:\{\s*(?P<bottom>[0-9]+)\s*\}|(?P<digit_bottom>[0-9]))"
 )
-_SEPARATOR = re.compile(r"(?<=[0-9])(?:\{,\}|\\,|\\!|,\\!|\\ )(?=[0-9]{3}(?![0-9]))")
+_SEPARATOR = re.compile(THOUSANDS)
+_COMMA = re.compile(r"(?<=[0-9]),(?=[0-9]+(?![0-9,]))")
 _SIGN = re.compile(r"([+-]?)\s*")
 _MARKUP = re.compile(r"\\(?:text|mathrm|textbf|mathbf|textit|mathit|operatorname|mbox|textrm|rm)\s*\{([^{}]*)\}")
 _WORDS = re.compile(r"[^\W\d_]+(?:(?:[ ,']+|-)[^\W\d_]+)*")
@@ -61,11 +63,15 @@ def compare_exactly(gold: str, answer: str) -> Verdict | None:
         return Verdict(Outcome.CORRECT, "same")
     gold_number = parse_number(gold)
     if gold_number is not None:
-        number = parse_number(answer)
+        number = parse_number(answer) or _decimal_comma(answer, gold)
         if number is not None:
             return judged(equal_numbers(gold_number, number), "number")
         return judged(False, "number") if parse_words(answer) else None
     gold_words = parse_words(gold)
+    if gold_words is None and "," in gold:
+        gold_number, number = _decimal_comma(gold, answer), parse_number(answer)
+        if gold_number is not None and number is not None and equal_numbers(gold_number, number):
+            return judged(True, "number")
     if gold_words is None:
         return _compare_choice(gold, answer)
     words = parse_words(answer)
@@ -90,6 +96,13 @@ def parse_number(text: str) -> Number | None:
         return None
     value = -number.value if sign.group(1) == "-" else number.value
     return replace(number, value=value, percent=unit == "%", unit="" if unit == "%" else unit)
+
+
+def _decimal_comma(text: str, other: str) -> Number | None:
+    """``1,22`` as a decimal, where the other side is one with a point; alone it may be two numbers."""
+    if "." not in other or not _COMMA.search(text):
+        return None
+    return parse_number(_COMMA.sub(".", text))
 
 
 def _magnitude(text: str) -> Number | None:

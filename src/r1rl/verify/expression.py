@@ -69,11 +69,14 @@ _ENDS = frozenset(("+", "-", ")", "]", "}", "|", "\\|", "\\rfloor", "\\rceil", "
 _MATRICES = frozenset(("matrix", "pmatrix", "bmatrix", "Bmatrix", "smallmatrix", "array"))
 
 
-def read(text: str) -> sympy.Expr:
-    """Parse the whole text as one expression. Raises Unparsable, and Undecided if it is too large to compute."""
+def read(text: str, cased: bool = False) -> sympy.Expr:
+    """Parse the whole text as one expression; ``x`` and ``X`` are one variable unless ``cased``.
+
+    Raises Unparsable, and Undecided if it is too large to compute.
+    """
     if _DERIVATIVE.search(text):
         raise Unparsable("derivative")
-    reader = _Reader(_tokens(text))
+    reader = _Reader(_tokens(text), cased)
     try:
         value = reader.sum()
     except (AttributeError, TypeError, sympy.ShapeError) as error:  # of a matrix, where that is not possible
@@ -82,9 +85,9 @@ def read(text: str) -> sympy.Expr:
     return value
 
 
-def symbol(name: str) -> sympy.Symbol:
-    """A real variable; names are case-insensitive, as models are careless about case."""
-    return sympy.Symbol(name.lower(), real=True)
+def symbol(name: str, cased: bool = False) -> sympy.Symbol:
+    """A real variable; names are case-insensitive unless ``cased``, as models are careless about case."""
+    return sympy.Symbol(name if cased else name.lower(), real=True)
 
 
 def _tokens(text: str) -> list[tuple[str, str]]:
@@ -112,8 +115,9 @@ def _tokens(text: str) -> list[tuple[str, str]]:
 class _Reader:
     """Recursive descent over tokens; every method returns the computed value of what it parsed."""
 
-    def __init__(self, tokens: list[tuple[str, str]]) -> None:
+    def __init__(self, tokens: list[tuple[str, str]], cased: bool) -> None:
         self._tokens = [*tokens, ("sign", "")]
+        self._cased = cased
         self._at = 0
         self._depth = 0
 
@@ -221,7 +225,7 @@ class _Reader:
         if kind == "number":
             return literal(text)
         if kind == "name":
-            return symbol(text + self._index())
+            return symbol(text + self._index(), self._cased)
         if text in _WRAPPERS:
             return self._wrapped(text)
         if text in _BRACKETS:
@@ -247,7 +251,7 @@ class _Reader:
             name += "'"
         if name[0] in _CALLED and self._sign() == "(":
             return sympy.Function(name)(*self._arguments())
-        return symbol(name)
+        return symbol(name, self._cased)
 
     def _index(self) -> str:
         """The text of a subscript; it is part of the name."""

@@ -7,13 +7,15 @@ from __future__ import annotations
 
 import re
 
+from r1rl.verify.text import THOUSANDS
+
 _MARKS = re.compile(
     r"(?P<row>\\\\)|\\(?:left|right|bigg?[lr]?|Bigg?[lr]?|displaystyle|textstyle|scriptstyle|limits|nolimits|mathstrut)(?![a-zA-Z])\s*\.?"
     r"|\\[!,;:>]|\\ |\\q?quad(?![a-zA-Z])|~|\\phantom\{[^{}]*\}|\\hspace\*?\{[^{}]*\}|\\\$|\$"
 )
 _ROWS = re.compile(r"matrix|array|cases|aligned")
 _DOUBLED = re.compile(r"\\\\(?=[a-zA-Z{}])")
-_THOUSANDS = re.compile(r"(?<=[0-9])(?:\{,\}|\\,|\\!|,\\!|\\ )(?=[0-9]{3}(?![0-9]))")
+_THOUSANDS = re.compile(THOUSANDS)
 _SYNONYMS = {
     "dfrac": "frac", "tfrac": "frac", "cfrac": "frac", "leq": "le", "geq": "ge", "neq": "ne", "leqslant": "le",
     "geqslant": "ge", "lt": "<", "gt": ">", "land": "and", "lor": "or", "lbrace": "{", "rbrace": "}", "lbrack": "[",
@@ -69,6 +71,8 @@ def normalise(text: str) -> str:
     text = _SIGNED_POWER.sub(r"^{\1\2}", text)
     if _TRIGONOMETRY.search(text):
         text = _DEGREES.sub(r"(\\frac{\1}{180}\\cdot \\pi )", text)
+    if text.rstrip().endswith(".."):  # digits that go on are not the digits shown
+        text = text.rstrip(" .") + "\\ldots"
     return _SPACES.sub(" ", text).strip(" .=;")
 
 

@@ -48,7 +48,8 @@ def canonical(node: Parsed) -> Parsed:
 
 
 def interval_of(relation: Relation) -> tuple[str, Parsed] | None:
-    """(variable, interval or union) of an inequality with a bare variable on one side or in the middle."""
+    """(variable, interval or union) of an inequality with a bare variable, or its absolute value, on one side or in
+    the middle."""
     sides, operators = relation.sides, relation.operators
     if operators == ("in",) and isinstance(sides[0], Leaf) and is_name(sides[0].text):
         return sides[0].text, sides[1]
@@ -56,21 +57,56 @@ def interval_of(relation: Relation) -> tuple[str, Parsed] | None:
         return None
     if len(sides) == 2:
         return _half_line(sides, operators[0])
-    if len(sides) == 3 and isinstance(sides[1], Leaf) and is_name(sides[1].text):
+    middle = _name(sides[1]) if len(sides) == 3 else None
+    if middle is not None:
         low, high, first, second = sides[0], sides[2], operators[0], operators[1]
         if first[0] == second[0] == ">":
             low, high, first, second = high, low, FLIPPED[second], FLIPPED[first]
         if first[0] == second[0] == "<":
             brackets = ("[" if first == "<=" else "(") + ("]" if second == "<=" else ")")
-            return sides[1].text, Items("tuple", (low, high), brackets)
+            return _mirrored(middle, Items("tuple", (low, high), brackets))
     return None
+
+
+def _name(side: Parsed) -> str | None:
+    """The text of a bare variable, or of its absolute value with its bars."""
+    if not isinstance(side, Leaf):
+        return None
+    text = side.text.replace(" ", "") if "|" in side.text else side.text
+    return text if is_name(text.removeprefix("|").removesuffix("|")) else None
+
+
+def _mirrored(name: str, span: Items) -> tuple[str, Parsed] | None:
+    """The span; where it bounds ``|x|`` by constants that are not negative, the span of x on both sides of 0."""
+    if not name.startswith("|"):
+        return name, span
+    low, high = span.items
+    if not isinstance(low, Leaf) or not isinstance(high, Leaf):
+        return None
+    lowest, highest = expression(low), expression(high)
+    if lowest.free_symbols or highest.free_symbols or highest.is_negative:
+        return None
+    opposite = Leaf("\\infty") if highest == sympy.oo else Leaf(f"({high.text})")
+    if lowest.is_negative:
+        return name[1:-1], Items("tuple", (Leaf(f"-{opposite.text}"), high), _both_ends(span.brackets[1]))
+    left = Items("tuple", (Leaf(f"-{opposite.text}"), Leaf(f"-({low.text})")), _reflected(span.brackets))
+    return name[1:-1], Sets("union", (left, span))
+
+
+def _both_ends(closing: str) -> str:
+    return "[]" if closing == "]" else "()"
+
+
+def _reflected(brackets: str) -> str:
+    return ("[" if brackets[1] == "]" else "(") + ("]" if brackets[0] == "[" else ")")
 
 
 def _half_line(sides: tuple[Parsed, ...], operator: str) -> tuple[str, Parsed] | None:
     left, right = sides
-    if isinstance(right, Leaf) and is_name(right.text) and not (isinstance(left, Leaf) and is_name(left.text)):
+    if _name(right) is not None and _name(left) is None:
         left, right, operator = right, left, FLIPPED[operator]
-    if not isinstance(left, Leaf) or not is_name(left.text):
+    name = _name(left)
+    if name is None:
         return None
     infinity, minus = Leaf("\\infty"), Leaf("-\\infty")
     spans: dict[str, Parsed] = {
@@ -80,7 +116,8 @@ def _half_line(sides: tuple[Parsed, ...], operator: str) -> tuple[str, Parsed] |
         ">=": Items("tuple", (right, infinity), "[)"),
         "!=": Sets("union", (Items("tuple", (minus, right), "()"), Items("tuple", (right, infinity), "()"))),
     }
-    return left.text, spans[operator]
+    span = spans[operator]
+    return _mirrored(name, span) if isinstance(span, Items) else (name, span)
 
 
 def _values(node: Parsed) -> Iterator[sympy.Expr | None]:

@@ -17,9 +17,10 @@ _UNION = re.compile(r"\\cup(?![a-zA-Z])|(?<=[)\]])\s*U\s*(?=[(\[])")
 _MINUS = re.compile(r"\\setminus(?![a-zA-Z])")
 _MEMBER = re.compile(r"\\in(?![a-zA-Z])")
 _SEPARATOR = re.compile(r",|;|(?<![a-zA-Z\\])(?:and|or)(?![a-zA-Z])")
+_COMMA, _SEMICOLON = re.compile(","), re.compile(";")
 _OPERATOR = re.compile(r"\\(?:le|ge|ne|approx|equiv)(?![a-zA-Z])|<=|>=|!=|[<>=]")
-_OPERATOR_NAMES = {"\\le": "<=", "\\ge": ">=", "\\ne": "!=", "!=": "!=", "\\approx": "=", "\\equiv": "="}
-_THOUSANDS = re.compile(r"[+-]?[0-9]{1,3}(?:,[0-9]{3})+(?:\.[0-9]+)?")
+_OPERATOR_NAMES = {"\\le": "<=", "\\ge": ">=", "\\ne": "!=", "!=": "!=", "\\approx": "~", "\\equiv": "="}
+_THOUSANDS = re.compile(r"(?<![0-9,.])[0-9]{1,3}(?:,[0-9]{3})+(?![0-9]|,[0-9])")
 _PLUS_MINUS = re.compile(r"\\(pm|mp)(?![a-zA-Z])")
 _MATRIX = re.compile(r"\\begin\s*\{([pbBv]?matrix|array)\}(?:\s*\{[lcr|]*\})?(.*)\\end\s*\{\1\}", re.DOTALL)
 _ROW = re.compile(r"\\\\")
@@ -58,7 +59,10 @@ class Sets:
 
 @dataclass(frozen=True, slots=True)
 class Relation:
-    """``left op right``, or a chain such as ``0 < x <= 1``, with one more side than operators."""
+    """``left op right``, or a chain such as ``0 < x <= 1``, with one more side than operators.
+
+    The operator ``~`` leads to a rounded value of the side before it.
+    """
 
     sides: tuple[Parsed, ...]
     operators: tuple[str, ...]
@@ -80,14 +84,15 @@ class Malformed(ValueError):
 
 def parse(text: str) -> Parsed:
     """The structure of a normalised answer. Raises Malformed."""
-    text = text.strip()
+    text = _without_thousands(text.strip())
     if not text:
         raise Malformed("empty")
     relation = _relation(text)
     if relation is not None:
         return relation
-    if _THOUSANDS.fullmatch(text):
-        return Leaf(text.replace(",", ""))
+    grouped = _grouped(text) if ";" in text else None
+    if grouped is not None:
+        return grouped
     parts = _split(text, _SEPARATOR)
     return _list(parts) if len(parts) > 1 else _single(text)
 
@@ -95,6 +100,31 @@ def parse(text: str) -> Parsed:
 def is_name(text: str) -> bool:
     """Whether text is something that can be assigned a value: ``x``, ``f(x)``, ``a_1``, ``(x, y)``."""
     return _NAME.fullmatch(text.strip()) is not None
+
+
+def _without_thousands(text: str) -> str:
+    """The text without the commas between groups of three digits; inside brackets they separate items."""
+    if "," not in text or not _THOUSANDS.search(text):
+        return text
+    depths = _depths(text)
+    kept, end = [], 0
+    for match in _THOUSANDS.finditer(text):
+        if depths[match.start()] == 0:
+            kept += [text[end : match.start()], match.group().replace(",", "")]
+            end = match.end()
+    return "".join(kept) + text[end:]
+
+
+def _grouped(text: str) -> Parsed | None:
+    """``p=5, q=2; p=7, q=2`` as a list of tuples: semicolons between groups of named values."""
+    groups = [_split(group, _COMMA) for group in _split(text, _SEMICOLON)]
+    if len(groups) < 2 or len({len(group) for group in groups}) > 1 or len(groups[0]) < 2:
+        return None
+    rows = [[_relation(part.strip()) for part in group if part.strip()] for group in groups]
+    if not all(isinstance(cell, Relation) and cell.operators == ("=",) for row in rows for cell in row):
+        return None
+    tuples = (Items("tuple", tuple(cell.sides[1] for cell in row if isinstance(cell, Relation)), "()") for row in rows)
+    return Items("list", tuple(tuples))
 
 
 def _list(parts: list[str]) -> Parsed:
@@ -110,6 +140,8 @@ def _list(parts: list[str]) -> Parsed:
         return nodes[0]
     items = tuple(item for node in nodes for item in _spread(node))
     first = items[0]
+    if _same_unknown(items):  # its values, in no order
+        return Items("set", items)
     if (
         isinstance(first, Relation)
         and first.operators == ("=",)
@@ -117,6 +149,12 @@ def _list(parts: list[str]) -> Parsed:
     ):
         return Relation((first.sides[0], Items("list", (first.sides[1], *items[1:]))), ("=",))
     return Items("list", items)
+
+
+def _same_unknown(items: tuple[Parsed, ...]) -> bool:
+    """Whether all items give values to one name, as ``x = -1 or x = 1`` does."""
+    names = [item.sides[0] for item in items if isinstance(item, Relation) and item.operators == ("=",)]
+    return len(names) == len(items) and len(set(names)) == 1 and isinstance(names[0], Leaf) and is_name(names[0].text)
 
 
 def _is_condition(node: Parsed) -> bool:
@@ -145,6 +183,8 @@ def _relation(text: str) -> Parsed | None:
     if any(not side.strip() for side in sides):
         raise Malformed("relation")
     names = tuple(_OPERATOR_NAMES.get(operator, operator) for operator in operators)
+    if names == ("~",) and is_name(sides[0]):
+        names = ("=",)
     return Relation(tuple(_names(side) for side in sides), names)
 
 

@@ -12,6 +12,9 @@ MAX_LENGTH = 2_000
 MAX_NESTING = 48
 """Deepest nesting of brackets that is compared."""
 
+THOUSANDS = r"(?<=[0-9])(?:\s*(?:\{\s*,\s*\}|\\,|,?\\!|\\ )\s*|(?<![0-9]{4})[ ])(?=[0-9]{3}(?![0-9/]))"
+"""A mark between groups of three digits, as LaTeX and SI write it; a plain comma is not among them."""
+
 _SUPERSCRIPTS = str.maketrans("⁰¹²³⁴⁵⁶⁷⁸⁹⁺⁻⁽⁾ⁿ", "0123456789+-()n")
 _SUBSCRIPTS = str.maketrans("₀₁₂₃₄₅₆₇₈₉", "0123456789")
 _SCRIPT_RUN = re.compile("([⁰¹²³⁴⁵⁶⁷⁸⁹⁺⁻⁽⁾ⁿ]+)|([₀₁₂₃₄₅₆₇₈₉]+)")
@@ -33,6 +36,7 @@ _SYMBOLS = {
 _SPACED = {key: f" {value} " for key, value in _FRACTIONS.items()}
 _TABLE = str.maketrans({**_SYMBOLS, **_SPACED}) | _FULL_WIDTH
 _CONTROL = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]")
+_UNESCAPED = re.compile(r"([\x08\x0c])(rac|box|egin|oxed|inom|eta|ar)(?![a-zA-Z])")  # of \frac, \begin, … in JSON
 _FORBIDDEN_CATEGORIES = frozenset(("Cc", "Cf", "Cs", "Co", "Cn"))
 _NESTING = re.compile(r"[()\[\]{}]")
 _WRAPPERS = (("\\(", "\\)"), ("\\[", "\\]"), ("$$", "$$"), ("$", "$"), ("**", "**"), ("`", "`"), ('"', '"'))
@@ -56,7 +60,9 @@ def clean(text: str) -> str:
     if not text.isascii():
         text = _to_ascii_mathematics(text)
     elif _CONTROL.search(text):
-        raise Refused("characters")
+        text = _UNESCAPED.sub(_restored, text)
+        if _CONTROL.search(text):
+            raise Refused("characters")
     text = unwrap(text)
     if not text:
         raise Refused("empty")
@@ -90,6 +96,10 @@ def _to_ascii_mathematics(text: str) -> str:
     if _CONTROL.search(text):
         raise Refused("characters")
     return text
+
+
+def _restored(match: re.Match[str]) -> str:
+    return "\\" + ("f" if match.group(1) == "\x0c" else "b") + match.group(2)
 
 
 def _script(match: re.Match[str]) -> str:

@@ -20,6 +20,8 @@ _DEGREE = re.compile(r"\s*\^\s*\{?\s*\\circ\s*\}?\s*([CF](?![a-z]))?\s*$")
 _PERCENT = re.compile(r"\s*(?:\\?%|percent|pct|percentage)\s*$")
 _CURRENCY = re.compile(r"^([+-]?)\s*(\\\$|\$|€|£|¥|₹|\\euro|\\pounds)\s*")
 
+_CURRENCY_LAST = re.compile(r"(?<=[0-9])\s*(\\\$|\$|€|£|¥|₹|\\euro|\\pounds)\s*$")
+
 
 def _set(words: str) -> frozenset[str]:
     return frozenset(words.split())
@@ -47,6 +49,11 @@ _ALIASES = {
     "m/s": "m/s",
 }  # fmt: skip
 _CANONICAL = {alias: name for name, aliases in _ALIASES.items() for alias in aliases.split()}
+
+KNOWN_UNITS = frozenset(
+    word for word in (*_CANONICAL, "L") if word.isalpha() and word not in ("in", "l", "quid", "buck", "kilo", "rs")
+) | {"km/h", "m/s"}
+"""Words that are units wherever they follow a number."""
 
 _FACTORS: dict[str, tuple[str, Fraction]] = {
     **{name: ("length", Fraction(n)) for name, n in {"mm": 1, "cm": 10, "dm": 100, "m": 1000, "km": 10**6}.items()},
@@ -76,6 +83,9 @@ def _split_trailing(text: str) -> tuple[str, str]:
     degree = _DEGREE.search(text)
     if degree and degree.start() > 0:
         return text[: degree.start()], "degree" + (degree.group(1) or "").lower()
+    currency = _CURRENCY_LAST.search(text)
+    if currency and currency.start() > 0:
+        return text[: currency.start()], _canonical(currency.group(1).removeprefix("\\"))
     for pattern in (_MARKED, _WORDS, _GLUED):
         match = pattern.search(text)
         if match and match.start() > 0:
