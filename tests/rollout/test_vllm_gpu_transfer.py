@@ -87,7 +87,8 @@ def test_a_group_is_opened_kept_and_reopened_for_a_new_process(policy: Policy, c
 def test_ranks_that_do_not_send_only_gather(policy: Policy, cuda: Memory) -> None:
     passes: list[int] = []
 
-    def gather() -> Iterator[tuple[str, torch.Tensor]]:
+    def gather(dtype: torch.dtype) -> Iterator[tuple[str, torch.Tensor]]:
+        assert dtype is DTYPE
         passes.append(1)
         yield from policy.model.named_parameters()
 

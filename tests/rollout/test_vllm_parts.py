@@ -73,7 +73,9 @@ def test_weights_arrive_as_they_left(policy: Policy, dtype: torch.dtype) -> None
 def test_weights_come_from_where_the_optimizer_keeps_them(policy: Policy) -> None:
     """Sharded and mixed-precision backends hand out whole weights by ``gather``; the model's own are not up to date."""
     whole = {name: p.detach() + 1 for name, p in policy.model.named_parameters()}
-    source = PolicyWeights(Policy(policy.model, policy.tokenizer, gather=lambda: iter(whole.items())), torch.bfloat16)
+    source = PolicyWeights(
+        Policy(policy.model, policy.tokenizer, gather=lambda dtype: iter(whole.items())), torch.bfloat16
+    )
     assert [m.name for m in source.metadata()] == [name for name, _ in source]
     assert all(torch.equal(tensor, whole[name].bfloat16()) for name, tensor in source)
 
