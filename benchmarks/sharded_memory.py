@@ -32,7 +32,7 @@ SHAPE = {
     "num_attention_heads": 14, "num_key_value_heads": 2, "tie_word_embeddings": True,
 }  # fmt: skip
 PROMPT, COMPLETION, SAMPLES = 8, 8, 4
-PHASES = ("load", "shard", "update", "checkpoint", "export")
+PHASES = ("load", "shard", "update")
 BYTES = 2 + 4 + 8 + 4
 """Per parameter: bfloat16 weights, float32 weights, two averages of AdamW, float32 gradients."""
 LEAST_FREE = 2.5 * GB
@@ -118,13 +118,11 @@ def learn(folder: Path) -> None:
     ids = [rng.integers(1, 200, PROMPT + COMPLETION) for _ in range(SAMPLES)]
     logps = np.full(COMPLETION, -5.0, dtype=np.float32)
     learner.update(Batch([Sample(x[:PROMPT], x[PROMPT:], float(rng.normal()), logps) for x in ids]))
-    enter("checkpoint")
-    enter("export")
     enter("end")
 
 
 def measure(folder: Path) -> dict[str, dict[str, list[float]]]:
-    """Peak bytes of every phase, ``private`` and ``mapped``, by rank; the first rank is the one that writes.
+    """Peak bytes of every phase, ``private`` and ``mapped``, by rank.
 
     Raises:
         RuntimeError: a rank failed, or memory ran short.
