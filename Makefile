@@ -66,7 +66,8 @@ demo-vllm: $(VLLM)/.installed  ## the demo with the embedded engine and three wa
 	$(VLLM)/bin/python -m benchmarks.vllm_demo
 
 test-vllm: $(VLLM)/.installed  ## weight syncs and server faults on the real vLLM
-	$(VLLM)/bin/python -m pytest -m "integration" tests/rollout tests/distributed/test_three_hosts.py
+	$(VLLM)/bin/python -m pytest -m "integration" tests/rollout \
+		tests/distributed/test_three_hosts.py tests/distributed/test_colocated_ranks.py
 
 # vLLM's GPU build without its compiled modules, beside the packages that its CPU build needs too.
 $(WHEEL)/.unpacked: $(VLLM)/.installed
