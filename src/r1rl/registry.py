@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 from r1rl import locate
-from r1rl.errors import ConfigError, DataError, R1Error
+from r1rl.errors import ConfigError, DataError, R1Error, RewardError
 
 _OWN = re.compile(r"[^\n]+:[A-Za-z_]\w*(\.\w+)*")
 
@@ -189,3 +189,15 @@ MAPS = Registry(
     DataError,
 )
 """``map`` of a source: ``(row) -> row``, or None to leave it out."""
+
+RUNNERS = Registry(
+    "runner of programs",
+    {
+        "sandbox": "r1rl.programs.pool:SandboxPool",
+        "piston": "r1rl.programs.remote:Piston",
+        "sandbox_fusion": "r1rl.programs.remote:SandboxFusion",
+        "e2b": "r1rl.programs.e2b:E2B",
+    },
+    RewardError,
+)
+"""``runner`` of the code reward: ``(workers, limits, **options) -> r1rl.programs.types.Runner``."""

@@ -105,14 +105,14 @@ class Background:
     def check(self, name: str, call: Future[CallResult | Lost]) -> None:
         """Raises RewardError if a call exceeds its time limit and cannot be stopped."""
         patience = self._limit_s + (_CANCEL_S if name in self._slots else 0.0)
-        if isinstance(call, Call) and call.overdue(patience):
+        if isinstance(call, Call) and not self._functions[name].limits_itself and call.overdue(patience):
             raise RewardError(
                 f"reward {name!r} ran for more than {self._limit_s:g} s on one group, in the trainer, where it cannot "
                 f"be stopped; make it faster, raise scoring.function_timeout_s or set rewards.{name}.where: process"
             )
 
     def close(self) -> None:
-        """End the threads and the loop. A call that hangs is left to its daemon thread."""
+        """End the threads, the loop and what functions keep. A call that hangs is left to its daemon thread."""
         if self._closed:
             return
         self._closed = True
@@ -124,6 +124,8 @@ class Background:
             call.cancel()
         if self._loop is not None:
             asyncio.run_coroutine_threadsafe(_stop_loop(), self._loop)
+        for function in self._functions.values():
+            function.close()
 
     async def _await(self, call: Call, name: str, group: Group, state: Mapping[str, Any] | None) -> None:
         async with self._slots[name]:
@@ -133,7 +135,8 @@ class Background:
             try:
                 request = self._functions[name].signature.request(group, state)
                 running = self._functions[name].run_async(request, self._checker)
-                result: CallResult | Lost = await asyncio.wait_for(running, self._limit_s)
+                limit_s = None if self._functions[name].limits_itself else self._limit_s
+                result: CallResult | Lost = await asyncio.wait_for(running, limit_s)
             except TimeoutError:  # the function's own errors arrive as RewardError
                 result = Lost("timeouts", time.monotonic() - call.started)
             except BaseException as error:  # passed to the caller, which decides

@@ -157,6 +157,13 @@ class RewardFunction:
         self.name = name
         self.call = call
         self.signature = Signature.of(name, call)
+        self.limits_itself = bool(getattr(call, "limits_itself", False))
+        """Whether it bounds the time of all that it does, so that ``scoring.function_timeout_s`` is not for it."""
+
+    def close(self) -> None:
+        """End what the function keeps running, where it has a method ``close``."""
+        if callable(close := getattr(self.call, "close", None)):
+            close()
 
     @classmethod
     def load(cls, name: str, use: str, args: Mapping[str, Any]) -> RewardFunction:
