@@ -83,13 +83,16 @@ class Code:
         """The reward of each completion."""
         texts = texts_of(completions, prefill)
         columns = {name: values for name, values in columns.items() if name not in _NOT_OF_THE_ROW}
-        tests = await self._all_tests([{name: columns[name][i] for name in columns} for i in range(len(texts))])
-        outcomes = await gathered(map(self._outcome, texts, tests))
+        outcomes = await self.outcomes(texts, [{name: columns[name][i] for name in columns} for i in range(len(texts))])
         if log_metric is not None:
             _log(outcomes, log_metric)
         if log_extra is not None:
             log_extra("verdict", [outcome and outcome.name for outcome in outcomes])
         return [self._reward(outcome) for outcome in outcomes]
+
+    async def outcomes(self, texts: list[str], rows: list[dict[str, Any]]) -> list[Outcome | None]:
+        """What became of each text, on the tests of its row; None for a row without tests."""
+        return await gathered(map(self._outcome, texts, await self._all_tests(rows)))
 
     def close(self) -> None:
         """End the runner and its processes."""

@@ -178,6 +178,7 @@ SOURCES = Registry(
         "bilingual_preferences": "r1rl.data.toy.bilingual:preferences",
         "bilingual_requests": "r1rl.data.toy.bilingual:requests",
         "countdown": "r1rl.data.countdown:countdown",
+        "programs": "r1rl.data.toy.programs:problems",
     },
     DataError,
 )
@@ -185,7 +186,7 @@ SOURCES = Registry(
 
 MAPS = Registry(
     "row function",
-    {name: f"r1rl.data.published:{name}" for name in ("gpqa", "mmlu_pro")},
+    {name: f"r1rl.data.published:{name}" for name in ("gpqa", "mbpp", "mmlu_pro")},
     DataError,
 )
 """``map`` of a source: ``(row) -> row``, or None to leave it out."""

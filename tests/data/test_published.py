@@ -12,6 +12,7 @@ from r1rl.config.load import load_config
 from r1rl.config.published import PRESETS, published
 from r1rl.data.problems import load_problems
 from r1rl.errors import ConfigError, DataError
+from r1rl.programs.formats import read_tests
 from r1rl.scoring.load import REWARDS
 
 ROWS: dict[str, dict[str, Any]] = {
@@ -108,6 +109,68 @@ ROWS: dict[str, dict[str, Any]] = {
         "instruction_id_list": ["punctuation:no_comma"],
         "kwargs": [{"num_words": None}],
     },
+    "humaneval": {
+        "task_id": "HumanEval/900",
+        "prompt": 'def add(a, b):\n    """Add."""\n',
+        "canonical_solution": "    return a + b\n",
+        "test": "def check(candidate):\n    assert candidate(1, 2) == 3\n",
+        "entry_point": "add",
+    },
+    "mbpp": {
+        "task_id": 900,
+        "text": "Write a function to add.",
+        "code": "def add(a, b):\n    return a + b",
+        "test_list": ["assert add(1, 2) == 3", "assert add(2, 2) == 4"],
+        "test_setup_code": "",
+        "challenge_test_list": [],
+    },
+    "taco": {
+        "problem": "Add two numbers.",
+        "tests": '{"inputs": ["1 2"], "outputs": ["3"]}',
+        "solutions": ["print(sum(map(int, input().split())))"],
+    },
+    "deepcoder": {
+        "problem": "Add two numbers.",
+        "solutions": ["print(sum(map(int, input().split())))"],
+        "tests": '[{"type": "stdin_stdout", "input": "1 2", "output": "3"}]',
+    },
+    "livecodebench": {
+        "question_title": "Add",
+        "question_content": "Add two numbers.",
+        "platform": "atcoder",
+        "question_id": "abc900_a",
+        "contest_id": "abc900",
+        "contest_date": "2025-01-04T00:00:00",
+        "starter_code": "",
+        "difficulty": "easy",
+        "public_test_cases": '[{"input": "1 2", "output": "3", "testtype": "stdin"}]',
+        "private_test_cases": '[{"input": "2 2", "output": "4", "testtype": "stdin"}]',
+        "metadata": "{}",
+    },
+    "code_contests": {
+        "name": "900_A. Add",
+        "description": "Add two numbers.",
+        "public_tests": {"input": ["1 2\n"], "output": ["3\n"]},
+        "private_tests": {"input": ["2 2\n"], "output": ["4\n"]},
+        "generated_tests": {"input": [], "output": []},
+        "source": 2,
+        "difficulty": 7,
+        "time_limit": {"seconds": 2, "nanos": 0},
+        "memory_limit_bytes": 256000000,
+    },
+    "verifiable_coding": {
+        "source": "apps",
+        "task_type": "verifiable_code",
+        "in_source_id": "900",
+        "problem_statement": "Add two numbers.",
+        "gold_standard_solution": "print(sum(map(int, input().split())))",
+        "problem_id": "vfc_900",
+        "metadata": {"difficulty": "introductory", "memory_limit": None, "time_limit": None},
+        "verification_info": {
+            "language": "python",
+            "test_cases": [{"fn_name": None, "input": "1 2\n", "output": "3\n", "type": "stdin_stdout"}],
+        },
+    },
 }
 GOLDS = {
     "gsm8k": "7",
@@ -163,6 +226,10 @@ def test_reads_published_rows(monkeypatch, tokenizer, name):
     if name == "mmlu_pro":
         assert "C) 7" in problem.prompt
         assert "J) 16" in problem.prompt
+    if PRESETS[name].reward == "code":
+        tests = read_tests(problem.columns)
+        assert tests is not None
+        assert len(tests) == {"mbpp": 2, "livecodebench": 2, "code_contests": 2}.get(name, 1)
     assert PRESETS[name].reward in (None, *REWARDS)
 
 

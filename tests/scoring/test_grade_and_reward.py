@@ -197,3 +197,32 @@ def test_a_file_that_exists_is_replaced_only_when_asked(file: Path, tmp_path: Pa
         assert out.read_text() == content
     commands.grade(file, gold="gold", completion="text", out=tmp_path / "notes.txt", workers=1, overwrite=True)
     assert len((tmp_path / "notes.txt").read_text().splitlines()) == len(ROWS)
+
+
+BARE = "tests.support.bare_runner:BareRunner"
+PROGRAMS = [
+    {"completion": "```python\nprint(int(input()) + 1)\n```", "tests": '{"inputs": ["1", "2"], "outputs": ["2", "3"]}'},
+    {"completion": "```python\nprint(2)\n```", "tests": '{"inputs": ["1", "2"], "outputs": ["2", "3"]}'},
+    {"completion": "It is 2.", "tests": '{"inputs": ["1"], "outputs": ["2"]}'},
+    {"completion": "```python\nprint(2)\n```", "tests": None},
+]
+
+
+def test_programs_are_run_on_the_tests_in_their_rows(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    file, out = tmp_path / "programs.jsonl", tmp_path / "graded.jsonl"
+    file.write_text("".join(json.dumps(row) + "\n" for row in PROGRAMS))
+    commands.grade(file, out=out, code=True, arg=[f"runner={BARE}", "credit=share"], workers=2)
+    graded = [json.loads(line) for line in out.read_text().splitlines()]
+    assert [(row["verdict"], row["passed"], row["total"]) for row in graded] == [
+        ("passed", 2, 2),
+        ("wrong", 1, 2),
+        ("no_program", 0, 1),
+        ("no_tests", 0, 0),
+    ]
+    assert [row["tests"] for row in graded] == [row["tests"] for row in PROGRAMS]
+    assert "accuracy 0.2500 over 4 rows" in capsys.readouterr().out
+
+
+def test_arguments_of_the_code_reward_are_for_programs(file: Path) -> None:
+    with pytest.raises(RewardError, match="--arg is for --code"):
+        commands.grade(file, arg=["credit=share"])

@@ -35,6 +35,14 @@ _COUNTDOWN = (
     "and brackets as you like, for example (1 + 2) / 3. Give the expression alone as the final answer."
 )
 
+_COMPLETE = (
+    "Complete this function. Write it whole, with the imports that it needs, in one ```python block.\n\n{prompt}"
+)
+_PROGRAM = (
+    "\n\nWrite a Python program in one ```python block. It reads from stdin and writes to stdout; where a function or "
+    "a class is asked for, write that instead."
+)
+
 PRESETS: Mapping[str, Preset] = MappingProxyType(
     {
         "gsm8k": Preset(
@@ -109,6 +117,73 @@ PRESETS: Mapping[str, Preset] = MappingProxyType(
             "541 prompts of IFEval, with the columns `instruction_id_list` and `kwargs` for a reward of your own",
             {"path": "google/IFEval", "question": "prompt", "answer": None},
             reward=None,
+        ),
+        "humaneval": Preset(
+            "HumanEval: 164 Python functions with their tests",
+            {
+                "path": "openai/openai_humaneval",
+                "split": "test",
+                "question_from": _COMPLETE,
+                "answer": None,
+            },
+            reward="code",
+        ),
+        "mbpp": Preset(
+            "MBPP: short Python functions, 374 to train on and 500 to test on; the prompt shows the first of three "
+            "tests",
+            {"path": "google-research-datasets/mbpp", "subset": "full", "map": "mbpp", "answer": None},
+            {"split": "test"},
+            reward="code",
+        ),
+        "taco": Preset(
+            "problems of TACO with verified solutions, as DeepCoder trained on",
+            {
+                "path": "agentica-org/DeepCoder-Preview-Dataset",
+                "subset": "taco",
+                "question_from": "{problem}" + _PROGRAM,
+                "answer": None,
+            },
+            reward="code",
+        ),
+        "deepcoder": Preset(
+            "problems of SYNTHETIC-1 with verified solutions, as DeepCoder trained on",
+            {
+                "path": "agentica-org/DeepCoder-Preview-Dataset",
+                "subset": "primeintellect",
+                "question_from": "{problem}" + _PROGRAM,
+                "answer": None,
+            },
+            reward="code",
+        ),
+        "livecodebench": Preset(
+            "LiveCodeBench, code generation (lite): problems of LeetCode, AtCoder and Codeforces, with private tests",
+            {
+                "path": "livecodebench/code_generation_lite",
+                "split": "test",
+                "revision": "refs/pr/6",
+                "question_from": "{question_content}\n\n{starter_code}" + _PROGRAM,
+                "answer": None,
+            },
+            reward="code",
+        ),
+        "code_contests": Preset(
+            "CodeContests: 13,328 problems to train on and 165 to test on, with public, private and generated tests",
+            {
+                "path": "deepmind/code_contests",
+                "question_from": "{description}" + _PROGRAM,
+                "answer": None,
+            },
+            {"split": "test"},
+            reward="code",
+        ),
+        "verifiable_coding": Preset(
+            "open-r1's verifiable coding problems: about 36,000, mostly of APPS, TACO and Codeforces",
+            {
+                "path": "open-r1/verifiable-coding-problems-python",
+                "question_from": "{problem_statement}" + _PROGRAM,
+                "answer": None,
+            },
+            reward="code",
         ),
     }
 )

@@ -24,6 +24,13 @@ def mmlu_pro(row: dict[str, Any]) -> dict[str, Any]:
     return row | {"question": with_choices(str(row["question"]).strip(), row["options"])}
 
 
+def mbpp(row: dict[str, Any]) -> dict[str, Any]:
+    """MBPP's task with the first of its tests, which names the function."""
+    task, example = str(row["text"]).strip(), row["test_list"][0]
+    asked = f"{task}\n\nWrite it in one ```python block, with the imports that it needs. It has to pass:\n{example}"
+    return row | {"question": asked}
+
+
 def with_choices(question: str, choices: Sequence[str]) -> str:
     """A multiple-choice question as text, its choices lettered from A."""
     lettered = "\n".join(f"{letter}) {choice}" for letter, choice in zip(ascii_uppercase, choices, strict=False))

@@ -29,15 +29,19 @@ class StdinTests:
         passed, detail = 0, ""
         for stdin, expected in self.cases:
             execution = await bench.run(program, stdin)
-            found = execution.failure or await asyncio.to_thread(self._verdict, stdin, expected, execution, bench)
-            passed += found is ProgramVerdict.PASSED
-            if found is not ProgramVerdict.PASSED and verdict is ProgramVerdict.PASSED:
+            found = await asyncio.to_thread(self._verdict, stdin, expected, execution, bench)
+            if found is ProgramVerdict.PASSED:
+                passed += 1
+                continue
+            if verdict is ProgramVerdict.PASSED:
                 verdict, detail = found, last_words(execution)
-            if verdict is not ProgramVerdict.PASSED and (bench.credit == "whole" or found in _LAST):
+            if bench.credit == "whole" or found in _LAST:
                 break
         return Graded(verdict, passed, len(self.cases), detail)
 
     def _verdict(self, stdin: str, expected: str, execution: Execution, bench: Bench) -> ProgramVerdict:
+        if execution.failure is not None:
+            return execution.failure
         if bench.checker is not None:
             right = bench.checker(stdin, expected, execution.stdout)
         else:

@@ -15,6 +15,13 @@ File = Annotated[Path, typer.Argument(metavar="FILE.jsonl", help="One JSON objec
 Gold = Annotated[str, typer.Option(help="Field with the gold answer, or a list of accepted forms.")]
 CompletionField = Annotated[str, typer.Option("--completion", help="Field with the completion.")]
 GradedFile = Annotated[Path | None, typer.Option(help="Write the graded rows here.", show_default=False)]
+Programs = Annotated[
+    bool, typer.Option("--code", help="Run the programs on the tests in their rows, as the code reward does.")
+]
+CodeArgs = Annotated[
+    list[str] | None,
+    typer.Option("--arg", metavar="KEY=VALUE", help="With --code: argument of the code reward, such as credit=share."),
+]
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace an existing --out file.")]
 Workers = Annotated[int | None, typer.Option(min=1, help="Worker processes; one per core by default.")]
 Uses = Annotated[
@@ -42,17 +49,26 @@ def grade(
     out: GradedFile = None,
     workers: Workers = None,
     overwrite: Overwrite = False,
+    code: Programs = False,
+    arg: CodeArgs = None,
 ) -> None:
-    """Grade a file of completions: does each final answer equal the gold answer?"""
+    """Grade a file of completions: does each final answer equal the gold answer, or pass each program its tests?"""
     import os
 
+    from r1rl.scoring.code_grading import grade_programs
     from r1rl.scoring.grading import grade_file
     from r1rl.tracking.console import Console
     from r1rl.verify import Checker
 
-    console = Console()
-    with Checker(workers or os.cpu_count() or 1) as checker:
-        grades = grade_file(file, gold, completion, out, checker, console, overwrite)
+    console, at_once = Console(), workers or os.cpu_count() or 1
+    if arg and not code:
+        raise RewardError("--arg is for --code; answers are compared without arguments")
+    if code:
+        args = {"workers": at_once, **_arguments(arg or [])}
+        grades = grade_programs(file, completion, args, out, console, overwrite)
+    else:
+        with Checker(at_once) as checker:
+            grades = grade_file(file, gold, completion, out, checker, console, overwrite)
     rows = [(name, count, f"{count / grades.total:.2%}") for name, count in grades.outcomes.most_common()]
     console.table("verdicts", ["verdict", "rows", "share"], rows)
     rate = grades.total / grades.seconds if grades.seconds else 0.0

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Iterator
 from contextlib import nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from r1rl.files import json_line
 from r1rl.records import Row
@@ -18,6 +18,7 @@ from r1rl.scoring.samples import field as field_of
 from r1rl.tracking.console import Console
 from r1rl.verify import Checker, Outcome, Verdict, extract_answer, gold_answer
 
+T = TypeVar("T")
 _BATCH = 256
 NO_ANSWER = Verdict(Outcome.UNPARSABLE, "no answer")
 NO_GOLD = Verdict(Outcome.UNPARSABLE, "gold")
@@ -29,6 +30,8 @@ class Grades:
 
     outcomes: Counter[str] = field(default_factory=Counter)
     seconds: float = 0.0
+    right: str = Outcome.CORRECT
+    """The outcome that counts as correct."""
 
     @property
     def total(self) -> int:
@@ -37,7 +40,7 @@ class Grades:
     @property
     def accuracy(self) -> float:
         """Share of correct completions; 0 for an empty file."""
-        return self.outcomes[Outcome.CORRECT] / self.total if self.total else 0.0
+        return self.outcomes[self.right] / self.total if self.total else 0.0
 
 
 def grade_file(
@@ -61,7 +64,7 @@ def grade_file(
         whole_file(out, overwrite) if out else nullcontext() as file,
         console.progress(f"grading {path.name}", total=total, unit="row") as progress,
     ):
-        for batch in _batches(_with_fields(path, gold, completion)):
+        for batch in batches(_with_fields(path, gold, completion)):
             for row in grade_rows(batch, checker):
                 grades.outcomes[row["verdict"]] += 1
                 if file is not None:
@@ -97,7 +100,8 @@ def _with_fields(path: Path, gold: str, completion: str) -> Iterator[tuple[Row, 
         yield row, field_of(path, row, gold, number), text_of(field_of(path, row, completion, number))
 
 
-def _batches(rows: Iterable[tuple[Row, Any, str]]) -> Iterator[list[tuple[Row, Any, str]]]:
+def batches(rows: Iterable[T], size: int = _BATCH) -> Iterator[list[T]]:
+    """The rows in order, ``size`` at a time."""
     iterator = iter(rows)
-    while batch := list(itertools.islice(iterator, _BATCH)):
+    while batch := list(itertools.islice(iterator, size)):
         yield batch
