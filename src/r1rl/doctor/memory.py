@@ -103,7 +103,7 @@ def estimate(
             asleep,
             "rollout.vllm.gpu_memory_utilization, rollout.vllm.enable_sleep_mode",
         ),
-        *_learner(run, shape, mixed=low == 4 and run.model.dtype == "bfloat16"),
+        *_learner(run, shape, whole=low == 4),
     ]
     sampler = [
         Part("output head in float32", 0 if replica else copied, "model.cast_lm_head_to_fp32: false"),
@@ -149,24 +149,29 @@ def _total(parts: list[Part]) -> float:
     return sum(part.bytes for part in parts)
 
 
-def _learner(run: RunConfig, shape: Shape, mixed: bool) -> list[Part]:
-    """What one micro-batch takes; ``mixed`` where float32 weights are used in bfloat16."""
+def _learner(run: RunConfig, shape: Shape, whole: bool) -> list[Part]:
+    """What one micro-batch takes; ``whole`` where the weights are float32, whatever passes use them in."""
+    mixed = whole and run.model.dtype == "bfloat16"
     tokens = max(run.grpo.tokens_per_microbatch, derive(run).max_sequence_tokens)
     tokens = -(-min(tokens, derive(run).max_tokens_per_step) // run.grpo.sequence_parallel)
     block = 8 * shape.hidden + 2 * (shape.heads + shape.kv_heads) * shape.head_dim + 4 * shape.intermediate
     width, stream = (MIXED_BYTES, 4) if mixed else (_width(run), _width(run))
+    # A chunk's logits and their gradient, and that of the head over all chunks, before it joins the others.
+    logits: float = 2 * 4 * min(run.grpo.logprob_chunk, tokens) * shape.vocabulary
+    head = 4 * shape.hidden * shape.vocabulary if whole and not run.model.lora else 0
+    layer = tokens * width * block
     if run.model.gradient_checkpointing:
-        activations = tokens * (stream * shape.hidden * shape.layers + width * block)
+        activations = tokens * stream * shape.hidden * shape.layers + layer
+        logits = max(0, logits + head - layer)  # a layer is computed again once the head is through
     else:
-        activations = tokens * width * block * shape.layers
-    logits = 4 * min(run.grpo.logprob_chunk, tokens) * shape.vocabulary
+        activations, logits = layer * shape.layers, logits + head
     return [
         Part(
             "activations",
             activations,
             "grpo.tokens_per_microbatch, model.gradient_checkpointing, grpo.sequence_parallel",
         ),
-        Part("logits of a chunk", (6 if run.grpo.entropy_coef > 0 else 4) * logits, "grpo.logprob_chunk"),
+        Part("logits of a chunk", logits, "grpo.logprob_chunk"),
     ]
 
 
