@@ -23,7 +23,7 @@ from r1rl.programs.types import ProgramLimits, Runner
 from tests.support.mutants import mutant
 
 PLACE = Path(os.environ.get("R1RL_HUMANEVAL", Path(__file__).parents[3] / "shared" / "data" / "humaneval"))
-CPU_S = 10
+CPU_S = 4
 LIMITS = ProgramLimits(cpu_s=CPU_S, wall_s=240)
 
 pytestmark = pytest.mark.slow

@@ -183,7 +183,9 @@ class ProgramSandbox:
         cpu_s = max(0.0, used.ru_utime + used.ru_stime - self._start_cpu_s)
         # Linux counts the memory of this process, too, of which the other was forked.
         peak_mb = used.ru_maxrss / 1024 if used.ru_maxrss > self._own_peak_kb else 0.0
-        stopped = self._failure is not None or (self._stopped and code == -signal.SIGKILL)
+        stopped = self._failure is not None or (
+            self._stopped and code == -signal.SIGKILL and cpu_s < self._limits.cpu_s  # else the kernel's own limit
+        )
         self._close()
         stdout, stderr = (data.decode("utf-8", "replace") for data in (self.stdout, self._output(self._stderr)))
         return Execution(
