@@ -113,7 +113,7 @@ class Comparison:
     def _relations(self, gold: Parsed, answer: Parsed) -> bool:
         """At least one side is a relation."""
         if isinstance(gold, Relation) and gold.operators[-1] == "~":
-            return self.equal(_exactly(gold), answer)
+            return self.equal(_exactly(gold), answer) or self._rounded_to(answer, gold)
         if isinstance(answer, Relation) and answer.operators[-1] == "~":
             return self.equal(gold, _exactly(answer)) or self._rounded_to(gold, answer)
         if isinstance(gold, Relation) and isinstance(answer, Relation):
@@ -128,13 +128,13 @@ class Comparison:
         described = interval_of(relation)
         return described is not None and not isinstance(other, Leaf) and self.equal(described[1], other)
 
-    def _rounded_to(self, gold: Parsed, answer: Relation) -> bool:
+    def _rounded_to(self, other: Parsed, relation: Relation) -> bool:
         """``x = 10/3 ≈ 3.33`` also counts as 3.33, because 10/3 rounds to it."""
-        exact, rounded = answer.sides[-2:]
+        exact, rounded = relation.sides[-2:]
         if not isinstance(exact, Leaf) or not isinstance(rounded, Leaf):
             return False
         number = parse_number(rounded.text)
-        if number is None or number.unit or number.percent or not self.equal(gold, rounded):
+        if number is None or number.unit or number.percent or not self.equal(other, rounded):
             return False
         value = expression(exact)
         error = sympy.Abs(value - sympy.Rational(number.value.numerator, number.value.denominator))

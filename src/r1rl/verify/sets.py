@@ -84,10 +84,10 @@ def _mirrored(name: str, span: Items) -> tuple[str, Parsed] | None:
     if not isinstance(low, Leaf) or not isinstance(high, Leaf):
         return None
     lowest, highest = expression(low), expression(high)
-    if lowest.free_symbols or highest.free_symbols or highest.is_negative:
+    if lowest.free_symbols or highest.free_symbols or highest.is_extended_negative:
         return None
     opposite = Leaf("\\infty") if highest == sympy.oo else Leaf(f"({high.text})")
-    if lowest.is_negative:
+    if lowest.is_extended_negative:
         return name[1:-1], Items("tuple", (Leaf(f"-{opposite.text}"), high), _both_ends(span.brackets[1]))
     left = Items("tuple", (Leaf(f"-{opposite.text}"), Leaf(f"-({low.text})")), _reflected(span.brackets))
     return name[1:-1], Sets("union", (left, span))

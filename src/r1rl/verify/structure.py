@@ -20,7 +20,7 @@ _SEPARATOR = re.compile(r",|;|(?<![a-zA-Z\\])(?:and|or)(?![a-zA-Z])")
 _COMMA, _SEMICOLON = re.compile(","), re.compile(";")
 _OPERATOR = re.compile(r"\\(?:le|ge|ne|approx|equiv)(?![a-zA-Z])|<=|>=|!=|[<>=]")
 _OPERATOR_NAMES = {"\\le": "<=", "\\ge": ">=", "\\ne": "!=", "!=": "!=", "\\approx": "~", "\\equiv": "="}
-_THOUSANDS = re.compile(r"(?<![0-9,.])[0-9]{1,3}(?:,[0-9]{3})+(?![0-9]|,[0-9])")
+_THOUSANDS = re.compile(r"(?<![0-9,.])(?!0,)[0-9]{1,3}(?:,[0-9]{3})+(?![0-9]|,[0-9])")
 _PLUS_MINUS = re.compile(r"\\(pm|mp)(?![a-zA-Z])")
 _MATRIX = re.compile(r"\\begin\s*\{([pbBv]?matrix|array)\}(?:\s*\{[lcr|]*\})?(.*)\\end\s*\{\1\}", re.DOTALL)
 _ROW = re.compile(r"\\\\")
