@@ -1,4 +1,4 @@
-"""Measure each rank's peak memory while it loads a model and makes one update under ZeRO-3, on the CPU over gloo.
+"""Measure each rank's peak memory while it loads a model and makes two updates under ZeRO-3, on the CPU over gloo.
 
 ``python -m benchmarks.sharded_memory`` writes a model with random weights in bfloat16, of the shape of Qwen2.5-0.5B
 with one more layer (509 million parameters), and prints the table of docs/multi-gpu.md. Two ranks need about 12 GB.
@@ -32,7 +32,8 @@ SHAPE = {
     "num_attention_heads": 14, "num_key_value_heads": 2, "tie_word_embeddings": True,
 }  # fmt: skip
 PROMPT, COMPLETION, SAMPLES = 8, 8, 4
-PHASES = ("load", "shard", "update")
+UPDATES = ("first update", "second update")
+PHASES = ("load", "shard", *UPDATES)
 BYTES = 2 + 4 + 8 + 4
 """Per parameter: bfloat16 weights, float32 weights, two averages of AdamW, float32 gradients."""
 LEAST_FREE = 2.5 * GB
@@ -113,11 +114,13 @@ def learn(folder: Path) -> None:
     learner = Learner(
         policy, grpo, accelerator, dtype="bfloat16", temperature=1.0, max_length=COMPLETION, total_updates=9, seed=0
     )
-    enter("update")
     rng = np.random.default_rng(0)
     ids = [rng.integers(1, 200, PROMPT + COMPLETION) for _ in range(SAMPLES)]
     logps = np.full(COMPLETION, -5.0, dtype=np.float32)
-    learner.update(Batch([Sample(x[:PROMPT], x[PROMPT:], float(rng.normal()), logps) for x in ids]))
+    batch = Batch([Sample(x[:PROMPT], x[PROMPT:], float(rng.normal()), logps) for x in ids])
+    for phase in UPDATES:
+        enter(phase)
+        learner.update(batch)
     enter("end")
 
 

@@ -53,6 +53,7 @@ NOT_RUN = {
     "accelerate launch --config_file launch/accelerate/zero2.yaml": "DeepSpeed compiles; tests/distributed runs it",
     "python -m benchmarks.vllm_": "needs vLLM",
     "python -m benchmarks.memory": "minutes",
+    "python -m benchmarks.sharded_memory": "minutes and 12 GB",
     "python -m benchmarks.recipe": "minutes",
     "python -m benchmarks.rewards": "minutes",
     "python -m benchmarks.scaling": "minutes",
