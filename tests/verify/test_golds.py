@@ -88,6 +88,7 @@ def test_a_plain_mismatch_is_no_attack(patient: Checker, gold: str, answer: str)
         ("14916", "14 {, }916"),
         ("1000.99", "1000,99"),
         ("1000.99", "1,000.99€"),
+        ("1000.99", "1,000.99m²"),
         (r"\{-1,1\}", "x=-1 or x=1"),
         (r"\frac{10}{3}", r"x=\frac{10}{3}\approx 3.33"),
         ("3.33", r"x=\frac{10}{3}\approx 3.33"),

@@ -15,7 +15,10 @@ _MARKUP = r"\\(?:text|mathrm|textrm|mbox|operatorname|rm|textit|mathit|textbf|ma
 _POWER = r"(?:\s*\^\s*\{?\s*([234])\s*\}?)?"
 _MARKED = re.compile(rf"(?:\\[,;: ]|~|\s)*{_MARKUP}\{{\s*([^{{}}]*?)\s*\}}{_POWER}\s*$")
 _WORDS = re.compile(rf"(?<=[\d}})%])\s+((?:{_WORD}\.?(?:\s*/\s*|\s+|-)?){{1,6}}){_POWER}\s*$")
-_GLUED = re.compile(rf"(?<=\d)\s*((?:mm|cm|dm|km|kg|mg|ml|ft|lbs?|oz|mph|km/h|m/s|hrs?|mins?|secs?)){_POWER}\s*$")
+_GLUED = re.compile(
+    r"(?<=\d)\s*((?:mm|cm|dm|km|m(?=\s*\^\s*\{?\s*[23])|kg|mg|ml|ft|lbs?|oz|mph|km/h|m/s|hrs?|mins?|secs?))"
+    rf"{_POWER}\s*$"
+)
 _DEGREE = re.compile(r"\s*\^\s*\{?\s*\\circ\s*\}?\s*([CF](?![a-z]))?\s*$")
 _PERCENT = re.compile(r"\s*(?:\\?%|percent|pct|percentage)\s*$")
 _CURRENCY = re.compile(r"^([+-]?)\s*(\\\$|\$|€|£|¥|₹|\\euro|\\pounds)\s*")
