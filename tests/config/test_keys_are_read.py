@@ -161,7 +161,7 @@ class Reader(ast.NodeVisitor):
         if isinstance(node, ast.BoolOp):
             return next((t for t in map(self.type_of, node.values) if t is not None), None)
         if isinstance(node, ast.Call) and isinstance(node.func, ast.Name):
-            return {"stage_config": "RunConfig", "load_config": "RunConfig"}.get(node.func.id)
+            return "RunConfig" if node.func.id in ("stage_config", "load_config", "decided") else None
         if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and node.func.attr == "model_copy":
             return self.type_of(node.func.value)
         if isinstance(node, ast.Subscript):
