@@ -5,31 +5,34 @@ time so far, before it reads anything, and nothing afterwards: stdout, stderr an
 the rest of stdin is its input. There is nothing else to take over, read or forge: no other descriptor, no environment,
 no expected output.
 
-On stdin: ``HEADER``, the program (UTF-8 source, or an executable file), its input.
+On stdin: ``header``, the program (UTF-8 source, or an executable file), its input.
 """
 
 from __future__ import annotations
 
-# Imported ahead because most solutions use them; on the clock they would count as the solution's.
-import collections
-import functools
-import heapq
-import itertools
-import math
+# What starts every program is as little as possible; more imports would cost more than the sandbox.
+import builtins
 import os
 import resource
-import struct
 import sys
 import time
-import types
+from _sitebuiltins import Quitter
 
-HEADER = struct.Struct("!?IIIIIIII")
-"""Whether the program is source text; its bytes; the descriptor of its input, 0 for what follows; limits: CPU in ms,
-memory in MB, threads, open files, /tmp in MB, stack in MB."""
+HEADER_BYTES = 128
 COMPILE_EXIT = 65
 """Exit status of a program that does not compile. A program may end with it, too, and fails by that name."""
 _BINARY = "/tmp/program"
-_AHEAD = (collections, functools, heapq, itertools)
+
+
+def header(is_source: bool, length: int, input_from: int, *limits: int) -> bytes:
+    """The first ``HEADER_BYTES`` on stdin, as ASCII numbers.
+
+    Args:
+        length: bytes of the program that follows.
+        input_from: the descriptor of the program's input; 0 for the rest of stdin.
+        limits: as ``_limit`` takes them.
+    """
+    return b" ".join(b"%d" % number for number in (is_source, length, input_from, *limits)).ljust(HEADER_BYTES)
 
 
 def main() -> None:
@@ -37,7 +40,7 @@ def main() -> None:
     os.environ.clear()
     os.write(2, b"%.6f\n" % time.process_time())
     try:
-        is_source, length, input_from, *limits = HEADER.unpack(_exactly(HEADER.size))
+        is_source, length, input_from, *limits = map(int, _exactly(HEADER_BYTES).split())
         program = _exactly(length)
     except EOFError:  # the pool was closed
         os._exit(0)
@@ -64,7 +67,7 @@ def _exactly(count: int) -> bytes:
 def _limit(cpu_ms: int, memory_mb: int, threads: int, open_files: int, tmp_mb: int, stack_mb: int) -> None:
     """Set limits that the program cannot raise again."""
     values = {
-        resource.RLIMIT_CPU: math.ceil(time.process_time() + cpu_ms / 1000),
+        resource.RLIMIT_CPU: int(time.process_time() + cpu_ms / 1000) + 1,
         resource.RLIMIT_AS: memory_mb << 20,
         resource.RLIMIT_NPROC: threads,
         resource.RLIMIT_NOFILE: open_files,
@@ -92,11 +95,10 @@ def _run_source(source: bytes) -> None:
     except (SyntaxError, ValueError, RecursionError, MemoryError, OverflowError) as error:
         os.write(2, f"{type(error).__name__}: {error}\n".encode("utf-8", "replace"))
         os._exit(COMPILE_EXIT)
-    import site  # -S leaves out exit() and quit(), which solutions use
-
-    site.setquit()
+    for name in ("exit", "quit"):  # which -S leaves out, and solutions use
+        setattr(builtins, name, Quitter(name, "the end of its input"))
     sys.argv[:] = ["program.py"]
-    module = types.ModuleType("__main__")
+    module = type(sys)("__main__")
     module.__file__ = "program.py"
     sys.modules["__main__"] = module
     exec(code, module.__dict__)

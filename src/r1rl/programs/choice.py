@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from r1rl.errors import SandboxError
-from r1rl.programs.bootstrap import HEADER
+from r1rl.programs.bootstrap import header
 from r1rl.programs.isolation import Bubblewrap, Cell, Isolation, Namespaces
 from r1rl.programs.roots import Roots
 from r1rl.programs.sandboxed import Sandboxes, attend
@@ -58,8 +58,8 @@ def problem(isolation: Isolation, cell: Cell) -> str:
         sandbox = sandboxes.start(cell)
         try:
             sandbox.ready()
-            header = HEADER.pack(True, len(_PROBE), 0, 20_000, 512, 4, 64, cell.tmp_mb, 64)
-            sandbox.give(header + _PROBE, _LIMITS)
+            first = header(True, len(_PROBE), 0, 20_000, 512, 4, 64, cell.tmp_mb, 64)
+            sandbox.give(first + _PROBE, _LIMITS)
             attend([sandbox], _LIMITS.wall_s)
         finally:
             execution = sandboxes.end(sandbox)

@@ -12,7 +12,6 @@ import json
 import os
 import shutil
 import subprocess
-import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -83,14 +82,17 @@ class Bubblewrap:
         for folder in cell.mounts:
             options += ["--ro-bind", folder, folder]
         options += ["--size", str(cell.tmp_mb << 20), "--tmpfs", "/tmp", "--chdir", "/tmp"]
-        with tempfile.TemporaryFile() as program:
-            kept = [info] if input is None else [info, input]
-            if cell.filter is not None:
-                program.write(cell.filter)
-                program.seek(0)
-                options += ["--seccomp", str(program.fileno())]
-                kept.append(program.fileno())
+        kept = [info] if input is None else [info, input]
+        if cell.filter is None:
             return _popen(["bwrap", *options, "--", *cell.command], kept, stdout, **_as_nobody())
+        filter, end = os.pipe()  # of 4.6 KB, less than any pipe holds
+        try:
+            with open(end, "wb") as stream:
+                stream.write(cell.filter)
+            options += ["--seccomp", str(filter)]
+            return _popen(["bwrap", *options, "--", *cell.command], [*kept, filter], stdout, **_as_nobody())
+        finally:
+            os.close(filter)
 
 
 class Namespaces:

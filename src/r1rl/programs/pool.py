@@ -11,7 +11,7 @@ from typing import Any, Self
 
 from r1rl.errors import SandboxError
 from r1rl.programs import languages, seccomp
-from r1rl.programs.bootstrap import HEADER
+from r1rl.programs.bootstrap import header
 from r1rl.programs.choice import choose
 from r1rl.programs.compiling import Compiler
 from r1rl.programs.isolation import PYTHON, Cell, Isolation
@@ -170,9 +170,8 @@ class SandboxPool:
 
 def _package(program: Program, body: bytes, limits: ProgramLimits, input_from: int = 0) -> bytes:
     """What the bootstrap reads before the program's input."""
-    is_source = not LANGUAGES[program.language].compiler
-    header = HEADER.pack(
-        is_source,
+    first = header(
+        not LANGUAGES[program.language].compiler,
         len(body),
         input_from,
         round(limits.cpu_s * 1000),
@@ -182,7 +181,7 @@ def _package(program: Program, body: bytes, limits: ProgramLimits, input_from: i
         limits.tmp_mb,
         _STACK_MB,
     )
-    return header + body
+    return first + body
 
 
 def interpreter_cell(roots: Roots, limits: ProgramLimits) -> Cell:

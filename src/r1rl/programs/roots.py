@@ -47,8 +47,7 @@ class Roots:
         place = _place()
         _remove_abandoned(place)
         self.folder = Path(tempfile.mkdtemp(prefix=PREFIX, dir=place))
-        self.close = weakref.finalize(self, shutil.rmtree, self.folder, True)
-        self._held = _lock(self.folder)
+        self.close = weakref.finalize(self, _remove, self.folder, _lock(self.folder))
         self.folder.chmod(0o755)
         self.interpreter = os.path.realpath(getattr(sys, "_base_executable", sys.executable))
         """Path of the interpreter, the same inside and outside."""
@@ -137,5 +136,9 @@ def _remove_abandoned(place: Path) -> None:
             descriptor = _lock(folder)
         except OSError:  # in use, or removed meanwhile
             continue
-        shutil.rmtree(folder, ignore_errors=True)
-        os.close(descriptor)
+        _remove(folder, descriptor)
+
+
+def _remove(folder: Path, lock: int) -> None:
+    shutil.rmtree(folder, ignore_errors=True)
+    os.close(lock)
