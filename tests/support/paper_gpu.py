@@ -82,7 +82,8 @@ class PaperGPU(TorchDispatchMode):
         target = kwargs.get("device")
         if func is _COPY and target is not None and torch.device(target).type == "cpu":
             self.syncs["copy to host"] += 1
-            return torch.zeros(args[0].shape, dtype=kwargs.get("dtype") or args[0].dtype)
+            with unset_fake_temporarily():
+                return torch.zeros(args[0].shape, dtype=kwargs.get("dtype") or args[0].dtype)
         if func in _SIZES_FROM_VALUES or (func is _aten.index.Tensor and _masked(args[1])):
             self.syncs[name] += 1
         self._uploaded(func, args, kwargs)

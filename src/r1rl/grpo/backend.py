@@ -7,9 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import importlib
-import math
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
 from typing import Any, Protocol, cast
 
 import torch
@@ -27,14 +25,6 @@ ADAM_SLOTS = ("exp_avg", "exp_avg_sq")
 """AdamW's running averages, each one tensor per parameter."""
 
 
-@dataclass(frozen=True, slots=True)
-class Step:
-    """The result of an update: the gradient's norm before clipping, and whether the weights moved."""
-
-    norm: float
-    applied: bool
-
-
 class Backend(Protocol):
     """One rank's part in the updates. Every method is collective: all ranks call it, in the same order."""
 
@@ -47,8 +37,9 @@ class Backend(Protocol):
     def backward(self, loss: Tensor, last: bool) -> None:
         """Add the gradient of the sum of ``loss`` over ranks; ``last`` on an update's last micro-batch."""
 
-    def step(self, lr: float) -> Step:
-        """Clip, update and clear the gradients; an update whose gradient is not finite is left out."""
+    def step(self, lr: float) -> Tensor:
+        """Clip, update and clear the gradients. Returns the gradient's norm before clipping, [] float32 on the device;
+        an update whose norm is not finite was left out."""
 
     def sum(self, value: Tensor) -> Tensor:
         """Sum over ranks, on every rank."""
@@ -102,14 +93,15 @@ class AccelerateBackend:
         with contextlib.nullcontext() if last else self.accelerator.no_sync(self.forward):
             self.accelerator.backward(loss * self.ranks)
 
-    def step(self, lr: float) -> Step:
+    def step(self, lr: float) -> Tensor:
         for group in self.optimizer.param_groups:
             group["lr"] = lr
-        norm = float(self.accelerator.clip_grad_norm_(self.forward.parameters(), self.cfg.max_grad_norm))
-        if math.isfinite(norm):
-            self.optimizer.step()
+        norm: Tensor = self.accelerator.clip_grad_norm_(self.forward.parameters(), self.cfg.max_grad_norm)
+        # Read by fused AdamW, as under a GradScaler: the device decides, and the host need not wait for the norm.
+        self._inner.found_inf = norm.isfinite().logical_not().float()  # type: ignore[attr-defined]
+        self.optimizer.step()
         self.optimizer.zero_grad()
-        return Step(norm, math.isfinite(norm))
+        return norm.float()
 
     def sum(self, value: Tensor) -> Tensor:
         total: Tensor = self.accelerator.reduce(value.detach().clone(), "sum")

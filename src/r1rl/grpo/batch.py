@@ -11,6 +11,7 @@ from torch import Tensor
 
 from r1rl.grpo.advantages import advantages
 from r1rl.grpo.losses import LossSettings, UpdateSize
+from r1rl.model.device import upload
 from r1rl.model.forward import PackedTokens
 from r1rl.types import ScoredGroup
 
@@ -160,15 +161,16 @@ class MicroBatch:
 
 
 def micro_batch(samples: Sequence[Sample], device: torch.device) -> MicroBatch:
-    """Pack ``samples`` into one row."""
+    """Pack ``samples`` into one row. The host does not wait for the device, so it packs the next micro-batch while the
+    device computes the last one."""
     counts = torch.tensor([len(s.completion_ids) for s in samples])
 
     def repeat(values: Sequence[float]) -> Tensor:
-        return torch.tensor(values, dtype=torch.float32).repeat_interleave(counts).to(device)
+        return upload(torch.tensor(values, dtype=torch.float32).repeat_interleave(counts), device)
 
     def join(arrays: Sequence[np.ndarray | None]) -> Tensor | None:
         present = [a for a in arrays if a is not None]
-        return torch.from_numpy(np.concatenate(present)).to(device) if len(present) == len(samples) else None
+        return upload(torch.from_numpy(np.concatenate(present)), device) if len(present) == len(samples) else None
 
     engine_logps_C = join([s.engine_logps for s in samples])
     assert engine_logps_C is not None
@@ -181,8 +183,8 @@ def micro_batch(samples: Sequence[Sample], device: torch.device) -> MicroBatch:
         ),
         advantages_C=repeat([s.advantage for s in samples]),
         keep_C=repeat([float(s.keep) for s in samples]),
-        sequence_C=torch.arange(len(samples)).repeat_interleave(counts).to(device),
-        lengths_S=counts.float().to(device),
+        sequence_C=upload(torch.arange(len(samples)).repeat_interleave(counts), device),
+        lengths_S=upload(counts.float(), device),
         engine_logps_C=engine_logps_C,
         old_logps_C=join([s.old_logps for s in samples]),
         ref_logps_C=join([s.ref_logps for s in samples]),

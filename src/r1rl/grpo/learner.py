@@ -18,7 +18,7 @@ from r1rl.config.grpo import GRPOConfig
 from r1rl.distributed.interrupt import Interrupt, Interrupted
 from r1rl.distributed.shards import read_tensors
 from r1rl.errors import ConfigError, TrainingError
-from r1rl.grpo.backend import Step, assign, build_backend
+from r1rl.grpo.backend import assign, build_backend
 from r1rl.grpo.balance import imbalance, partition
 from r1rl.grpo.batch import Batch, MicroBatch, Sample, contributes, micro_batch, pack, select_tokens, update_size
 from r1rl.grpo.losses import LossInputs, LossSettings, UpdateSize, load_loss, policy_loss
@@ -178,41 +178,53 @@ class Learner:
         logged = self.cfg.entropy_every > 0 and self.counts.updates % self.cfg.entropy_every == 0
         entropy = logged or self.cfg.entropy_coef > 0
         sums: dict[str, Tensor] = {}
-        worst_gap = 0.0
+        gaps: list[Tensor] = []
         for i, chunk in enumerate(packed):
             last = i == len(packed) - 1
             loss, counted, gap = self._forward(chunk, size, entropy)
             sums = {name: sums.get(name, 0.0) + value for name, value in counted.items()}
-            worst_gap = max(worst_gap, gap)
+            gaps.append(gap)
             if last:
                 loss = self._nan_if_any_rank_failed(loss, sums["loss"])
             self.backend.backward(loss, last)
-        step = self.backend.step(lr) if packed else Step(0.0, True)
-        self._check(step)
+        totals, worst_gap, norm = self._read(sums, gaps, self.backend.step(lr)) if packed else ({}, 0.0, 0.0)
+        self._check(norm)
         self.counts.updates += 1
         self.counts.tokens += sum(len(s) for s in samples)
         self._refresh_reference()
         tokens = max(1, sum(len(s.completion_ids) for s in forwarded))
-        totals = {name: float(self.backend.sum(value)) for name, value in sorted(sums.items())}
         metrics = {f"policy/{name}": value / tokens for name, value in totals.items() if name != "loss"}
         return metrics | {
             "policy/loss": totals.get("loss", 0.0),
-            "policy/grad_norm": step.norm,
+            "policy/grad_norm": norm,
             "policy/lr": lr,
             "policy/tokens": sum(len(s) for s in forwarded),
             "policy/micro_batches": len(packed),
-            "policy/engine_mismatch_max": max(self.backend.gather([worst_gap])),
+            "policy/engine_mismatch_max": worst_gap,
             "policy/imbalance": imbalance([len(s) for s in forwarded], teams),
             "policy/updates_skipped": float(self.counts.skipped),
         }
 
     def _nan_if_any_rank_failed(self, loss: Tensor, summed: Tensor) -> Tensor:
         """``loss``; NaN on every rank if the update's loss is not finite on any, so that no rank steps. Collective."""
-        return loss if self.backend.sum(summed).isfinite() else loss * torch.nan
+        total = self.backend.sum(summed)
+        return loss * torch.where(total.isfinite(), 1.0, torch.nan)
+
+    def _read(
+        self, sums: dict[str, Tensor], gaps: Sequence[Tensor], norm: Tensor
+    ) -> tuple[dict[str, float], float, float]:
+        """The update's sums over all ranks, the largest of ``gaps`` on any rank, and the gradient's norm. Collective:
+        one reduction, and the only place of an update where the host waits for the device."""
+        names = sorted(sums)
+        worst = norm.new_zeros(self.backend.ranks)  # a place for each rank, so that a sum carries them all
+        worst[self.backend.rank] = torch.stack(list(gaps)).amax()
+        reduced = self.backend.sum(torch.cat([torch.stack([sums[name] for name in names]).float(), worst]))
+        *values, found = torch.cat([reduced, norm[None]]).cpu().tolist()
+        return dict(zip(names, values, strict=False)), max(values[len(names) :]), found
 
     def _forward(
         self, samples: Sequence[Sample], size: UpdateSize, entropy: bool
-    ) -> tuple[Tensor, dict[str, Tensor], float]:
+    ) -> tuple[Tensor, dict[str, Tensor], Tensor]:
         """A micro-batch's share of the loss, what it adds to the update's sums, and the largest difference between
         the engine's log-probabilities and the learner's."""
         chunk = micro_batch(samples, self.backend.device)
@@ -228,7 +240,7 @@ class Learner:
             if entropy_C is not None:
                 counted["entropy"] = counts * entropy_C.sum()
             counted["loss"] = outputs.loss.detach() / self.cfg.sequence_parallel
-            gap = 0.0 if chunk.filler else float((inputs.old_logps_C - chunk.engine_logps_C).abs().max())
+            gap = logps_C.new_zeros(()) if chunk.filler else (inputs.old_logps_C - chunk.engine_logps_C).abs().amax()
         return outputs.loss, counted, gap
 
     def _loss_inputs(
@@ -271,14 +283,14 @@ class Learner:
         prompts = [s.prompt_ids.tobytes() for s in samples]
         return pack([len(s) for s in samples], self.cfg.tokens_per_microbatch, prompts)
 
-    def _check(self, step: Step) -> None:
-        """Count or refuse an update that the backend left out."""
-        if step.applied:
+    def _check(self, norm: float) -> None:
+        """Count or refuse an update that the backend left out, because its norm is not finite."""
+        if math.isfinite(norm):
             return
         if self.cfg.guards.non_finite == "stop":
             raise NonFiniteUpdate(
                 f"update {self.counts.updates + 1}: the loss or its gradient is not finite (gradient norm "
-                f"{step.norm}); lower grpo.learning_rate, check the rewards, or set grpo.guards.non_finite: skip to "
+                f"{norm}); lower grpo.learning_rate, check the rewards, or set grpo.guards.non_finite: skip to "
                 "leave such updates out"
             )
         self.counts.skipped += 1
@@ -300,14 +312,13 @@ class Learner:
         self, samples: Sequence[Sample], logps_of: Callable[[PackedTokens], Tensor]
     ) -> Iterator[tuple[Sample, np.ndarray]]:
         """Every sample with its log-probabilities, [C] float32; each team computes its share of them. Collective."""
-        teams = partition([len(s) for s in samples], self.teams)
-        found: list[tuple[int, np.ndarray]] = []
+        chunks = self._pack(samples, partition([len(s) for s in samples], self.teams))
+        with without_dropout(self.dropouts):
+            parts = [logps_of(micro_batch(chunk, self.backend.device).tokens) for chunk in chunks]
+        computed = [sample for chunk in chunks for sample in chunk]
+        split = torch.cat(parts).float().cpu().split([len(s.completion_ids) for s in computed])
         place = {id(sample): i for i, sample in enumerate(samples)}
-        for chunk in self._pack(samples, teams):
-            with without_dropout(self.dropouts):
-                logps_C = logps_of(micro_batch(chunk, self.backend.device).tokens)
-            split = logps_C.float().cpu().split([len(s.completion_ids) for s in chunk])
-            found += [(place[id(s)], logps.numpy()) for s, logps in zip(chunk, split, strict=True) if id(s) in place]
+        found = [(place[id(s)], logps.numpy()) for s, logps in zip(computed, split, strict=True) if id(s) in place]
         yield from ((samples[i], logps) for i, logps in self.backend.gather(found))
 
     def _refresh_reference(self) -> None:

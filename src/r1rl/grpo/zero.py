@@ -26,7 +26,7 @@ from r1rl.config.grpo import GRPOConfig
 from r1rl.distributed.collectives import gather
 from r1rl.distributed.shards import NamedTensor
 from r1rl.errors import ConfigError
-from r1rl.grpo.backend import ADAM_SLOTS, Step, inner
+from r1rl.grpo.backend import ADAM_SLOTS, inner
 from r1rl.model.forward import ChunkedHead, PolicyForward
 from r1rl.model.load import Policy
 from r1rl.model.lora import adapted
@@ -94,12 +94,12 @@ class ZeroBackend:
         self.forward.set_gradient_accumulation_boundary(last)
         self.forward.backward(loss * self.ranks)
 
-    def step(self, lr: float) -> Step:
+    def step(self, lr: float) -> Tensor:
         for group in self._zero.param_groups:
             group["lr"] = lr
         self.forward.step()
         norm = float(self.forward.get_global_grad_norm())
-        return Step(norm, self.forward.was_step_applied() and math.isfinite(norm))
+        return torch.full((), norm if self.forward.was_step_applied() else math.inf, device=self.device)
 
     def sum(self, value: Tensor) -> Tensor:
         total: Tensor = self.accelerator.reduce(value.detach().clone(), "sum")

@@ -36,6 +36,8 @@ class PackedTokens:
     layout: Layout
     predict_C: Tensor
     targets_C: Tensor
+    places_C: Tensor
+    """``predict_C`` in host memory, where a team's slices are cut without waiting for the device."""
 
     @classmethod
     def build(
@@ -57,29 +59,32 @@ class PackedTokens:
                 where[tail] += cut
                 begun = [starts[head] + cut - 1] if len(pieces[tail]) else []
                 predict.append(torch.tensor([*begun, *range(starts[tail], starts[tail + 1] - 1)], dtype=torch.int64))
-        lengths = tuple(len(piece) for piece in pieces)
+        lengths, places_C = tuple(len(piece) for piece in pieces), torch.cat(predict)
         shared = any(len(sequence) > 1 for sequence in places)
         return cls(
             ids_T=upload(torch.cat(pieces), device),
             positions_T=upload(torch.cat(where), device),
             layout=Shared(lengths, places) if shared else Packed(lengths),
-            predict_C=upload(torch.cat(predict), device),
+            predict_C=upload(places_C, device),
             targets_C=upload(torch.cat([row[cut:] for row, cut in zip(rows, cuts, strict=True)]), device),
+            places_C=places_C,
         )
 
     def part(self, team: Team) -> tuple[PackedTokens, Tensor]:
         """This rank's slice of the row, and which targets belong to it, [C] bool."""
         width = team.width(len(self.ids_T))
         first = team.rank * width
-        mine_C = (self.predict_C >= first) & (self.predict_C < first + width)
+        mine_C = (self.places_C >= first) & (self.places_C < first + width)
+        places_M, device = self.places_C[mine_C] - first, self.ids_T.device
         part = PackedTokens(
             ids_T=team.slice(self.ids_T),
             positions_T=team.slice(self.positions_T),
             layout=Split(self.layout, len(self.ids_T), team),
-            predict_C=self.predict_C[mine_C] - first,
-            targets_C=self.targets_C[mine_C],
+            predict_C=upload(places_M, device),
+            targets_C=self.targets_C[upload(mine_C.nonzero()[:, 0], device)],
+            places_C=places_M,
         )
-        return part, mine_C
+        return part, upload(mine_C, device)
 
 
 def _lay(
