@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Hashable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -36,6 +36,10 @@ class Sample:
 
     def __len__(self) -> int:
         return len(self.prompt_ids) + len(self.completion_ids)
+
+    def as_filler(self) -> Sample:
+        """A copy that keeps the ranks' passes in step, at weight 0."""
+        return replace(self, advantage=0.0, keep=False, filler=True)
 
 
 @dataclass(slots=True)

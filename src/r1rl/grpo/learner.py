@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -207,8 +207,7 @@ class Learner:
 
     def _nan_if_any_rank_failed(self, loss: Tensor, summed: Tensor) -> Tensor:
         """``loss``; NaN on every rank if the update's loss is not finite on any, so that no rank steps. Collective."""
-        total = self.backend.sum(summed)
-        return loss * torch.where(total.isfinite(), 1.0, torch.nan)
+        return loss * torch.where(self.backend.sum(summed).isfinite(), 1.0, torch.nan)
 
     def _read(
         self, sums: dict[str, Tensor], gaps: Sequence[Tensor], norm: Tensor
@@ -276,7 +275,7 @@ class Learner:
         mine = packs[self.team]
         if len(mine) < most:
             shortest = min(samples, key=len)
-            mine = mine + [[_filler(shortest)] for _ in range(most - len(mine))]
+            mine = mine + [[shortest.as_filler()] for _ in range(most - len(mine))]
         return mine
 
     def _bins(self, samples: Sequence[Sample]) -> list[list[int]]:
@@ -399,7 +398,3 @@ def weight_decay_groups(model: torch.nn.Module, decay: float) -> list[dict[str, 
         {"params": [p for p in trained if p.dim() >= 2], "weight_decay": decay},
         {"params": [p for p in trained if p.dim() < 2], "weight_decay": 0.0},
     ]
-
-
-def _filler(sample: Sample) -> Sample:
-    return replace(sample, advantage=0.0, keep=False, filler=True)
