@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import gc
 import sys
+from pathlib import Path
 from types import ModuleType, SimpleNamespace
 from typing import Any
 
 import pytest
+import torch
 
 from r1rl.config.rollout import VLLMConfig
 from r1rl.errors import EngineError
@@ -181,3 +183,28 @@ def test_the_deadline_is_kept_and_leaves_out_the_callers_time(
     monkeypatch.setattr(engine, "_phase", noted)
     list(engine.stream(REQUESTS, PARAMS))
     assert asked == [1800.0, 1790.0]
+
+
+@pytest.mark.parametrize("joined", [True, False])
+def test_closing_leaves_the_trainers_process_group(
+    engine: ColocatedEngine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, joined: bool
+) -> None:
+    """What vLLM's engine does at its end: its own groups by name, then the default one."""
+
+    def shutdown() -> None:
+        torch.distributed.destroy_process_group(own)
+        torch.distributed.destroy_process_group()
+
+    torch.distributed.init_process_group("gloo", f"file://{tmp_path}/store", rank=0, world_size=1)
+    try:
+        own = torch.distributed.new_group([0])
+        engine.joined = joined
+        engine.llm.engine_core = SimpleNamespace(shutdown=shutdown)
+        engine.close()
+        assert torch.distributed.is_initialized() is joined
+        if joined:
+            torch.distributed.barrier()
+            assert own not in torch.distributed.distributed_c10d._world.pg_map
+    finally:
+        if torch.distributed.is_initialized():
+            torch.distributed.destroy_process_group()

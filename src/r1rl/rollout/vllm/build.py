@@ -52,6 +52,7 @@ def build_colocated(cfg: RunConfig, policy: Policy) -> Engine:
         )
     device, kind = policy.model.device, transfer(cfg, policy.model.device)
     carrier = colocated_carrier(cfg, policy, kind)
+    joined = torch.distributed.is_initialized()
     llm = make_llm(engine_arguments(cfg, policy, kind), variables(cfg, kind), _register)
     return ColocatedEngine(
         llm,
@@ -62,6 +63,7 @@ def build_colocated(cfg: RunConfig, policy: Policy) -> Engine:
         rank=place()[0],
         deadline_s=cfg.grpo.deadline_s,
         sleeps=cfg.rollout.vllm.enable_sleep_mode and device.type == "cuda",
+        joined=joined,
     )
 
 

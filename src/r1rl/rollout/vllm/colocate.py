@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable, Container, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from itertools import count
 from typing import Any
 
@@ -23,6 +23,23 @@ from r1rl.rollout.vllm.wire import completion, sampling
 from r1rl.types import Completion, SamplingParams
 
 
+@contextmanager
+def _keeping_the_default_group() -> Iterator[None]:
+    """vLLM's engine ends with ``torch.distributed.destroy_process_group()``, also where it joined the trainer's group:
+    every collective of the run after it would fail. Within this, groups are destroyed only by name."""
+    destroy = torch.distributed.destroy_process_group
+
+    def destroy_named(group: Any = None) -> None:
+        if group is not None and group is not torch.distributed.group.WORLD:
+            destroy(group)
+
+    torch.distributed.destroy_process_group = destroy_named
+    try:
+        yield
+    finally:
+        torch.distributed.destroy_process_group = destroy
+
+
 class ColocatedEngine:
     """A plain ``vllm.LLM`` stepped here, so that a group is yielded as soon as it is complete.
 
@@ -33,6 +50,7 @@ class ColocatedEngine:
         rank: for messages.
         deadline_s: longest sampling of one stream.
         sleeps: give the GPU's memory back while the learner works.
+        joined: the default process group is the trainer's, made before ``llm``; :meth:`close` leaves it alone.
     """
 
     def __init__(
@@ -46,9 +64,10 @@ class ColocatedEngine:
         rank: int = 0,
         deadline_s: float = 1800.0,
         sleeps: bool = False,
+        joined: bool = False,
     ) -> None:
         self.llm, self.policy, self.cfg, self.carrier, self.check = llm, policy, cfg, carrier, check
-        self.rank, self.deadline_s, self.sleeps = rank, deadline_s, sleeps
+        self.rank, self.deadline_s, self.sleeps, self.joined = rank, deadline_s, sleeps, joined
         self.version = 0
         self.ending = Ending.of(policy)
         self.client = InProcess(llm)
@@ -123,7 +142,8 @@ class ColocatedEngine:
     def close(self) -> None:
         """Shut vLLM down and free the shared memory."""
         self.carrier.close()
-        self.llm.llm_engine.engine_core.shutdown()
+        with _keeping_the_default_group() if self.joined else nullcontext():
+            self.llm.llm_engine.engine_core.shutdown()
 
     def _add(self, requests: Sequence[Request], params: SamplingParams, waiting: dict[str, int]) -> None:
         """Queue the requests; ``waiting`` receives their names and indices."""
