@@ -11,7 +11,7 @@ import torch
 from r1rl.config import RunConfig
 from r1rl.config.checks import check_vllm
 from r1rl.errors import ConfigError
-from r1rl.rollout.vllm.arguments import engine_arguments, request_seconds, server_devices, transfer
+from r1rl.rollout.vllm.arguments import engine_arguments, own_cache, request_seconds, server_devices, transfer
 from r1rl.rollout.vllm.network import address_towards
 
 
@@ -99,3 +99,11 @@ def test_this_machines_address_is_the_one_on_the_way_to_the_servers(monkeypatch:
     ways = {"http://127.0.0.1:1": "127.0.0.1", "http://node7:1": "10.0.0.4"}
     monkeypatch.setattr("r1rl.rollout.vllm.network._address_towards", ways.get)
     assert address_towards(list(ways)) == "10.0.0.4", "it is reached from this machine too"
+
+
+def test_each_gpu_has_its_own_cache_of_compiled_code(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", "/home/me")
+    assert own_cache({}, 1) == "/home/me/.cache/vllm/gpu1"
+    assert own_cache({"XDG_CACHE_HOME": "/scratch"}, 0) == "/scratch/vllm/gpu0"
+    assert own_cache({"VLLM_CACHE_ROOT": "/mine"}, 3) == "/mine/gpu3"
+    assert own_cache({"VLLM_CACHE_ROOT": "/mine/gpu3"}, 3) == "/mine/gpu3", "a second stage of the same process"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -96,6 +97,18 @@ def variables(cfg: RunConfig, kind: str) -> dict[str, str]:
         "VLLM_LOGGING_LEVEL": "ERROR",  # its reload would warn of tied weights at every sync
         "VLLM_NO_USAGE_STATS": "1",
     }
+
+
+def own_cache(environment: Mapping[str, str], index: int) -> str:
+    """VLLM_CACHE_ROOT of the engine on one GPU of several in this host: its compiled code names the GPU, while the file
+    that vLLM keeps it in does not.
+
+    Args:
+        environment: whose own VLLM_CACHE_ROOT or XDG_CACHE_HOME it is in.
+    """
+    everyones = Path(environment.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "vllm"
+    root, own = Path(environment.get("VLLM_CACHE_ROOT") or everyones), f"gpu{index}"
+    return str(root if root.name == own else root / own)
 
 
 def server_variables(cfg: RunConfig, kind: str, index: int, on_gpu: bool) -> dict[str, str]:

@@ -17,7 +17,14 @@ from r1rl.config import RunConfig
 from r1rl.errors import ConfigError
 from r1rl.model.load import DTYPES, Policy
 from r1rl.rollout.engine import Engine
-from r1rl.rollout.vllm.arguments import engine_arguments, request_seconds, server_variables, transfer, variables
+from r1rl.rollout.vllm.arguments import (
+    engine_arguments,
+    own_cache,
+    request_seconds,
+    server_variables,
+    transfer,
+    variables,
+)
 from r1rl.rollout.vllm.carriers import Carrier, DirectCarrier, SharedMemoryCarrier
 from r1rl.rollout.vllm.client import Client
 from r1rl.rollout.vllm.colocate import ColocatedEngine, make_llm
@@ -53,6 +60,9 @@ def build_colocated(cfg: RunConfig, policy: Policy) -> Engine:
     device, kind = policy.model.device, transfer(cfg, policy.model.device)
     carrier = colocated_carrier(cfg, policy, kind)
     joined = torch.distributed.is_initialized()
+    if device.type == "cuda":
+        index = torch.cuda.current_device() if device.index is None else device.index
+        os.environ["VLLM_CACHE_ROOT"] = own_cache(os.environ, index)
     llm = make_llm(engine_arguments(cfg, policy, kind), variables(cfg, kind), _register)
     return ColocatedEngine(
         llm,
