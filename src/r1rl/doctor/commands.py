@@ -1,4 +1,4 @@
-"""``r1rl doctor``: checks a configuration before the run, or a run folder after it."""
+"""``r1rl doctor``: checks a configuration before the run, a run folder after it, or the machine."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ import typer
 
 from r1rl.config import RunConfig, load_config, stage_config, stages_of
 from r1rl.config.model import TINY_VOCABULARY
+from r1rl.doctor.machine.command import check_machine, chosen
 from r1rl.doctor.memory import GIB, RUNTIME_BYTES, Part, Shape, estimate
 from r1rl.doctor.plan import Hardware, plan, show, with_engine
 from r1rl.errors import ConfigError
@@ -20,7 +21,7 @@ from r1rl.tracking.jsonl import read_jsonl
 
 
 def doctor(
-    target: Annotated[Path, typer.Argument(metavar="CONFIG|RUN", help="A YAML file, or a run folder.")],
+    target: Annotated[Path | None, typer.Argument(metavar="CONFIG|RUN", help="A YAML file, or a run folder.")] = None,
     overrides: Annotated[list[str] | None, typer.Argument(metavar="KEY=VALUE")] = None,
     gpus: Annotated[int, typer.Option(help="GPUs of all machines; 0 is one process on the CPU.", min=0)] = 0,
     gpu_memory: Annotated[float, typer.Option(help="Memory of each GPU, in GiB.")] = 80.0,
@@ -29,12 +30,22 @@ def doctor(
     zero: Annotated[
         int | None, typer.Option(help="ZeRO stage of stages that name no launch file; 0 is none.", min=0, max=3)
     ] = None,
-) -> None:
-    """Say what a configuration does on these GPUs and whether it fits in memory, or why a run's reward is flat."""
+    machine: Annotated[bool, typer.Option("--machine", help="Check this machine, in about five minutes.")] = False,
+    json: Annotated[Path, typer.Option(help="With --machine: the file for all figures.")] = Path("machine.json"),
+    check: Annotated[list[str] | None, typer.Option(help="With --machine: only this check; may be repeated.")] = None,
+) -> int:
+    """Say what a configuration does on these GPUs and whether it fits in memory, why a run's reward is flat, or whether
+    this machine is ready."""
     console = Console()
+    if machine:
+        if target is not None:
+            raise ConfigError("r1rl doctor --machine checks the machine alone: leave out the configuration or run")
+        return check_machine(chosen(check or []), json, console)
+    if target is None:
+        raise ConfigError("name a configuration or a run folder, or use --machine to check this machine")
     if target.is_dir():
         _run_folder(target, console)
-        return
+        return 0
     loaded = load_config(target, overrides or ())
     hardware = Hardware(gpus, gpu_memory, per_machine)
     if gpus:
@@ -47,7 +58,7 @@ def doctor(
     if not gpus:
         for name, shape in shapes.items():
             _on_cpu(name, stage_config(loaded, name), shape, console)
-        return
+        return 0
     named = launch or (_LAUNCH_FILES[2 if zero is None else zero] if gpus > 1 else None)
     planned = plan(loaded, shapes, hardware, named)
     for each in planned:
@@ -56,6 +67,7 @@ def doctor(
             _table(each.node.name, shapes[each.node.name], each.parts, RUNTIME_BYTES["cuda"], how, console)
             console.say(each.problem or f"fits: about {each.gib:.1f} of {gpu_memory:g} GiB")
     show(planned, hardware, console)
+    return 0
 
 
 _LAUNCH_FILES = ("ddp", "zero1", "zero2", "zero3")
