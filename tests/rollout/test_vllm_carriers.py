@@ -194,6 +194,20 @@ def test_a_delivery_that_is_late_is_aborted() -> None:
     assert source.gathered == NAMES
 
 
+def test_a_rank_that_only_gathers_waits_as_long_as_the_one_that_sends() -> None:
+    """That one may wait for a server to open its side of the group, well beyond the time of a delivery."""
+    transport = Transport(sends=False)
+    transport.then = slow
+    carrier, source = made(transport, seconds=0.05)
+    carrier.deliver([], 1)
+    assert source.gathered == NAMES
+    assert not transport.groups[0].aborted.is_set()
+
+
+def slow(_: Group) -> None:
+    time.sleep(0.3)
+
+
 def test_a_member_that_fails_ends_the_delivery_at_once() -> None:
     transport, server = Transport(), Receiver()
 

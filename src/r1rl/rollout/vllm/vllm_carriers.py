@@ -89,6 +89,10 @@ class VllmCarrier:
             self.close()
             self._engine, self._clients = self.transport.open(everyone, self.source), everyone.clients
         self._engine.client = everyone
+        if not self.transport.sends:
+            # It only gathers, for as long as the sending rank waits for servers; the deadline of the phase bounds it.
+            self._engine.send_weights()
+            return
         watch = _Watch(self._engine, everyone, self.deadline_s)
         watch.start()
         try:
