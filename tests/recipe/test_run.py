@@ -91,6 +91,20 @@ def test_the_life_of_a_run(recipe: Path, ran: list[str], capsys: pytest.CaptureF
     assert shown.count("done") >= len(STAGES)
 
 
+def test_idle_gpus_are_mentioned(
+    recipe: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO")
+
+    def eight(device: str) -> int:
+        return 8
+
+    monkeypatch.setattr(recipe_run, "visible_gpus", eight)
+    run(recipe, until="drawn")
+    assert "drawn: sample, on one of 8 visible GPUs; with --launch zero2 it runs on all of them" in caplog.messages
+    assert "base: pretrain" in caplog.messages, "it runs in one process in any case"
+
+
 def test_what_a_stage_builds_on_must_be_done(recipe: Path, ran: list[str]) -> None:
     with pytest.raises(ConfigError, match="stage drawn builds on base, not done yet"):
         run(recipe, only="drawn")

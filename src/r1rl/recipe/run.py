@@ -203,10 +203,17 @@ class _Recipe:
             self._make_room(node, verdict, again)
         self.accelerator.wait_for_everyone()
         at = self.layouts.get(node.name)
-        log.info(f"{node.name}: {node.kind}" + (f", {at.summary()}" if at and node.launch else ""))
+        log.info(f"{node.name}: {node.kind}" + (f", {at.summary()}" if at and node.launch else self._idle_gpus(node)))
         if node.launch is not None and not self.launched and (at is None or at.launch is not None):
             return self._launch(node)
         return self._run_here(node, verdict)
+
+    def _idle_gpus(self, node: Node) -> str:
+        """What to say of a stage that runs in this process while other GPUs have nothing to do."""
+        gpus = visible_gpus(node.view.device)
+        if gpus < 2 or self.accelerator.num_processes > 1 or kind_of(node.kind).alone:
+            return ""
+        return f", on one of {gpus} visible GPUs; with --launch zero2 it runs on all of them"
 
     def _run_here(self, node: Node, verdict: StageVerdict) -> Done:
         began = time.monotonic()
