@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Callable
 from typing import Any
 
-from r1rl.verify import PLACES, RULES, Place, equivalent_many, find_answer, gold_answer
+from r1rl.verify import PLACES, RULES, AnswerPlace, equivalent_many, find_answer, gold_answer
 from r1rl_rewards.texts import texts_of
 
 
@@ -17,7 +17,7 @@ def accuracy(
     prefill: list[str] | None = None,
     log_metric: Callable[[str, float], None] | None = None,
     *,
-    require: Place = "any",
+    require: AnswerPlace = "any",
     **kwargs: Any,
 ) -> list[float | None]:
     r"""1 where the extracted answer equals the gold one, else 0; None where a row has no gold answer.

@@ -15,9 +15,9 @@ from r1rl import locate
 from r1rl.errors import DataError, R1Error, RewardError, SandboxError
 from r1rl.openai_client import gathered
 from r1rl.programs.bench import Bench, Tests
-from r1rl.programs.compare import Checker
+from r1rl.programs.compare import OutputChecker
 from r1rl.programs.formats import UnreadableError, read_tests
-from r1rl.programs.grader import OUTCOMES, UNJUDGED, Outcome, grade_text, open_runner
+from r1rl.programs.grader import OUTCOMES, UNJUDGED, Grade, grade_text, open_runner
 from r1rl.programs.types import ProgramLimits
 from r1rl.verify.checker import count
 from r1rl_rewards.texts import texts_of
@@ -90,7 +90,7 @@ class Code:
             log_extra("verdict", [outcome and outcome.name for outcome in outcomes])
         return [self._reward(outcome) for outcome in outcomes]
 
-    async def outcomes(self, texts: list[str], rows: list[dict[str, Any]]) -> list[Outcome | None]:
+    async def outcomes(self, texts: list[str], rows: list[dict[str, Any]]) -> list[Grade | None]:
         """What became of each text, on the tests of its row; None for a row without tests."""
         return await gathered(map(self._outcome, texts, await self._all_tests(rows)))
 
@@ -98,31 +98,31 @@ class Code:
         """End the runner and its processes."""
         self._runner.close()
 
-    def _reward(self, outcome: Outcome | None) -> float | None:
+    def _reward(self, outcome: Grade | None) -> float | None:
         if outcome is None or outcome.name == UNJUDGED:
             return None
         return outcome.share if self._bench.credit == "share" else float(outcome.name == "passed")
 
-    async def _all_tests(self, rows: list[dict[str, Any]]) -> list[Tests | Outcome | None]:
+    async def _all_tests(self, rows: list[dict[str, Any]]) -> list[Tests | Grade | None]:
         """The tests of each row; those of a problem, whose columns are the same objects in every row, are read once."""
-        read: dict[tuple[int, ...], Tests | Outcome | None] = {}
+        read: dict[tuple[int, ...], Tests | Grade | None] = {}
         keys = [tuple(map(id, row.values())) for row in rows]
         for key, row in zip(keys, rows, strict=True):
             if key not in read:
                 read[key] = await self._tests(row)
         return [read[key] for key in keys]
 
-    async def _tests(self, row: dict[str, Any]) -> Tests | Outcome | None:
+    async def _tests(self, row: dict[str, Any]) -> Tests | Grade | None:
         try:
             return await asyncio.to_thread(read_tests, row, self._max_tests)
         except UnreadableError as error:
             log.warning("code: %s; its completions have no reward", error)
-            return Outcome(UNJUDGED, detail=str(error))
+            return Grade(UNJUDGED, detail=str(error))
         except DataError as error:
             raise RewardError(f"code: {error}") from error
 
-    async def _outcome(self, text: str, tests: Tests | Outcome | None) -> Outcome | None:
-        if tests is None or isinstance(tests, Outcome):
+    async def _outcome(self, text: str, tests: Tests | Grade | None) -> Grade | None:
+        if tests is None or isinstance(tests, Grade):
             count("errors", tests is not None)
             return tests
         try:
@@ -132,17 +132,17 @@ class Code:
         self._failures = 0
         return outcome
 
-    def _failed(self, error: R1Error) -> Outcome:
+    def _failed(self, error: R1Error) -> Grade:
         """A completion that the runner could not grade. Raises SandboxError after too many in a row."""
         self._failures += 1
         count("errors")
         if self._failures >= _MOST_FAILURES:
             raise SandboxError(f"code: {self._failures} programs in a row could not be run: {error}") from error
         log.warning("code: a program could not be run, and has no reward: %s", error)
-        return Outcome(UNJUDGED, detail=str(error))
+        return Grade(UNJUDGED, detail=str(error))
 
 
-def _log(outcomes: list[Outcome | None], log_metric: Callable[[str, float], None]) -> None:
+def _log(outcomes: list[Grade | None], log_metric: Callable[[str, float], None]) -> None:
     """``code/OUTCOME``, the share of each outcome, and ``code/tests``, the share of the tests that passed."""
     graded = [outcome for outcome in outcomes if outcome is not None]
     for name in OUTCOMES if graded else ():
@@ -152,9 +152,9 @@ def _log(outcomes: list[Outcome | None], log_metric: Callable[[str, float], None
         log_metric("code/tests", sum(outcome.share for outcome in judged) / len(judged))
 
 
-def _checker(use: str) -> Checker:
+def _checker(use: str) -> OutputChecker:
     try:
-        found: Checker = locate.load(use)
+        found: OutputChecker = locate.load(use)
     except ImportError as error:
         raise RewardError(f"code: checker {error}") from error
     return found

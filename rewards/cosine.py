@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from typing import Any
 
-from r1rl.verify import Place
+from r1rl.verify import AnswerPlace
 from r1rl_rewards.accuracy import accuracy
 
 
@@ -19,7 +19,7 @@ def cosine(
     max_length: int,
     right: tuple[float, float] = (1.0, 0.5),
     wrong: tuple[float, float] = (-1.0, -0.5),
-    require: Place = "any",
+    require: AnswerPlace = "any",
     **kwargs: Any,
 ) -> list[float | None]:
     """From the first to the second value of ``right`` or ``wrong`` as a completion grows to ``max_length`` tokens.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from r1rl.verify import Place
+from r1rl.verify import AnswerPlace
 from r1rl_rewards.accuracy import accuracy
 
 
@@ -15,7 +15,7 @@ def length(
     solution: list[Any] | None = None,
     prefill: list[str] | None = None,
     *,
-    require: Place = "any",
+    require: AnswerPlace = "any",
     **kwargs: Any,
 ) -> list[float | None]:
     """λ = 0.5 − (length − shortest) / (longest − shortest), over the group; a wrong completion gets min(0, λ).

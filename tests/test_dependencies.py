@@ -15,7 +15,7 @@ import pytest
 ROOT = Path(__file__).parents[1]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
 OWN = {"r1rl", "r1rl_rewards", "benchmarks"}
-NOT_INSTALLED = {"vllm": "vllm"}
+NOT_INSTALLED = {"vllm": "vllm", "triton": "torch", "e2b_code_interpreter": "e2b-code-interpreter"}
 """Distributions of packages that no environment of the tests needs to have."""
 MODULES = {
     ".".join((package, *path.relative_to(folder).with_suffix("").parts)).removesuffix(".__init__"): path

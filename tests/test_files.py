@@ -307,6 +307,14 @@ REMOVES = re.compile(
 )
 ALLOWED = {
     "files.py": r".*",
+    "doctor/machine/learning.py": r"tiny\.yaml",  # in a temporary folder of its own
+    "doctor/machine/memory.py": r"RESET\.write_text",  # /proc/self/clear_refs
+    "doctor/machine/run.py": r"log\.open",  # in a temporary folder of its own
+    "programs/bootstrap.py": r"open\(_BINARY",  # inside the sandbox
+    "programs/choice.py": r"open\(",  # text of a program that looks around inside the sandbox
+    "programs/isolation.py": r"open\(end",  # a pipe
+    "programs/roots.py": r"copy2|copyfile|copytree|rmtree\(folder",  # the pool's own temporary folders
+    "programs/unshare.py": r"/proc/self",  # maps of the own user namespace
     "config/load.py": r"write_text\(target, yaml",  # of this module
     "grpo/checkpoint.py": r"os\.replace\(draft, (final|self)|os\.replace\(checkpoint, aside\)|write_bytes\(draft",
     # a checkpoint that was recognised, to a hidden name beside it; a draft to a name that is free

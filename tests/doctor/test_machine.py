@@ -15,11 +15,11 @@ from torch import Tensor
 from r1rl.doctor import commands
 from r1rl.doctor.machine import command, kernels, sync
 from r1rl.doctor.machine.attempt import attempt
-from r1rl.doctor.machine.checks import CHECKS, Check, OptionalPart
+from r1rl.doctor.machine.checks import CHECKS, MachineCheck, OptionalPart
 from r1rl.doctor.machine.device import gpus
 from r1rl.doctor.machine.findings import Findings, NotTried
 from r1rl.doctor.machine.report import WRITTEN_BY, page
-from r1rl.doctor.machine.run import Result, run_check, run_checks
+from r1rl.doctor.machine.run import CheckResult, run_check, run_checks
 from r1rl.errors import ConfigError, ForeignError
 from r1rl.locate import find, load
 from r1rl.model import attention
@@ -33,11 +33,11 @@ from tests.support.waits import HANG_S, until
 ROOT = Path(__file__).parents[2]
 
 
-def planted(name: str, deadline_s: float = HANG_S) -> Check:
-    return Check(name, "what holds", f"tests.support.planted:{name}", deadline_s)
+def planted(name: str, deadline_s: float = HANG_S) -> MachineCheck:
+    return MachineCheck(name, "what holds", f"tests.support.planted:{name}", deadline_s)
 
 
-def run(name: str, folder: Path, deadline_s: float = HANG_S) -> Result:
+def run(name: str, folder: Path, deadline_s: float = HANG_S) -> CheckResult:
     return run_check(planted(name, deadline_s), folder)
 
 
@@ -98,7 +98,7 @@ def test_an_optional_part_that_is_missing_is_not_tried_and_starts_nothing() -> N
 # ------------------------------------------------------------------------------------------- table, file, exit code
 
 
-def check_machine(checks: list[Check], path: Path) -> tuple[int, str]:
+def check_machine(checks: list[MachineCheck], path: Path) -> tuple[int, str]:
     stream = io.StringIO()
     code = command.check_machine(checks, path, Console(stream=stream))
     return code, stream.getvalue()

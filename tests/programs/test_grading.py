@@ -5,14 +5,16 @@ from __future__ import annotations
 import pytest
 
 from r1rl.programs.asserts import JudgedTests, assert_tests
-from r1rl.programs.calls import Call, CallTests
+from r1rl.programs.calls import CallTests, FunctionCall
 from r1rl.programs.stdio import StdinTests
 from r1rl.programs.types import ProgramVerdict, Runner
 from tests.support.cheats import CHEATS
 from tests.support.grading import graded
 
 SUM = StdinTests([("1 2\n", "3\n"), ("5 6\n", "11\n"), ("0 0\n", "0\n")])
-DOUBLE = CallTests([Call("double", [2], 4), Call("double", [[1]], [1, 1]), Call("double", ["ab"], "abab")])
+DOUBLE = CallTests(
+    [FunctionCall("double", [2], 4), FunctionCall("double", [[1]], [1, 1]), FunctionCall("double", ["ab"], "abab")]
+)
 SIMPLE = assert_tests("assert double(2) == 4\nassert double('ab') == 'abab'\nassert double([1]) == [1, 1]")
 JUDGED = assert_tests(
     "def check(candidate):\n"

@@ -15,13 +15,13 @@ from r1rl.config import load_config
 from r1rl.errors import ConfigError
 from r1rl.recipe.graph import graph
 from r1rl.recipe.launch import command_line
-from r1rl.recipe.layout import Layout, Machines, layout
+from r1rl.recipe.layout import Machines, StageLayout, layout
 
 ROOT = Path(__file__).parents[2]
 TINY = ROOT / "configs" / "tiny" / "zero.yaml"
 
 
-def laid_out(*overrides: str, launch: str | None = "zero2", gpus: int = 8, machines: int = 1) -> Layout:
+def laid_out(*overrides: str, launch: str | None = "zero2", gpus: int = 8, machines: int = 1) -> StageLayout:
     run = load_config(TINY, [*overrides, *([f"stages.zero.launch={launch}"] if launch else [])])
     return layout(graph(run)["zero"], gpus, machines)
 

@@ -16,7 +16,7 @@ import pytest
 from r1rl.distributed.interrupt import Interrupt, Preempted
 from r1rl.errors import ConfigError, TrainingError
 from r1rl.recipe.launch import leading
-from r1rl.recipe.layout import LaunchFile, Layout, Machines
+from r1rl.recipe.layout import LaunchFile, Machines, StageLayout
 from r1rl.recipe.machines import Meeting, Order, check_order
 from tests.support.waits import HANG_S
 
@@ -35,7 +35,7 @@ def machine(rank: int, port: int, count: int = 2) -> Machines:
 def order(tmp_path: Path) -> Order:
     config = tmp_path / "config.yaml"
     config.write_text("name: x")
-    return Order.of(config, "zero", Layout(2, 4, LaunchFile.find("zero2")))
+    return Order.of(config, "zero", StageLayout(2, 4, LaunchFile.find("zero2")))
 
 
 class Follower(threading.Thread):

@@ -6,7 +6,7 @@ import time
 
 import pytest
 
-from r1rl.verify import Place, extract_answer, find_answer, gold_answer
+from r1rl.verify import AnswerPlace, extract_answer, find_answer, gold_answer
 from tests.support.hostile import HOSTILE
 
 CASES = {
@@ -158,7 +158,7 @@ def test_order(text: str) -> None:
         ("5", "any", "5"),
     ],
 )
-def test_the_place_that_is_required(text: str, require: Place, answer: str | None) -> None:
+def test_the_place_that_is_required(text: str, require: AnswerPlace, answer: str | None) -> None:
     assert extract_answer(text, require) == answer
 
 

@@ -15,7 +15,7 @@ from r1rl.errors import ConfigError
 from r1rl.grpo.balance import partition
 from r1rl.grpo.batch import pack
 from r1rl.recipe.graph import Node, graph
-from r1rl.recipe.layout import Layout, layout
+from r1rl.recipe.layout import StageLayout, layout
 from r1rl.rollout.build import AUTO
 from r1rl.tracking.console import Console
 
@@ -49,7 +49,7 @@ class Planned:
     """One stage on that hardware."""
 
     node: Node
-    at: Layout | None
+    at: StageLayout | None
     """Where it runs; None where it cannot."""
     problem: str = ""
     """Why it cannot, or what does not fit."""
@@ -134,7 +134,7 @@ def micro_batches(view: RunConfig, ranks: int) -> int:
     return max(len(pack([lengths[i] for i in share], view.grpo.tokens_per_microbatch)) for share in shares)
 
 
-def _engine(view: RunConfig, at: Layout) -> str:
+def _engine(view: RunConfig, at: StageLayout) -> str:
     vllm = view.rollout.vllm
     if view.rollout.engine != "vllm":
         return view.rollout.engine

@@ -18,7 +18,7 @@ from typing import Any
 
 from r1rl.errors import DataError
 from r1rl.programs.bench import Bench, Graded, Tests, last_words
-from r1rl.programs.calls import Call, CallTests, failure_of, judge_source, program_source
+from r1rl.programs.calls import CallTests, FunctionCall, failure_of, judge_source, program_source
 from r1rl.programs.types import Interactive, ProgramVerdict
 
 
@@ -94,7 +94,7 @@ def _report(stderr: str) -> dict[str, Any] | None:
 # ------------------------------------------------------------------------------------------- asserts that are calls
 
 
-def _simple_calls(tree: ast.Module, entry: str | None) -> list[Call]:
+def _simple_calls(tree: ast.Module, entry: str | None) -> list[FunctionCall]:
     """The asserts as calls; empty if any statement is more than that."""
     body: Sequence[ast.stmt] = tree.body
     named = None
@@ -124,7 +124,7 @@ def _is_real(node: ast.AST) -> bool:
     return isinstance(node, ast.Assert) and not isinstance(node.test, ast.Constant)
 
 
-def _as_call(node: ast.stmt, named: str | None, entry: str | None) -> Call | None:
+def _as_call(node: ast.stmt, named: str | None, entry: str | None) -> FunctionCall | None:
     match node:
         case ast.Assert(test=ast.Compare(left=left, ops=[ast.Eq()], comparators=[right])):
             return _call(left, right, "equal", named, entry)
@@ -137,7 +137,7 @@ def _as_call(node: ast.stmt, named: str | None, entry: str | None) -> Call | Non
     return None
 
 
-def _call(node: ast.expr, expected: ast.expr, rule: str, named: str | None, entry: str | None) -> Call | None:
+def _call(node: ast.expr, expected: ast.expr, rule: str, named: str | None, entry: str | None) -> FunctionCall | None:
     """``name(literals…)`` against a literal; None for anything else."""
     if not isinstance(node, ast.Call) or not isinstance(node.func, ast.Name):
         return None
@@ -152,7 +152,7 @@ def _call(node: ast.expr, expected: ast.expr, rule: str, named: str | None, entr
         return None
     if len(keywords) != len(node.keywords):
         return None
-    return Call(entry or name, args, wanted, keywords, rule)
+    return FunctionCall(entry or name, args, wanted, keywords, rule)
 
 
 # ----------------------------------------------------------------------------------------------- what the judge gets

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Literal, Protocol, TypeVar
 
 from r1rl.errors import SandboxError
-from r1rl.programs.compare import Checker
+from r1rl.programs.compare import OutputChecker
 from r1rl.programs.types import Execution, Interactive, Program, ProgramVerdict, Runner
 
 T = TypeVar("T")
@@ -51,7 +51,7 @@ class Bench:
         *,
         credit: Credit = "whole",
         tolerance: float | None = None,
-        checker: Checker | None = None,
+        checker: OutputChecker | None = None,
         at_once: int = 4,
         answer_s: float = 300.0,
     ) -> None:

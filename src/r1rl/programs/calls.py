@@ -26,7 +26,7 @@ from math import *; from typing import *
 
 
 @dataclass(frozen=True, slots=True)
-class Call:
+class FunctionCall:
     """One call, and what its result has to be."""
 
     function: str
@@ -41,7 +41,7 @@ class Call:
 class CallTests:
     """Calls in one process, one after another, within the limits together."""
 
-    calls: Sequence[Call]
+    calls: Sequence[FunctionCall]
     preamble: str = ""
     """Put before the program."""
     tolerance: float | None = None
@@ -69,7 +69,9 @@ class CallTests:
             verdict = failure_of(execution)
         return Graded(verdict, passed, len(self.calls), "" if verdict is ProgramVerdict.PASSED else detail)
 
-    def _verdict(self, call: Call, answer: str, execution: Execution, bench: Bench) -> tuple[ProgramVerdict, str]:
+    def _verdict(
+        self, call: FunctionCall, answer: str, execution: Execution, bench: Bench
+    ) -> tuple[ProgramVerdict, str]:
         try:
             kind, result, more = json.loads(answer)
             value = inside.decode(result) if kind == "value" else None
@@ -103,7 +105,7 @@ def _inside() -> str:
     return Path(inside.__file__).read_text(encoding="utf-8")
 
 
-def _request(call: Call) -> list[Any]:
+def _request(call: FunctionCall) -> list[Any]:
     return ["call", call.function, inside.encode(list(call.args)), inside.encode(dict(call.named))]
 
 

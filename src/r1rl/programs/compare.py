@@ -8,7 +8,7 @@ import re
 from collections.abc import Callable
 from typing import Any
 
-Checker = Callable[[str, str, str], bool]
+OutputChecker = Callable[[str, str, str], bool]
 """``(stdin, expected, stdout) -> bool``, for problems with several right outputs."""
 
 _NUMBER = re.compile(r"[+-]?(\d{1,400}(\.\d{0,400})?|\.\d{1,400})([eE][+-]?\d{1,3})?")

@@ -19,7 +19,7 @@ from typing import Any
 from r1rl.errors import DataError
 from r1rl.programs.asserts import assert_tests
 from r1rl.programs.bench import Tests
-from r1rl.programs.calls import LEETCODE, Call, CallTests
+from r1rl.programs.calls import LEETCODE, CallTests, FunctionCall
 from r1rl.programs.stdio import StdinTests
 
 Columns = Mapping[str, Any]
@@ -194,7 +194,7 @@ def _function(case: Mapping[str, Any]) -> str | None:
     return case.get("fn_name") or (case.get("metadata") or {}).get("func_name")
 
 
-def _as_call(case: Mapping[str, Any], rule: str) -> Call:
+def _as_call(case: Mapping[str, Any], rule: str) -> FunctionCall:
     given, expected = case["input"], case["output"]
     if isinstance(given, str):
         given = [_literal(line) for line in given.splitlines() if line.strip()]
@@ -202,7 +202,7 @@ def _as_call(case: Mapping[str, Any], rule: str) -> Call:
         given = [given]
     if isinstance(expected, str) and isinstance(case["input"], str):
         expected = _literal(expected)
-    return Call(_function(case) or "", [_with_numbers(value) for value in given], expected, rule=rule)
+    return FunctionCall(_function(case) or "", [_with_numbers(value) for value in given], expected, rule=rule)
 
 
 def _literal(text: str) -> Any:

@@ -18,7 +18,7 @@ OUTCOMES = (*map(str, ProgramVerdict), NO_PROGRAM, UNJUDGED)
 
 
 @dataclass(frozen=True, slots=True)
-class Outcome:
+class Grade:
     """What became of one completion."""
 
     name: str
@@ -34,18 +34,18 @@ class Outcome:
         return self.passed / self.total if self.total else 0.0
 
     @classmethod
-    def of(cls, graded: Graded) -> Outcome:
+    def of(cls, graded: Graded) -> Grade:
         """The outcome of a program."""
         name = UNJUDGED if graded.verdict is None else str(graded.verdict)
         return cls(name, graded.passed, graded.total, graded.detail)
 
 
-async def grade_text(text: str, tests: Tests, language: str, bench: Bench) -> Outcome:
+async def grade_text(text: str, tests: Tests, language: str, bench: Bench) -> Grade:
     """The outcome of one completion. Raises R1Error if the runner itself fails."""
     source = last_block(text, language)
     if source is None:
-        return Outcome(NO_PROGRAM, total=len(tests))
-    return Outcome.of(await tests.grade(source, language, bench))
+        return Grade(NO_PROGRAM, total=len(tests))
+    return Grade.of(await tests.grade(source, language, bench))
 
 
 def open_runner(name: str, language: str, workers: int, limits: ProgramLimits, options: Mapping[str, Any]) -> Runner:

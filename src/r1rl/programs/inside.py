@@ -192,7 +192,7 @@ class Line:
         return json.loads(text) if text else None
 
 
-class Host:
+class ModuleHost:
     """The program's side: does what requests ask for."""
 
     def __init__(self, module: Any) -> None:
@@ -284,7 +284,7 @@ def serve(source: str) -> None:
         os.write(2, f"{type(error).__name__}: {error}\n".encode("utf-8", "replace"))
         os._exit(SYNTAX_ERROR)
     exec(code, module.__dict__)
-    host = Host(module)
+    host = ModuleHost(module)
     while True:
         request = line.receive()
         if request is None:
@@ -350,7 +350,7 @@ class Remote(Opaque):
         return self.ask("next", self.handle)
 
 
-class Judge:
+class JudgeSide:
     """Holds the tests, asks the program, and counts the asserts that hold."""
 
     def __init__(self, go_on: bool) -> None:
@@ -428,7 +428,7 @@ def judge(setup: str, tests: str, names: list[str], entry: str | None, go_on: bo
     import random
 
     random.seed(0)  # the same verdict each time
-    one = Judge(go_on)
+    one = JudgeSide(go_on)
     space: dict[str, Any] = {"__name__": "tests", "_r1rl_judge": one}
     space.update({name: one.remote(name) for name in names})
     try:

@@ -17,7 +17,7 @@ import psutil
 
 from r1rl.distributed.interrupt import PREEMPTED, SIGNALS, Interrupt, stopped
 from r1rl.errors import R1Error
-from r1rl.recipe.layout import Layout, Machines
+from r1rl.recipe.layout import Machines, StageLayout
 from r1rl.recipe.machines import Meeting, check_order
 
 log = logging.getLogger(__name__)
@@ -27,7 +27,7 @@ _POLL_S = 0.2
 ALONE = Machines()
 
 
-def launch_stage(at: Layout, config: Path, stage: str, machines: Machines = ALONE, port: int = 0) -> None:
+def launch_stage(at: StageLayout, config: Path, stage: str, machines: Machines = ALONE, port: int = 0) -> None:
     """Start this machine's processes of one stage by ``accelerate launch`` and wait for them.
 
     The processes read the run's resolved configuration; they end when this process ends, for whatever reason. A signal
@@ -57,7 +57,7 @@ def launch_stage(at: Layout, config: Path, stage: str, machines: Machines = ALON
         raise R1Error(f"stage {stage} failed under {file} with exit code {code}; see its output above")
 
 
-def command_line(at: Layout, config: Path, stage: str, machines: Machines, port: int) -> list[str]:
+def command_line(at: StageLayout, config: Path, stage: str, machines: Machines, port: int) -> list[str]:
     """The command that starts this machine's processes of a stage. What it says wins over the launch file."""
     assert at.launch is not None
     command = [sys.executable, "-m", "accelerate.commands.launch", "--config_file", str(at.launch.path)]

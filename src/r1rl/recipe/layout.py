@@ -85,7 +85,7 @@ class LaunchFile:
 
 
 @dataclass(frozen=True, slots=True)
-class Layout:
+class StageLayout:
     """Where one stage runs."""
 
     machines: int
@@ -122,7 +122,7 @@ class Layout:
         return list(range(first, first + self.tensor_parallel))
 
 
-def layout(node: Node, gpus: int, machines: int = 1) -> Layout:
+def layout(node: Node, gpus: int, machines: int = 1) -> StageLayout:
     """Where a stage runs on ``machines`` machines with ``gpus`` visible GPUs each; 0 is the CPU.
 
     A launch file that comes with r1rl gives each GPU that no server needs a process. The user's own file says how many
@@ -149,14 +149,14 @@ def layout(node: Node, gpus: int, machines: int = 1) -> Layout:
         )
     found = None if node.launch is None else LaunchFile.find(node.launch)
     if found is None:
-        return Layout(1, 1, None, servers, tensor_parallel, "no launch file")
+        return StageLayout(1, 1, None, servers, tensor_parallel, "no launch file")
     if found.machines > 1 and machines == 1:
         raise ConfigError(
             f"launch file {found.path.name} is for {found.machines} machines: start the same r1rl run on each of them "
             f"with --num-machines {found.machines} --machine-rank 0, 1, … --main-process-ip ADDRESS_OF_RANK_0"
         )
     if found.distributed == "NO":
-        return Layout(1, 1, found, servers, tensor_parallel, f"{found.path.name} is for one")
+        return StageLayout(1, 1, found, servers, tensor_parallel, f"{found.path.name} is for one")
     processes, why = _processes(found, gpus, taken)
     if gpus and processes > gpus - taken:
         raise ConfigError(
@@ -165,8 +165,8 @@ def layout(node: Node, gpus: int, machines: int = 1) -> Layout:
         )
     _check_batch(node, machines * processes)
     if machines * processes == 1 and found.distributed != "DEEPSPEED":
-        return Layout(1, 1, None, servers, tensor_parallel, "one GPU, and nothing to shard")
-    return Layout(machines, processes, found, servers, tensor_parallel, why)
+        return StageLayout(1, 1, None, servers, tensor_parallel, "one GPU, and nothing to shard")
+    return StageLayout(machines, processes, found, servers, tensor_parallel, why)
 
 
 def _processes(found: LaunchFile, gpus: int, taken: int) -> tuple[int, str]:

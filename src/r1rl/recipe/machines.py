@@ -22,7 +22,7 @@ from torch.distributed import DistError, TCPStore  # type: ignore[attr-defined]
 
 from r1rl.distributed.interrupt import Interrupt, Preempted, stopped
 from r1rl.errors import ConfigError, TrainingError
-from r1rl.recipe.layout import LaunchFile, Layout, Machines
+from r1rl.recipe.layout import LaunchFile, Machines, StageLayout
 
 log = logging.getLogger(__name__)
 
@@ -51,7 +51,7 @@ class Order:
     """Free port of the leader at which the launchers of this stage meet."""
 
     @classmethod
-    def of(cls, config: Path, stage: str, at: Layout) -> Order:
+    def of(cls, config: Path, stage: str, at: StageLayout) -> Order:
         assert at.launch is not None  # a stage without one runs on the leader alone
         with socket.socket() as probe:
             probe.bind(("", 0))
@@ -59,9 +59,9 @@ class Order:
         launch = at.launch.path.stem if at.launch.shipped else str(at.launch.path)
         return cls(stage, launch, str(config.absolute()), _digest(config), at.processes, port)
 
-    def layout(self, machines: int) -> Layout:
+    def layout(self, machines: int) -> StageLayout:
         """The same on a machine that follows. Raises ConfigError where it has no such launch file."""
-        return Layout(machines, self.processes, LaunchFile.find(self.launch))
+        return StageLayout(machines, self.processes, LaunchFile.find(self.launch))
 
 
 class Meeting:

@@ -32,7 +32,7 @@ from r1rl.recipe.compute import measured
 from r1rl.recipe.finish import push_final, summarize
 from r1rl.recipe.graph import Node, Selection, graph, resolved
 from r1rl.recipe.launch import ALONE, follow, launch_stage, leading, let_signals_through
-from r1rl.recipe.layout import Layout, Machines, layout
+from r1rl.recipe.layout import Machines, StageLayout, layout
 from r1rl.recipe.machines import Meeting, Order
 from r1rl.recipe.preflight import preflight
 from r1rl.recipe.record import Done
@@ -130,7 +130,7 @@ class _Recipe:
     machines: Machines = ALONE
     meeting: Meeting | None = None
     """Connection to the other machines."""
-    layouts: dict[str, Layout] = field(default_factory=dict)
+    layouts: dict[str, StageLayout] = field(default_factory=dict)
     """Where each wanted stage runs; empty where this process is one of several."""
 
     @property

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from r1rl.files import json_line
-from r1rl.programs.grader import Outcome
+from r1rl.programs.grader import Grade
 from r1rl.records import logged_columns
 from r1rl.scoring.grading import Grades, batches
 from r1rl.scoring.load import REWARDS, bind
@@ -50,11 +50,11 @@ def grade_programs(
                 verdict = outcome.name if outcome else "no_tests"
                 grades.outcomes[verdict] += 1
                 if file is not None:
-                    file.write(json_line({**row, "verdict": verdict, **_counts(outcome or Outcome(verdict))}))
+                    file.write(json_line({**row, "verdict": verdict, **_counts(outcome or Grade(verdict))}))
             progress.update(grades.total, accuracy=round(grades.accuracy, 4))
     grades.seconds = time.monotonic() - started
     return grades
 
 
-def _counts(outcome: Outcome) -> dict[str, Any]:
+def _counts(outcome: Grade) -> dict[str, Any]:
     return {"passed": outcome.passed, "total": outcome.total, "detail": outcome.detail}

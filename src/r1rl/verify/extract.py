@@ -29,9 +29,9 @@ MAX_ANSWER = 2_000
 
 Rule = Literal["box", "answer_tag", "hashes", "phrase", "formula", "bare"]
 RULES: tuple[Rule, ...] = get_args(Rule)
-Place = Literal["box", "answer_tag", "any"]
+AnswerPlace = Literal["box", "answer_tag", "any"]
 """Where an answer must stand to be read: in a box, in the tags, or anywhere by the rules above."""
-PLACES: tuple[Place, ...] = get_args(Place)
+PLACES: tuple[AnswerPlace, ...] = get_args(AnswerPlace)
 
 _TAIL = 20_000
 _FAR = 20_000
@@ -97,7 +97,7 @@ _PLAIN_WORD = re.compile(r"[^\W\d_]{2,}")
 _FUNCTION_WORDS = re.compile(r"sin|cos|tan|cot|sec|csc|log|ln|exp|sqrt|pi|infinity|[dt]?frac|cdot|times", re.IGNORECASE)
 
 
-class Answer(NamedTuple):
+class FoundAnswer(NamedTuple):
     """A final answer as it is written, and the rule that found it."""
 
     text: str
@@ -108,7 +108,7 @@ class _Unreadable(Exception):
     """There is an answer, but it cannot be read whole, or it is taken back."""
 
 
-def extract_answer(text: str, require: Place = "any") -> str | None:
+def extract_answer(text: str, require: AnswerPlace = "any") -> str | None:
     """The final answer of a completion by the rules above, or None if there is none.
 
     A template's pre-filled ``<think>`` is not part of a completion: prepend it, or an unclosed thought is not detected.
@@ -117,7 +117,7 @@ def extract_answer(text: str, require: Place = "any") -> str | None:
     return found.text if found else None
 
 
-def find_answer(text: str, require: Place = "any") -> Answer | None:
+def find_answer(text: str, require: AnswerPlace = "any") -> FoundAnswer | None:
     """The final answer and the rule that found it, or None; only in a box, or only in the tags, where required."""
     response = final_response(text)
     if response is None:
@@ -158,7 +158,7 @@ def without_fences(text: str) -> str:
     return "".join(kept) + text[end:]
 
 
-def _in_box(text: str) -> Answer | None:
+def _in_box(text: str) -> FoundAnswer | None:
     """The last closed box with those of its sentence; it may exceed the length limit, which the caller checks."""
     box = _last_box(text, len(text))
     if box is None:
@@ -176,7 +176,7 @@ def _in_box(text: str) -> Answer | None:
             break
         answer = answer if before.content == box.content else f"{before.content}{joint}{answer}"
         box = before
-    return Answer(answer, "box")
+    return FoundAnswer(answer, "box")
 
 
 class _Box(NamedTuple):
@@ -232,7 +232,7 @@ def _content_of_text(match: re.Match[str]) -> str:
     return f" {match.group(1) or ''} "
 
 
-def _in_tag(text: str) -> Answer | None:
+def _in_tag(text: str) -> FoundAnswer | None:
     """The content of the last ``<answer>…</answer>``; in prose, the value that it states."""
     stop = text.rfind("</answer>")
     start = text.rfind("<answer>", 0, stop) if stop >= 0 else -1
@@ -242,7 +242,7 @@ def _in_tag(text: str) -> Answer | None:
     found = _in_box(content) or _after_hashes(content) or _after_phrase(content)
     if found is None and _is_prose(content):
         found = _last(content)
-    return Answer(found.text if found else content, "answer_tag")
+    return FoundAnswer(found.text if found else content, "answer_tag")
 
 
 def _is_prose(content: str) -> bool:
@@ -252,16 +252,16 @@ def _is_prose(content: str) -> bool:
     return words > _FEW_WORDS or (words > 0 and formula)
 
 
-def _after_hashes(text: str) -> Answer | None:
+def _after_hashes(text: str) -> FoundAnswer | None:
     _, hashes, rest = text.rpartition("####")
     line, _, after = rest.strip(" \t").partition("\n")
     line = line.strip()
     if not hashes or not line or (_HEADING.match(line) and after.strip()) or _words(line) > _FEW_WORDS:
         return None
-    return Answer(line, "hashes")
+    return FoundAnswer(line, "hashes")
 
 
-def _after_phrase(text: str) -> Answer | None:
+def _after_phrase(text: str) -> FoundAnswer | None:
     """What follows the last ``A: …``, ``answer is …`` or the like, up to the end of its sentence."""
     tail = _tidy(text[-_TAIL:])
     anchors = [match.end() for pattern in _ANCHORS for match in pattern.finditer(tail)]
@@ -273,18 +273,18 @@ def _after_phrase(text: str) -> Answer | None:
     value = read_phrase(phrase)
     if value is None:
         raise _Unreadable
-    return Answer(value, "phrase")
+    return FoundAnswer(value, "phrase")
 
 
-def _bare(text: str) -> Answer | None:
+def _bare(text: str) -> FoundAnswer | None:
     """The whole text if it is one short line without prose."""
     line = text.strip()
     if not line or len(line) > 200 or "\n" in line or "$" in line or "\\(" in line or "\\[" in line or _words(line):
         return None
-    return Answer(line, "bare")
+    return FoundAnswer(line, "bare")
 
 
-def _last(text: str) -> Answer | None:
+def _last(text: str) -> FoundAnswer | None:
     """The last value in prose."""
     found = last_value(_tidy(text[-MAX_PHRASE:]))
     if found is None:
@@ -292,7 +292,7 @@ def _last(text: str) -> Answer | None:
     value, is_formula = found
     if value is None:
         raise _Unreadable
-    return Answer(value, "formula" if is_formula else "bare")
+    return FoundAnswer(value, "formula" if is_formula else "bare")
 
 
 def _words(text: str) -> int:
@@ -313,7 +313,7 @@ def _emphasised(match: re.Match[str]) -> str:
 
 
 _ANCHORS = (_COLON, _ANSWER_IS, _HEADED)
-_RULES: dict[Place, tuple[Callable[[str], Answer | None], ...]] = {
+_RULES: dict[AnswerPlace, tuple[Callable[[str], FoundAnswer | None], ...]] = {
     "box": (_in_box,),
     "answer_tag": (_in_tag,),
     "any": (_in_box, _in_tag, _after_hashes, _after_phrase, _bare, _last),

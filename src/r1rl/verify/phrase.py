@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-from r1rl.verify.prose import MAX_PHRASE, Prose, Run, last_value
+from r1rl.verify.prose import MAX_PHRASE, MathRun, Prose, last_value
 from r1rl.verify.tokens import Token
 
 _FEW_WORDS = 4
@@ -58,7 +58,7 @@ def _fillers(text: str) -> int:
     return match.end() if match else 0
 
 
-def _leading(prose: Prose, phrase: str, runs: list[Run]) -> str | None:
+def _leading(prose: Prose, phrase: str, runs: list[MathRun]) -> str | None:
     """The expression at the beginning: with its unit, without a clause that follows."""
     first = runs[0]
     value = prose.value(first)

@@ -84,7 +84,7 @@ _ROWS = re.compile(r"\\begin\{(?:[pbBvV]?matrix|smallmatrix|array|cases)")
 
 
 @dataclass(slots=True)
-class Run:
+class MathRun:
     """Consecutive tokens of one expression, and whether it can be read."""
 
     tokens: list[Token] = field(default_factory=list)
@@ -116,7 +116,7 @@ class Prose:
         for index, run in enumerate(self.runs):
             self._qualify(run, self.runs[index + 1] if index + 1 < len(self.runs) else None)
 
-    def sentence_of(self, run: Run) -> tuple[int, int]:
+    def sentence_of(self, run: MathRun) -> tuple[int, int]:
         """The bounds of the sentence that a run is in."""
         start, end = 0, len(self.text)
         for token in self.tokens:
@@ -127,11 +127,11 @@ class Prose:
                     return start, token.start
         return start, end
 
-    def is_condition(self, run: Run) -> bool:
+    def is_condition(self, run: MathRun) -> bool:
         """Whether a run says where something holds, as after "for all" or "where"."""
         return _CONDITION.search(self.text, max(0, run.start - 40), run.start) is not None
 
-    def concludes_later(self, run: Run) -> bool:
+    def concludes_later(self, run: MathRun) -> bool:
         """Whether a later sentence states a result in words, or is so short that it must be one."""
         starts = [token.end for token in self.tokens if token.kind in ("stop", "newline") and token.start >= run.end]
         for start, end in pairwise([*starts, len(self.text)]):
@@ -146,7 +146,7 @@ class Prose:
         inside = (token for token in self.tokens if token.start >= start and token.end <= end)
         return [token.text.lower() for token in inside if token.kind in ("word", "alone")]
 
-    def value(self, run: Run) -> str | None:
+    def value(self, run: MathRun) -> str | None:
         """What a run says, as one text; None if it is unreadable. A computation is worth its last side."""
         written = _written(self.text, run)
         sides = _EQUAL_SIGNS.split(written)
@@ -160,7 +160,7 @@ class Prose:
             return f"-{written}"
         return written
 
-    def _qualify(self, run: Run, after: Run | None) -> None:
+    def _qualify(self, run: MathRun, after: MathRun | None) -> None:
         """Mark a run that the words around it change, or join to the next one by more than a list."""
         if _CHANGED_BEFORE.search(self.text, max(0, run.start - 60), run.start):
             run.readable = False
@@ -188,13 +188,13 @@ def last_value(text: str) -> tuple[str | None, bool] | None:
     return (prose.value(names[-1]), True) if names else None
 
 
-def _conclusion(prose: Prose, run: Run) -> Run | None:
+def _conclusion(prose: Prose, run: MathRun) -> MathRun | None:
     """The formula, if only a name, that a later sentence concludes with."""
     named = [later for later in prose.runs if later.start >= run.end and later.is_formula]
     return named[-1] if named else None
 
 
-def _of_sentence(prose: Prose, last: Run) -> Run:
+def _of_sentence(prose: Prose, last: MathRun) -> MathRun:
     """The run that a sentence with this last one is about: one that "is the answer", or the last that is no
     condition."""
     start, end = prose.sentence_of(last)
@@ -206,14 +206,14 @@ def _of_sentence(prose: Prose, last: Run) -> Run:
     return stated[-1] if stated else last
 
 
-def _is_weak(run: Run) -> bool:
+def _is_weak(run: MathRun) -> bool:
     """Whether a run only names something: ``$x$``, ``AB``."""
     return all(token.kind in ("formula", "letter") for token in run.tokens) and all(
         _BARE_NAME.fullmatch(token.text) for token in run.tokens
     )
 
 
-def _is_ornament(run: Run) -> bool:
+def _is_ornament(run: MathRun) -> bool:
     return all(not _ORNAMENT.sub("", token.text) for token in run.tokens if token.kind != "cut") and not any(
         token.kind == "cut" for token in run.tokens
     )
@@ -256,9 +256,9 @@ def _is_label(tokens: list[Token], opened: int, closed: int) -> bool:
     return (inner.kind == "letter" and inner.text.islower()) or (inner.kind == "number" and len(inner.text) < 3)
 
 
-def _runs(tokens: list[Token]) -> Iterator[Run]:
+def _runs(tokens: list[Token]) -> Iterator[MathRun]:
     """The runs of mathematics, in order."""
-    run, depth = Run(), 0
+    run, depth = MathRun(), 0
     for index, token in enumerate(tokens):
         joint = token.kind == "separator" or _AND_OR.fullmatch(token.text) is not None
         if joint and run.tokens and (depth > 0 or _starts_value(tokens, index + 1)):
@@ -269,7 +269,7 @@ def _runs(tokens: list[Token]) -> Iterator[Run]:
             run.tokens.append(token)
         else:
             yield from _finished(run)
-            run, depth = Run(), 0
+            run, depth = MathRun(), 0
     yield from _finished(run)
 
 
@@ -285,7 +285,7 @@ def _starts_value(tokens: list[Token], index: int) -> bool:
     return token.kind in _MATHEMATICS and token.kind not in ("close", "unit")
 
 
-def _is_punctuation(tokens: list[Token], index: int, run: Run, depth: int) -> bool:
+def _is_punctuation(tokens: list[Token], index: int, run: MathRun, depth: int) -> bool:
     """Whether a sign that may be an operator is punctuation here: a colon, a dash, a quotation mark, a bullet."""
     token = tokens[index]
     after = tokens[index + 1] if index + 1 < len(tokens) else None
@@ -303,7 +303,7 @@ def _is_punctuation(tokens: list[Token], index: int, run: Run, depth: int) -> bo
     return spaced_after and (bullet or token.text in ("!", "|", "≈"))
 
 
-def _is_side_by_side(run: Run, token: Token) -> bool:
+def _is_side_by_side(run: MathRun, token: Token) -> bool:
     """Whether a token and the one before it are two values without anything that joins them."""
     if not run.tokens:
         return False
@@ -325,7 +325,7 @@ def _is_side_by_side(run: Run, token: Token) -> bool:
     return not (token.kind == "formula" and _CONTINUES.match(token.text))
 
 
-def _finished(run: Run) -> Iterator[Run]:
+def _finished(run: MathRun) -> Iterator[MathRun]:
     """The run without what only leads to it or follows it; marked unreadable if an operator lacks an operand."""
     tokens = run.tokens
     while tokens and (tokens[-1].kind in ("separator", "word") or tokens[-1].text == ":"):
@@ -351,7 +351,7 @@ def _finished(run: Run) -> Iterator[Run]:
     yield run
 
 
-def _written(text: str, run: Run) -> str:
+def _written(text: str, run: MathRun) -> str:
     """The run as one expression: its text, with the content of its formulas in their place."""
     parts: list[str] = []
     for index, token in enumerate(run.tokens):

@@ -20,7 +20,7 @@ class OptionalPart:
 
 
 @dataclass(frozen=True, slots=True)
-class Check:
+class MachineCheck:
     """One thing to try."""
 
     name: str
@@ -42,19 +42,19 @@ _VLLM = OptionalPart(
 )
 
 CHECKS = (
-    Check("hardware", "devices, memory, versions", f"{_PACKAGE}.hardware:hardware", 300),
-    Check("links", "copies arrive unchanged; bandwidths", f"{_PACKAGE}.hardware:links", 300),
-    Check("attention", "equals a float64 reference, forward and backward", f"{_PACKAGE}.kernels:attention", 300),
-    Check("log-probabilities", "equal a float64 reference, with gradients", f"{_PACKAGE}.kernels:logprobs", 300),
-    Check("mismatch", "the embedded engine samples from the learner's policy", f"{_PACKAGE}.sync:mismatch", 300),
-    Check("weight sync", "weights arrive through shared memory; faults show", f"{_PACKAGE}.sync:weight_sync", 300),
-    Check("learning", "a tiny recipe learns", f"{_PACKAGE}.learning:learning", 600),
-    Check("memory", "the predicted peak is the measured one", f"{_PACKAGE}.memory:peak", 600, _WHOLE_BLOCKS),
-    Check("speed, small", "sampler and learner", f"{_PACKAGE}.speed:small", 600),
-    Check("speed, large", "sampler and learner", f"{_PACKAGE}.speed:large", 600),
-    Check("ZeRO-1", "follows one process, saves and resumes", f"{_PACKAGE}.zero:zero1", 600, part=_DEEPSPEED),
-    Check("ZeRO-2", "follows one process, saves and resumes", f"{_PACKAGE}.zero:zero2", 600, part=_DEEPSPEED),
-    Check("ZeRO-3", "follows one process, saves and resumes", f"{_PACKAGE}.zero:zero3", 600, part=_DEEPSPEED),
-    Check("vLLM, colocated", "starts, sleeps, wakes, is synced", f"{_PACKAGE}.vllm:colocated", 600, part=_VLLM),
-    Check("vLLM, NCCL", "a weight group opens, closes and reopens", f"{_PACKAGE}.vllm:nccl", 600, part=_VLLM),
+    MachineCheck("hardware", "devices, memory, versions", f"{_PACKAGE}.hardware:hardware", 300),
+    MachineCheck("links", "copies arrive unchanged; bandwidths", f"{_PACKAGE}.hardware:links", 300),
+    MachineCheck("attention", "equals a float64 reference, forward and backward", f"{_PACKAGE}.kernels:attention", 300),
+    MachineCheck("log-probabilities", "equal a float64 reference, with gradients", f"{_PACKAGE}.kernels:logprobs", 300),
+    MachineCheck("mismatch", "the embedded engine samples from the learner's policy", f"{_PACKAGE}.sync:mismatch", 300),
+    MachineCheck("weight sync", "weights arrive by shared memory; faults show", f"{_PACKAGE}.sync:weight_sync", 300),
+    MachineCheck("learning", "a tiny recipe learns", f"{_PACKAGE}.learning:learning", 600),
+    MachineCheck("memory", "the predicted peak is the measured one", f"{_PACKAGE}.memory:peak", 600, _WHOLE_BLOCKS),
+    MachineCheck("speed, small", "sampler and learner", f"{_PACKAGE}.speed:small", 600),
+    MachineCheck("speed, large", "sampler and learner", f"{_PACKAGE}.speed:large", 600),
+    MachineCheck("ZeRO-1", "follows one process, saves and resumes", f"{_PACKAGE}.zero:zero1", 600, part=_DEEPSPEED),
+    MachineCheck("ZeRO-2", "follows one process, saves and resumes", f"{_PACKAGE}.zero:zero2", 600, part=_DEEPSPEED),
+    MachineCheck("ZeRO-3", "follows one process, saves and resumes", f"{_PACKAGE}.zero:zero3", 600, part=_DEEPSPEED),
+    MachineCheck("vLLM, colocated", "starts, sleeps, wakes, is synced", f"{_PACKAGE}.vllm:colocated", 600, part=_VLLM),
+    MachineCheck("vLLM, NCCL", "a weight group opens, closes and reopens", f"{_PACKAGE}.vllm:nccl", 600, part=_VLLM),
 )

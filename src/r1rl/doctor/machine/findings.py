@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-Value = float | int | str
+Shown = float | int | str
 
 
 class NotTried(Exception):
@@ -16,14 +16,14 @@ class NotTried(Exception):
 class Findings:
     """Filled by one check."""
 
-    figures: dict[str, Value] = field(default_factory=dict)
+    figures: dict[str, Shown] = field(default_factory=dict)
     """By name, with the unit in the name."""
     wrong: list[str] = field(default_factory=list)
     """What does not hold; empty if the check passed."""
     summary: str = ""
     """The figures that matter most, in one line for the table."""
 
-    def note(self, name: str, value: Value) -> None:
+    def note(self, name: str, value: Shown) -> None:
         """A figure that is only reported."""
         self.figures[name] = value
 

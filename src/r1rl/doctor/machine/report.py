@@ -15,7 +15,7 @@ from typing import Any
 
 import r1rl
 from r1rl.doctor.machine.checks import CHECKS
-from r1rl.doctor.machine.run import Result
+from r1rl.doctor.machine.run import CheckResult
 from r1rl.errors import ConfigError, writing
 from r1rl.files import check_generated, write_json
 from r1rl.tracking.console import Console, duration
@@ -24,7 +24,7 @@ WRITTEN_BY = "r1rl doctor --machine"
 """In every file that this module writes."""
 
 
-def show(results: Sequence[Result], console: Console) -> None:
+def show(results: Sequence[CheckResult], console: Console) -> None:
     """One table of what was tried, and a list of what was not."""
     tried = [result for result in results if result.status != "not tried"]
     rows = [[result.name, result.status, duration(result.seconds), summary(asdict(result))] for result in tried]
@@ -40,7 +40,7 @@ def summary(result: Mapping[str, Any]) -> str:
     return str(result["reason"] or result["summary"])
 
 
-def write(path: Path, results: Sequence[Result]) -> None:
+def write(path: Path, results: Sequence[CheckResult]) -> None:
     """Write all results as JSON; a file of someone else's is not replaced.
 
     Raises: ForeignError, StorageError.

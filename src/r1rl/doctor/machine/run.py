@@ -18,8 +18,8 @@ from typing import Literal
 
 import psutil
 
-from r1rl.doctor.machine.checks import Check
-from r1rl.doctor.machine.findings import Value
+from r1rl.doctor.machine.checks import MachineCheck
+from r1rl.doctor.machine.findings import Shown
 
 Status = Literal["passed", "failed", "not tried"]
 LOG_LINES = 120
@@ -27,7 +27,7 @@ LOG_LINES = 120
 
 
 @dataclass(frozen=True, slots=True)
-class Result:
+class CheckResult:
     """The outcome of one check."""
 
     name: str
@@ -38,23 +38,23 @@ class Result:
     """Why it failed or was not tried."""
     summary: str = ""
     """The figures that matter most."""
-    figures: Mapping[str, Value] = field(default_factory=dict)
+    figures: Mapping[str, Shown] = field(default_factory=dict)
     log: tuple[str, ...] = ()
     """The end of a failed check's output."""
 
 
-def run_checks(checks: Iterable[Check]) -> Iterator[Result]:
+def run_checks(checks: Iterable[MachineCheck]) -> Iterator[CheckResult]:
     """The results of the checks, one after the other, as each ends."""
     for check in checks:
         if check.part is not None and importlib.util.find_spec(check.part.module) is None:
             reason = f"{check.part.module} is not installed: {check.part.install}"
-            yield Result(check.name, check.what, "not tried", 0.0, reason)
+            yield CheckResult(check.name, check.what, "not tried", 0.0, reason)
             continue
         with tempfile.TemporaryDirectory(prefix="r1rl-machine-") as folder:
             yield run_check(check, Path(folder))
 
 
-def run_check(check: Check, folder: Path) -> Result:
+def run_check(check: MachineCheck, folder: Path) -> CheckResult:
     """Run one check. ``folder`` is for its files and becomes its TMPDIR."""
     answer, log = folder / "result.json", folder / "log"
     command = [sys.executable, "-m", "r1rl.doctor.machine.attempt", check.use, str(answer)]
@@ -75,8 +75,8 @@ def run_check(check: Check, folder: Path) -> Result:
     if answer.is_file():
         row = json.loads(answer.read_text(encoding="utf-8"))
         kept = tuple(said) if row["status"] == "failed" else ()
-        return Result(check.name, check.what, seconds=seconds, log=kept, **row)
-    return Result(check.name, check.what, "failed", seconds, _died(code, check.deadline_s, said), log=tuple(said))
+        return CheckResult(check.name, check.what, seconds=seconds, log=kept, **row)
+    return CheckResult(check.name, check.what, "failed", seconds, _died(code, check.deadline_s, said), log=tuple(said))
 
 
 def _died(code: int | None, deadline_s: float, said: list[str]) -> str:
