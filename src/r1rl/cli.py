@@ -176,7 +176,8 @@ def run(
     given = {"until": until, "start": start, "only": only, "yes": yes, "launched": launched}
     if "LOCAL_RANK" not in os.environ:  # else a launcher has placed this process already
         place = importlib.import_module("r1rl.recipe.layout")
-        given["machines"] = place.Machines(machines, machine_rank, address, port).checked()
+        at = place.Machines(machines, machine_rank, address, port).checked()
+        given |= {"machines": at} if at.count > 1 else {}
     try:
         recipe.run_recipe(loaded, **{key: value for key, value in given.items() if value})
     except Preempted as ended:
