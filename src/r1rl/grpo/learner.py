@@ -315,7 +315,8 @@ class Learner:
         with without_dropout(self.dropouts):
             parts = [logps_of(micro_batch(chunk, self.backend.device).tokens) for chunk in chunks]
         computed = [sample for chunk in chunks for sample in chunk]
-        split = torch.cat(parts).float().cpu().split([len(s.completion_ids) for s in computed])
+        lengths = [len(s.completion_ids) for s in computed]
+        split = torch.cat(parts).float().cpu().split(lengths) if parts else ()  # no sample has a reward
         place = {id(sample): i for i, sample in enumerate(samples)}
         found = [(place[id(s)], logps.numpy()) for s, logps in zip(computed, split, strict=True) if id(s) in place]
         yield from ((samples[i], logps) for i, logps in self.backend.gather(found))
