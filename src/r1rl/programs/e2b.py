@@ -5,11 +5,10 @@ from __future__ import annotations
 import importlib
 import shlex
 import time
-from concurrent.futures import Future, ThreadPoolExecutor
-from types import TracebackType
-from typing import Any, Self
+from typing import Any
 
 from r1rl.errors import SandboxError
+from r1rl.programs.threaded import ThreadedRunner
 from r1rl.programs.types import Execution, Program, ProgramLimits, ProgramVerdict
 
 _COMMANDS = {"python": "python3 main", "cpp": "g++ -x c++ -std=c++17 -O2 -o program main && exec ./program"}
@@ -17,7 +16,7 @@ _MARGIN_S = 60.0
 _OUT_OF_TIME, _KILLED = 124, 137
 
 
-class E2B:
+class E2B(ThreadedRunner):
     """A ``Runner`` on E2B, without internet access for the programs. Its client takes the key from ``E2B_API_KEY``.
 
     It cannot connect two programs, so that assert blocks which are more than calls compared with literals are not
@@ -31,39 +30,15 @@ class E2B:
     """
 
     languages = tuple(_COMMANDS)
+    _name = "E2B"
 
     def __init__(self, workers: int = 8, limits: ProgramLimits | None = None, *, template: str | None = None) -> None:
-        self.limits, self._template = limits or ProgramLimits(), template
+        self._template = template
         try:
             self._client: Any = importlib.import_module("e2b")
         except ImportError as error:
             raise SandboxError(f"E2B's client is not installed ({error}); run: pip install e2b") from error
-        self._threads = ThreadPoolExecutor(workers, thread_name_prefix="r1rl-e2b-program")
-
-    def submit(self, program: Program, stdin: str = "", limits: ProgramLimits | None = None) -> Future[Execution]:
-        """See ``Runner.submit``."""
-        if program.language not in _COMMANDS:
-            raise SandboxError(f"E2B runs {', '.join(_COMMANDS)} here, not {program.language}")
-        try:
-            return self._threads.submit(self._execute, program, stdin, limits or self.limits)
-        except RuntimeError as error:
-            raise SandboxError("this runner is closed; make a new one") from error
-
-    def run(self, program: Program, stdin: str = "", limits: ProgramLimits | None = None) -> Execution:
-        """See ``Runner.run``."""
-        return self.submit(program, stdin, limits).result()
-
-    def close(self) -> None:
-        """See ``Runner.close``."""
-        self._threads.shutdown(cancel_futures=True)
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
+        super().__init__(workers, limits)
 
     def _execute(self, program: Program, stdin: str, limits: ProgramLimits) -> Execution:
         lifetime_s = round(limits.wall_s + _MARGIN_S)

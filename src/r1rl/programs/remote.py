@@ -8,14 +8,14 @@ from __future__ import annotations
 
 import os
 import time
+from abc import abstractmethod
 from collections.abc import Mapping
-from concurrent.futures import Future, ThreadPoolExecutor
-from types import TracebackType
-from typing import Any, ClassVar, Self
+from typing import Any, ClassVar
 
 import httpx
 
 from r1rl.errors import SandboxError
+from r1rl.programs.threaded import ThreadedRunner
 from r1rl.programs.types import Execution, Program, ProgramLimits, ProgramVerdict
 
 _RETRIED = frozenset((408, 425, 429, 500, 502, 503, 504))
@@ -25,7 +25,7 @@ _COMPILE_S = 30.0
 _SYNTAX = ("SyntaxError:", "IndentationError:", "TabError:")
 
 
-class HttpRunner:
+class HttpRunner(ThreadedRunner):
     """A ``Runner`` over HTTP; subclasses know what a service takes and returns.
 
     Args:
@@ -51,13 +51,12 @@ class HttpRunner:
         backoff_s: float = 1.0,
         key_env: str = "",
     ) -> None:
-        self.limits = limits or ProgramLimits()
+        super().__init__(workers, limits)
         self.url = (url or self.default_url).rstrip("/")
         self._retries, self._backoff_s = retries, backoff_s
         key = os.environ.get(key_env, "")
         headers = {"Authorization": f"Bearer {key}"} if key else {}
         self._http = httpx.Client(headers=headers, timeout=_MARGIN_S, limits=httpx.Limits(max_connections=workers))
-        self._threads = ThreadPoolExecutor(workers, thread_name_prefix="r1rl-remote-program")
         try:
             self._languages = self._look()
         except BaseException:
@@ -69,32 +68,14 @@ class HttpRunner:
         """Languages of the service, by r1rl's names."""
         return tuple(self._languages)
 
-    def submit(self, program: Program, stdin: str = "", limits: ProgramLimits | None = None) -> Future[Execution]:
-        """See ``Runner.submit``."""
-        if program.language not in self._languages:
-            known = ", ".join(self._languages) or "none"
-            raise SandboxError(f"{self.url} has no {program.language}; it has: {known}")
-        try:
-            return self._threads.submit(self._execute, program, stdin, limits or self.limits)
-        except RuntimeError as error:
-            raise SandboxError("this runner is closed; make a new one") from error
-
-    def run(self, program: Program, stdin: str = "", limits: ProgramLimits | None = None) -> Execution:
-        """See ``Runner.run``."""
-        return self.submit(program, stdin, limits).result()
+    @property
+    def _name(self) -> str:
+        return self.url
 
     def close(self) -> None:
         """See ``Runner.close``."""
-        self._threads.shutdown(cancel_futures=True)
+        super().close()
         self._http.close()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
 
     def _execute(self, program: Program, stdin: str, limits: ProgramLimits) -> Execution:
         body = self._request(program, stdin, limits)
@@ -136,15 +117,17 @@ class HttpRunner:
                 f"{type(self).__name__} does not answer at {self.url}: {error}; start it, or set url"
             ) from error
 
+    @abstractmethod
     def _offered(self) -> dict[str, str]:
-        raise NotImplementedError
+        """The service's names of languages by r1rl's."""
 
+    @abstractmethod
     def _request(self, program: Program, stdin: str, limits: ProgramLimits) -> dict[str, Any]:
-        raise NotImplementedError
+        """The body of a request."""
 
+    @abstractmethod
     def _execution(self, reply: Any, limits: ProgramLimits, took_s: float) -> Execution:
-        """Raises: _Unavailable for a reply that says that the service failed."""
-        raise NotImplementedError
+        """What a reply says. Raises: _Unavailable for one that says that the service failed."""
 
 
 class _Unavailable(Exception):
