@@ -13,8 +13,8 @@ import re
 import time
 from collections import Counter
 
+from benchmarks.endings import ENDINGS, KINDS, cases, given
 from r1rl.verify import Checker, Limits, find_answer
-from tests.support.endings import ENDINGS, KINDS, cases, given
 
 _LAYOUT = re.compile(r"\\[,;:! ]|[\s$]|\\left|\\right")
 

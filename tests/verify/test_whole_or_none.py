@@ -8,8 +8,8 @@ from collections import Counter
 
 import pytest
 
+from benchmarks.endings import ENDINGS, KINDS, LATEX_ENDINGS, PLAIN_ENDINGS, cases, given
 from r1rl.verify import Checker, Limits, find_answer
-from tests.support.endings import ENDINGS, KINDS, LATEX_ENDINGS, PLAIN_ENDINGS, cases, given
 
 _LAYOUT = re.compile(r"\\[,;:! ]|[\s$]|\\left|\\right")
 PATIENT = Limits(cpu_s=30.0, wall_s=120.0)
