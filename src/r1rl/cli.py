@@ -32,6 +32,30 @@ Overrides = Annotated[
         metavar="KEY=VALUE", help="Keys to change, for example grpo.learning_rate=1e-4.", show_default=False
     ),
 ]
+Launch = Annotated[
+    str | None,
+    typer.Option(
+        metavar="FILE",
+        help="accelerate's configuration (or ddp, zero1, zero2, zero3, zero3-offload) for stages that name none.",
+    ),
+]
+MachineCount = Annotated[
+    int,
+    typer.Option("--num-machines", "--nnodes", envvar="PET_NNODES", help="Machines on which this command runs.", min=1),
+]
+MachineRank = Annotated[
+    int, typer.Option("--machine-rank", "--node-rank", envvar="PET_NODE_RANK", help="This machine's number.", min=0)
+]
+MainAddress = Annotated[
+    str,
+    typer.Option(
+        "--main-process-ip", "--master-addr", envvar="PET_MASTER_ADDR", help="Address of the machine of rank 0."
+    ),
+]
+MainPort = Annotated[
+    int,
+    typer.Option("--main-process-port", "--master-port", envvar="PET_MASTER_PORT", help="Free port there."),
+]
 UsageError: type[Any] = typer.BadParameter.__bases__[0]
 """Usage errors of click; where typer imports click from depends on its version, hence the indirect access."""
 FORWARD = {"allow_extra_args": True, "ignore_unknown_options": True}
@@ -129,32 +153,11 @@ def run(
     ] = False,
     devices: Annotated[int, typer.Option(help="With --dry-run: accelerators; 0 is this machine's CPU.", min=0)] = 0,
     tflops: Annotated[float, typer.Option(help="With --dry-run: peak TFLOP/s of one (H100: 989).", min=1)] = 989.0,
-    launch: Annotated[
-        str | None,
-        typer.Option(
-            metavar="FILE",
-            help="accelerate's configuration (or ddp, zero1, zero2, zero3, zero3-offload) for stages that name none.",
-        ),
-    ] = None,
-    machines: Annotated[
-        int,
-        typer.Option(
-            "--num-machines", "--nnodes", envvar="PET_NNODES", help="Machines on which this command runs.", min=1
-        ),
-    ] = 1,
-    machine_rank: Annotated[
-        int, typer.Option("--machine-rank", "--node-rank", envvar="PET_NODE_RANK", help="This machine's number.", min=0)
-    ] = 0,
-    address: Annotated[
-        str,
-        typer.Option(
-            "--main-process-ip", "--master-addr", envvar="PET_MASTER_ADDR", help="Address of the machine of rank 0."
-        ),
-    ] = "",
-    port: Annotated[
-        int,
-        typer.Option("--main-process-port", "--master-port", envvar="PET_MASTER_PORT", help="Free port there."),
-    ] = 29500,
+    launch: Launch = None,
+    machines: MachineCount = 1,
+    machine_rank: MachineRank = 0,
+    address: MainAddress = "",
+    port: MainPort = 29500,
     launched: Annotated[bool, typer.Option("--launched", hidden=True)] = False,
 ) -> None:
     """Run every stage of a configuration; the same command again resumes it.
