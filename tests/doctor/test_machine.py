@@ -15,7 +15,7 @@ from torch import Tensor
 from r1rl.doctor import commands
 from r1rl.doctor.machine import command, kernels, sync
 from r1rl.doctor.machine.attempt import attempt
-from r1rl.doctor.machine.checks import CHECKS, MachineCheck, OptionalPart
+from r1rl.doctor.machine.checks import CHECKS, OptionalPart, Proof
 from r1rl.doctor.machine.device import gpus
 from r1rl.doctor.machine.findings import Findings, NotTried
 from r1rl.doctor.machine.report import WRITTEN_BY, page
@@ -33,8 +33,8 @@ from tests.support.waits import HANG_S, until
 ROOT = Path(__file__).parents[2]
 
 
-def planted(name: str, deadline_s: float = HANG_S) -> MachineCheck:
-    return MachineCheck(name, "what holds", f"tests.support.planted:{name}", deadline_s)
+def planted(name: str, deadline_s: float = HANG_S) -> Proof:
+    return Proof(name, "what holds", f"tests.support.planted:{name}", deadline_s)
 
 
 def run(name: str, folder: Path, deadline_s: float = HANG_S) -> CheckResult:
@@ -98,7 +98,7 @@ def test_an_optional_part_that_is_missing_is_not_tried_and_starts_nothing() -> N
 # ------------------------------------------------------------------------------------------- table, file, exit code
 
 
-def check_machine(checks: list[MachineCheck], path: Path) -> tuple[int, str]:
+def check_machine(checks: list[Proof], path: Path) -> tuple[int, str]:
     stream = io.StringIO()
     code = command.check_machine(checks, path, Console(stream=stream))
     return code, stream.getvalue()

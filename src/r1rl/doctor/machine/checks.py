@@ -20,7 +20,7 @@ class OptionalPart:
 
 
 @dataclass(frozen=True, slots=True)
-class MachineCheck:
+class Proof:
     """One thing to try."""
 
     name: str
@@ -42,19 +42,19 @@ _VLLM = OptionalPart(
 )
 
 CHECKS = (
-    MachineCheck("hardware", "devices, memory, versions", f"{_PACKAGE}.hardware:hardware", 300),
-    MachineCheck("links", "copies arrive unchanged; bandwidths", f"{_PACKAGE}.hardware:links", 300),
-    MachineCheck("attention", "equals a float64 reference, forward and backward", f"{_PACKAGE}.kernels:attention", 300),
-    MachineCheck("log-probabilities", "equal a float64 reference, with gradients", f"{_PACKAGE}.kernels:logprobs", 300),
-    MachineCheck("mismatch", "the embedded engine samples from the learner's policy", f"{_PACKAGE}.sync:mismatch", 300),
-    MachineCheck("weight sync", "weights arrive by shared memory; faults show", f"{_PACKAGE}.sync:weight_sync", 300),
-    MachineCheck("learning", "a tiny recipe learns", f"{_PACKAGE}.learning:learning", 600),
-    MachineCheck("memory", "the predicted peak is the measured one", f"{_PACKAGE}.memory:peak", 600, _WHOLE_BLOCKS),
-    MachineCheck("speed, small", "sampler and learner", f"{_PACKAGE}.speed:small", 600),
-    MachineCheck("speed, large", "sampler and learner", f"{_PACKAGE}.speed:large", 600),
-    MachineCheck("ZeRO-1", "follows one process, saves and resumes", f"{_PACKAGE}.zero:zero1", 600, part=_DEEPSPEED),
-    MachineCheck("ZeRO-2", "follows one process, saves and resumes", f"{_PACKAGE}.zero:zero2", 600, part=_DEEPSPEED),
-    MachineCheck("ZeRO-3", "follows one process, saves and resumes", f"{_PACKAGE}.zero:zero3", 600, part=_DEEPSPEED),
-    MachineCheck("vLLM, colocated", "starts, sleeps, wakes, is synced", f"{_PACKAGE}.vllm:colocated", 600, part=_VLLM),
-    MachineCheck("vLLM, NCCL", "a weight group opens, closes and reopens", f"{_PACKAGE}.vllm:nccl", 600, part=_VLLM),
+    Proof("hardware", "devices, memory, versions", f"{_PACKAGE}.hardware:hardware", 300),
+    Proof("links", "copies arrive unchanged; bandwidths", f"{_PACKAGE}.hardware:links", 300),
+    Proof("attention", "equals a float64 reference, forward and backward", f"{_PACKAGE}.kernels:attention", 300),
+    Proof("log-probabilities", "equal a float64 reference, with gradients", f"{_PACKAGE}.kernels:logprobs", 300),
+    Proof("mismatch", "the embedded engine samples from the learner's policy", f"{_PACKAGE}.sync:mismatch", 300),
+    Proof("weight sync", "weights arrive through shared memory; faults show", f"{_PACKAGE}.sync:weight_sync", 300),
+    Proof("learning", "a tiny recipe learns", f"{_PACKAGE}.learning:learning", 600),
+    Proof("memory", "the predicted peak is the measured one", f"{_PACKAGE}.memory:peak", 600, _WHOLE_BLOCKS),
+    Proof("speed, small", "sampler and learner", f"{_PACKAGE}.speed:small", 600),
+    Proof("speed, large", "sampler and learner", f"{_PACKAGE}.speed:large", 600),
+    Proof("ZeRO-1", "follows one process, saves and resumes", f"{_PACKAGE}.zero:zero1", 600, part=_DEEPSPEED),
+    Proof("ZeRO-2", "follows one process, saves and resumes", f"{_PACKAGE}.zero:zero2", 600, part=_DEEPSPEED),
+    Proof("ZeRO-3", "follows one process, saves and resumes", f"{_PACKAGE}.zero:zero3", 600, part=_DEEPSPEED),
+    Proof("vLLM, colocated", "starts, sleeps, wakes, is synced", f"{_PACKAGE}.vllm:colocated", 600, part=_VLLM),
+    Proof("vLLM, NCCL", "a weight group opens, closes and reopens", f"{_PACKAGE}.vllm:nccl", 600, part=_VLLM),
 )

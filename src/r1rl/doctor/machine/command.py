@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from r1rl.doctor.machine.checks import CHECKS, MachineCheck
+from r1rl.doctor.machine.checks import CHECKS, Proof
 from r1rl.doctor.machine.report import WRITTEN_BY, show, write
 from r1rl.doctor.machine.run import run_checks
 from r1rl.errors import ConfigError
@@ -13,7 +13,7 @@ from r1rl.files import check_generated
 from r1rl.tracking.console import Console
 
 
-def chosen(names: Sequence[str]) -> list[MachineCheck]:
+def chosen(names: Sequence[str]) -> list[Proof]:
     """The checks with these names; all of them for none.
 
     Raises: ConfigError for a name that no check has.
@@ -25,7 +25,7 @@ def chosen(names: Sequence[str]) -> list[MachineCheck]:
     return [known[name] for name in names] if names else list(CHECKS)
 
 
-def check_machine(checks: Sequence[MachineCheck], path: Path, console: Console) -> int:
+def check_machine(checks: Sequence[Proof], path: Path, console: Console) -> int:
     """Run these checks, write the results to ``path`` as they come, and show them; returns the exit code.
 
     Raises: ForeignError, StorageError: ``path`` cannot be written.

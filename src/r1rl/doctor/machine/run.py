@@ -18,7 +18,7 @@ from typing import Literal
 
 import psutil
 
-from r1rl.doctor.machine.checks import MachineCheck
+from r1rl.doctor.machine.checks import Proof
 from r1rl.doctor.machine.findings import Shown
 
 Status = Literal["passed", "failed", "not tried"]
@@ -43,7 +43,7 @@ class CheckResult:
     """The end of a failed check's output."""
 
 
-def run_checks(checks: Iterable[MachineCheck]) -> Iterator[CheckResult]:
+def run_checks(checks: Iterable[Proof]) -> Iterator[CheckResult]:
     """The results of the checks, one after the other, as each ends."""
     for check in checks:
         if check.part is not None and importlib.util.find_spec(check.part.module) is None:
@@ -54,7 +54,7 @@ def run_checks(checks: Iterable[MachineCheck]) -> Iterator[CheckResult]:
             yield run_check(check, Path(folder))
 
 
-def run_check(check: MachineCheck, folder: Path) -> CheckResult:
+def run_check(check: Proof, folder: Path) -> CheckResult:
     """Run one check. ``folder`` is for its files and becomes its TMPDIR."""
     answer, log = folder / "result.json", folder / "log"
     command = [sys.executable, "-m", "r1rl.doctor.machine.attempt", check.use, str(answer)]
