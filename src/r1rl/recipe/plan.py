@@ -37,6 +37,7 @@ _ROWS = {
     ("HuggingFaceH4/MATH-500", "test"): 500,
     ("HuggingFaceH4/aime_2024", "train"): 30,
     ("Intel/orca_dpo_pairs", "train"): 12859,
+    ("openai/openai_humaneval", "test"): 164,
 }
 """Sizes of the data sets that the configurations of this project name, so that a plan needs no network."""
 _SIZE_IN_NAME = re.compile(r"(?<![\w.])(\d+(?:\.\d+)?)([bm])(?![a-z])", re.IGNORECASE)
