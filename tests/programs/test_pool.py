@@ -213,8 +213,10 @@ def test_two_of_which_one_does_not_compile(pool: SandboxPool) -> None:
 
 def test_a_sandbox_killed_from_outside_is_replaced(pool: SandboxPool) -> None:
     assert pool.run(Program("print(1)")).failure is None
-    for child in psutil.Process().children():
+    waiting = psutil.Process().children()
+    for child in waiting:
         child.kill()  # those that wait for a program
+    until(lambda: all(child.status() == psutil.STATUS_ZOMBIE for child in waiting), "the kernel to end them")
     assert [pool.run(Program("print(2)")).stdout for _ in range(4)] == ["2\n"] * 4
 
 

@@ -24,6 +24,12 @@ ROWS = [
     {"prompt": "2+3?", "completion": "<think>2+3=6</think><answer>6</answer>", "answer": "5"},
 ]
 
+CASES = [{"fn_name": "double", "input": [3], "output": 6}]
+PROGRAMS = [
+    {"prompt": "Write double.", "completion": f"```python\ndef double(x):\n    return {made}\n```", "test_cases": CASES}
+    for made in ("2 * x", "x + 2")
+]
+
 
 def build(folder: Path) -> Path:
     """The repository in ``folder``, its demo run by ``make demo``, and what the pages' examples take for granted."""
@@ -52,7 +58,7 @@ def _examples(folder: Path) -> None:
     for name in ("zero-seed0", "zero-seed1", "tiny-r1"):
         shutil.copytree(runs / "tiny-zero", runs / name)
     (runs / "tiny-r1/zero").rename(runs / "tiny-r1/r1")
-    for name in ("samples.jsonl", "completions.jsonl"):
-        (folder / name).write_text("".join(json.dumps(row) + "\n" for row in ROWS))
+    for name, rows in (("samples.jsonl", ROWS), ("completions.jsonl", ROWS), ("programs.jsonl", PROGRAMS)):
+        (folder / name).write_text("".join(json.dumps(row) + "\n" for row in rows))
     shown = [block.text for block in blocks("python") if block.text.startswith("# my_rewards.py")]
     (folder / "my_rewards.py").write_text("\n".join(shown))

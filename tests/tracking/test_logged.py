@@ -31,6 +31,12 @@ OTHER_RUNS = re.compile(
 REWARDS = """
 def digit(prompts, completions, **kwargs):
     return [float(any(ch.isdigit() for ch in c)) if i else None for i, c in enumerate(completions)]
+class Untouched:
+    "A runner; an untrained policy writes no program."
+    languages = ("python",)
+    def __init__(self, workers, limits):
+        self.limits = limits
+    def close(self): ...
 """
 
 
@@ -56,8 +62,27 @@ def logged(tiny_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> set[s
             "evaluate": {"samples": 2, "reward": "digit"},
         }
     )
-    GRPOTrainer(run, folder / "grpo", console=Console(quiet=True)).train()
-    return set(json.loads((folder / "grpo" / "metrics.jsonl").read_text().splitlines()[0]))
+    asked = {"path": "generated:programs", "answer": None, "args": {"size": 4, "split": "train"}}
+    programs = RunConfig.model_validate(
+        {
+            "device": "cpu",
+            "model": {"path": str(tiny_folder)},
+            "data": {
+                "train": {"programs": asked},
+                "prompt": {"system": ""},
+            },
+            "rewards": {"code": {"args": {"runner": f"{folder / 'rewards.py'}:Untouched"}}},
+            "rollout": {"prompts_per_step": 1, "group_size": 2, "max_new_tokens": 6},
+            "grpo": {"steps": 1},
+        }
+    )
+    return _trained(run, folder / "grpo") | _trained(programs, folder / "programs")
+
+
+def _trained(run: RunConfig, folder: Path) -> set[str]:
+    """Names in the first step's line of metrics."""
+    GRPOTrainer(run, folder, console=Console(quiet=True)).train()
+    return set(json.loads((folder / "metrics.jsonl").read_text().splitlines()[0]))
 
 
 def shapes(tree: ast.AST) -> Iterator[str]:
